@@ -1,0 +1,108 @@
+"""Producers and consumers of the log, set up the one way that keeps its promises.
+
+Writers are idempotent with acks=all, so a partition keeps the order of the calls and has no holes. Readers assign
+partitions at explicit offsets; nothing is committed to the broker.
+"""
+
+import time
+import uuid
+from collections.abc import Callable
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from lakehouse.errors import BrokerUnavailable, RangeMissing
+from lakehouse.settings import Settings
+from lakehouse.topics import unavailable
+
+Delivered = Callable[[KafkaError | None, Message], None]
+
+
+def producer(settings: Settings, linger_ms: float = 0.0, compression: str = "none") -> Producer:
+    """An idempotent producer; `linger_ms` trades latency for batches."""
+    return Producer(
+        {
+            "bootstrap.servers": settings.kafka.bootstrap_servers,
+            "enable.idempotence": True,
+            "acks": "all",
+            "linger.ms": linger_ms,
+            "compression.type": compression,
+            "queue.buffering.max.messages": 500_000,
+            "message.timeout.ms": 120_000,
+            "log_level": 2,
+        }
+    )
+
+
+def consumer(settings: Settings, name: str, partition: int, offset: int, low_latency: bool = False) -> Consumer:
+    """A reader of one partition from `offset` on; an offset that no longer exists is an error, never a jump."""
+    reader = Consumer(
+        {
+            "bootstrap.servers": settings.kafka.bootstrap_servers,
+            "group.id": f"fraudlake-{uuid.uuid4()}",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "fetch.wait.max.ms": 10 if low_latency else 100,
+            "fetch.queue.backoff.ms": 1 if low_latency else 100,
+            "fetch.min.bytes": 1,
+            "queued.max.messages.kbytes": 65_536,
+            "isolation.level": "read_committed",
+            "log_level": 2,
+        }
+    )
+    reader.assign([TopicPartition(name, partition, offset)])
+    return reader
+
+
+def watermarks(settings: Settings, name: str, partition: int) -> tuple[int, int]:
+    """(first offset still kept, offset after the last record)."""
+    reader = consumer(settings, name, partition, 0)
+    try:
+        low, high = reader.get_watermark_offsets(
+            TopicPartition(name, partition), timeout=settings.kafka.request_timeout_s, cached=False
+        )
+    except KafkaException as error:
+        raise unavailable(settings, error) from None
+    finally:
+        reader.close()
+    return low, high
+
+
+def take(reader: Consumer, at_most: int, wait_s: float) -> list[Message]:
+    """What is there, at once: waits for the first record only. RangeMissing where retention overtook the reader."""
+    first = reader.poll(wait_s)
+    if first is None:
+        return []
+    messages = [first, *reader.consume(at_most - 1, 0)] if at_most > 1 else [first]
+    good = []
+    for message in messages:
+        error = message.error()
+        if error is None:
+            good.append(message)
+        elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            raise RangeMissing(
+                f"Topic {message.topic()} no longer has offset {message.offset()}: {error.str()}.",
+                "Records were deleted before they were read; restore them or rebuild from silver.",
+            )
+        elif error.fatal():
+            raise BrokerUnavailable(f"Reading {message.topic()} failed: {error.str()}.", "Start again.")
+    return good
+
+
+def read_range(settings: Settings, name: str, partition: int, start: int, end: int, chunk: int = 20_000) -> list[Message]:
+    """The records [start, end) of a partition, all of them, in order."""
+    reader = consumer(settings, name, partition, start)
+    out: list[Message] = []
+    deadline = time.monotonic() + settings.kafka.request_timeout_s
+    try:
+        while start + len(out) < end:
+            got = take(reader, min(chunk, end - start - len(out)), 0.2)
+            out += [m for m in got if m.offset() < end]
+            if got:
+                deadline = time.monotonic() + settings.kafka.request_timeout_s
+                if got[-1].offset() >= end - 1:
+                    break
+            elif time.monotonic() > deadline:
+                raise BrokerUnavailable(f"Topic {name} gave nothing after offset {start + len(out)}.", "Is the broker up?")
+    finally:
+        reader.close()
+    return out

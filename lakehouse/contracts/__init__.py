@@ -1,0 +1,1 @@
+"""The register of every table, a module a layer."""

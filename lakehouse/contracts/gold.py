@@ -1,0 +1,109 @@
+"""Features and gold: vectors for machines, named columns, scores, training sets and figures for people."""
+
+from lakehouse.tables import POSITION, Column, Table
+
+_PAYMENT = (
+    Column("transaction_id", "string", "the payment's"),
+    Column("event_time", "timestamp", "when the customer paid"),
+)
+
+VECTORS = Table(
+    name="features.vectors",
+    meaning="The feature vector of every accepted payment, as of just before it.",
+    grain="one accepted payment",
+    key=("topic_id", "partition", "offset"),
+    columns=(
+        *POSITION,
+        *_PAYMENT,
+        Column("feature_set", "string", "hash of the feature set"),
+        Column("vector", "array<float>", "values in the order of the feature set; NaN is missing"),
+    ),
+    event_time="event_time",
+)
+FEATURES = Table(
+    name="gold.features",
+    meaning="The feature vectors with a named column per feature; the columns follow from features/catalogue.py.",
+    grain="one accepted payment",
+    key=("topic_id", "partition", "offset"),
+    columns=(*POSITION, *_PAYMENT, Column("feature_set", "string", "hash of the feature set")),
+    event_time="event_time",
+)
+SCORES = Table(
+    name="gold.scores",
+    meaning="Payments scored in batch by the registry's champion.",
+    grain="one accepted payment and model",
+    key=("topic_id", "partition", "offset", "model_digest"),
+    columns=(
+        *POSITION,
+        *_PAYMENT,
+        Column("model_digest", "string", "SHA-256 (hex) of the bundle's manifest"),
+        Column("score", "double", "0 to 1, rounded to 1e-6"),
+        Column("score_xgboost", "double", "calibrated, 0 to 1, rounded to 1e-6"),
+        Column("score_isolation_forest", "double", "calibrated, 0 to 1, rounded to 1e-6"),
+        Column("risk", "string", "low, medium, high or critical, by the bundle's cuts"),
+    ),
+    event_time="event_time",
+)
+DECISIONS = Table(
+    name="gold.decisions",
+    meaning="What every payment was answered in the end.",
+    grain="one decided payment",
+    key=("topic_id", "partition", "offset"),
+    columns=(
+        *POSITION,
+        *_PAYMENT,
+        Column("decided_outcome", "string", "the engine's outcome"),
+        Column("answered_outcome", "string", "the API's, where it could not wait", nullable=True),
+        Column("effective_outcome", "string", "answered where there is an answer, else decided"),
+        Column("risk", "string", "low, medium, high or critical", nullable=True),
+        Column("score", "double", "0 to 1", nullable=True),
+        Column("reasons", "array<string>", "reason codes in order of weight"),
+        Column("amount_base_minor", "bigint", "minor units of the base currency", nullable=True),
+        Column("card_token", "string", "the card's token", personal="token"),
+        Column("customer_token", "string", "the customer's token", personal="token"),
+        Column("merchant_id", "string", "the merchant"),
+        Column("model_digest", "string", "SHA-256 (hex) of the active bundle's manifest", nullable=True),
+        Column("decision_id", "string", "hash of the source position"),
+    ),
+    event_time="event_time",
+)
+TRAINING_SET = Table(
+    name="gold.training_set",
+    meaning="Vectors with what was known of them at `as_of`; only payments whose labels had time to arrive.",
+    grain="one accepted payment",
+    key=("topic_id", "partition", "offset"),
+    columns=(
+        *POSITION,
+        *_PAYMENT,
+        Column("card_token", "string", "the card's token", personal="token"),
+        Column("customer_token", "string", "the customer's token", personal="token"),
+        Column("amount_base_minor", "bigint", "minor units of the base currency"),
+        Column("is_fraud", "boolean", "a fraud label had arrived by as_of and was not reversed"),
+        Column("label_available_at", "timestamp", "when the label could be known; null without one", nullable=True),
+        Column("is_mature", "boolean", "the payment was older than the label gap at as_of"),
+        Column("as_of", "timestamp", "what had arrived by then counts"),
+        Column("feature_set", "string", "hash of the feature set"),
+        Column("vector", "array<float>", "values in the order of the feature set; NaN is missing"),
+    ),
+    event_time="event_time",
+    position=None,
+)
+FRAUD_DAILY = Table(
+    name="gold.fraud_daily",
+    meaning="Payments, declines and known fraud by day of event.",
+    grain="one day, UTC",
+    key=("day",),
+    columns=(
+        Column("day", "date", "day of event_time, UTC"),
+        Column("payments", "bigint", "accepted payments"),
+        Column("amount_base_minor", "bigint", "their sum, minor units of the base currency"),
+        Column("declined", "bigint", "payments whose issuer declined them"),
+        Column("fraud_payments", "bigint", "payments with an unreversed fraud label by now"),
+        Column("fraud_amount_base_minor", "bigint", "their sum"),
+        Column("customers", "bigint", "distinct customers"),
+        Column("merchants", "bigint", "distinct merchants"),
+    ),
+    position=None,
+)
+
+TABLES = (VECTORS, FEATURES, SCORES, DECISIONS, TRAINING_SET, FRAUD_DAILY)

@@ -1,0 +1,8 @@
+"""Every table of the product, by name."""
+
+from collections.abc import Mapping
+
+from lakehouse.contracts import bronze, gold, silver
+from lakehouse.tables import Table, named
+
+TABLES: Mapping[str, Table] = named((*bronze.TABLES, *silver.TABLES, *gold.TABLES))

@@ -1,0 +1,95 @@
+"""The exception tree; whether a retry can help is part of the type.
+
+    FraudlakeError
+    |-- Terminal                 somebody has to act; a retry gives the same answer
+    |   |-- SettingsError        a setting is unknown, missing or out of range
+    |   |-- KeysMissing          no key material, or a version that the provider does not hold
+    |   |-- SchemaRefused        a schema breaks compatibility or names forbidden card data
+    |   |-- TopicReplaced        a topic was deleted and made again: its offsets mean other records
+    |   |-- RangeMissing         records that should be there are not (retention, a hole)
+    |   |-- ContractBroken       a frame or table differs from its contract
+    |   |-- BalanceBroken        received is not accepted + quarantined + duplicates
+    |   |-- SnapshotRefused      a state file is torn, altered, or of another spec or topic
+    |   |-- BundleRefused        model bytes are unsigned, altered or of another feature set
+    |   |-- ControlRefused       a control event is unsigned, self-approved or out of order
+    |   `-- EngineFenced         a newer engine has taken over this partition
+    `-- Transient                trying again later can help
+        |-- BrokerUnavailable
+        |-- RegistryUnavailable  the model registry does not answer
+        `-- PortBusy             a local port is held by somebody else
+
+Every message says what happened and what to do next; rows are named by key or position, never by content.
+"""
+
+
+class FraudlakeError(Exception):
+    """Base of everything this product raises on purpose: `what` happened and what to `do` about it."""
+
+    def __init__(self, what: str, do: str = "") -> None:
+        super().__init__(f"{what} {do}".strip())
+        self.what = what
+        self.do = do
+
+
+class Terminal(FraudlakeError):
+    """A retry gives the same answer."""
+
+
+class Transient(FraudlakeError):
+    """A retry can help."""
+
+
+class SettingsError(Terminal):
+    """A setting is unknown, missing or out of range."""
+
+
+class KeysMissing(Terminal):
+    """There is no key material, or not the version that was asked for."""
+
+
+class SchemaRefused(Terminal):
+    """A schema breaks compatibility or names forbidden card data."""
+
+
+class TopicReplaced(Terminal):
+    """A topic was deleted and made again; its offsets now mean other records."""
+
+
+class RangeMissing(Terminal):
+    """Records that should be readable are not."""
+
+
+class ContractBroken(Terminal):
+    """A frame or a table differs from its contract."""
+
+
+class BalanceBroken(Terminal):
+    """Received is not accepted + quarantined + duplicates."""
+
+
+class SnapshotRefused(Terminal):
+    """A state file is torn, altered, or belongs to another spec or topic."""
+
+
+class BundleRefused(Terminal):
+    """Model bytes are unsigned, altered or made for another feature set."""
+
+
+class ControlRefused(Terminal):
+    """A control event is unsigned, self-approved or out of order."""
+
+
+class EngineFenced(Terminal):
+    """A newer engine has taken over; this one must not write."""
+
+
+class BrokerUnavailable(Transient):
+    """The broker does not answer."""
+
+
+class RegistryUnavailable(Transient):
+    """The model registry does not answer."""
+
+
+class PortBusy(Transient):
+    """A local port is held by a process that is not ours."""

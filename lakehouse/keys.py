@@ -1,0 +1,164 @@
+"""Key material: where master keys come from, and the keys derived from them, one per purpose.
+
+Nothing here has a default: without keys nothing starts. Derived keys are HKDF-SHA256 (RFC 5869) of the master key of a
+version, with the purpose as `info`, so that no two uses share a key. `python -m lakehouse.keys` makes local ones.
+"""
+
+import argparse
+import base64
+import binascii
+import hashlib
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import orjson
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from lakehouse import settings as conf
+from lakehouse import signing
+from lakehouse.errors import FraudlakeError, KeysMissing
+
+VARIABLE = "FRAUDLAKE_MASTER_KEY_V"
+KEYRING = "keyring.json"
+API_KEYS = "api_keys.json"
+MASTER_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Keyring:
+    """Master keys by version; the newest is used for new tokens and seals."""
+
+    masters: Mapping[int, bytes] = field(repr=False)
+
+    @property
+    def current(self) -> int:
+        """The newest version."""
+        return max(self.masters)
+
+    def derive(self, purpose: str, version: int | None = None) -> bytes:
+        """The 32-byte key of a purpose; KeysMissing when that version is not held."""
+        version = self.current if version is None else version
+        if version not in self.masters:
+            raise KeysMissing(f"Master key version {version} is not held.", "Restore it from its backup.")
+        return _hkdf(self.masters[version], f"{purpose}|v{version}")
+
+
+@lru_cache(maxsize=512)
+def _hkdf(master: bytes, info: str) -> bytes:
+    return HKDF(hashes.SHA256(), 32, salt=b"fraudlake", info=info.encode()).derive(master)
+
+
+def _master(text: str, place: str) -> bytes:
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise KeysMissing(f"{place} is not base64.", "It must be 32 random bytes in base64.") from None
+    if len(raw) != MASTER_BYTES:
+        raise KeysMissing(f"{place} has {len(raw)} bytes, expected {MASTER_BYTES}.", "Use 32 random bytes in base64.")
+    return raw
+
+
+def from_environment() -> Keyring:
+    """The keyring of FRAUDLAKE_MASTER_KEY_V1, _V2, ...; KeysMissing when there is none."""
+    found = {
+        int(name.removeprefix(VARIABLE)): _master(value, name)
+        for name, value in os.environ.items()
+        if name.startswith(VARIABLE) and name.removeprefix(VARIABLE).isdigit()
+    }
+    if not found:
+        raise KeysMissing(f"{VARIABLE}1 is not set.", "Set it to 32 random bytes in base64; nothing starts without keys.")
+    return Keyring(found)
+
+
+@lru_cache(maxsize=8)
+def _cached_file(path: Path, _mtime_ns: int) -> Keyring:
+    content = orjson.loads(path.read_bytes())
+    return Keyring({int(v): _master(text, f"{path.name} version {v}") for v, text in content["masters"].items()})
+
+
+def from_file(folder: Path) -> Keyring:
+    """The keyring of a folder; KeysMissing when there is none or others can read it."""
+    path = folder / KEYRING
+    if not path.exists():
+        raise KeysMissing(f"There is no {path}.", "`make keys` creates local keys; nothing starts without them.")
+    status = path.stat()
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise KeysMissing(f"{path} can be read by others.", f"chmod 600 {path}")
+    return _cached_file(path, status.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class KeySource:
+    """Where keys are read from; holds no key, so it may travel to workers."""
+
+    provider: str
+    folder: str
+
+    def keyring(self) -> Keyring:
+        """The keys, read here and now."""
+        return from_environment() if self.provider == "environment" else from_file(Path(self.folder))
+
+
+def source(settings: conf.Settings) -> KeySource:
+    """The key source of the settings."""
+    return KeySource(settings.keys.provider, str(conf.resolve(settings.keys.folder)))
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """A file that only its owner can read, complete or not there at all."""
+    temporary = path.with_suffix(path.suffix + ".new")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+def api_key_digest(key: str) -> str:
+    """What is stored of an API key: keys are 256 random bits, so one plain SHA-256 cannot be searched."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def create(folder: Path) -> list[str]:
+    """Make what is missing of a local key folder; the names of the files that were made."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    made = []
+    if not (folder / KEYRING).exists():
+        master = base64.b64encode(secrets.token_bytes(MASTER_BYTES)).decode()
+        write_private(folder / KEYRING, orjson.dumps({"masters": {"1": master}}))
+        made.append(KEYRING)
+    made += signing.create(folder, ("author", "approver"), write_private)
+    if not (folder / API_KEYS).exists():
+        entries = []
+        for name, roles in (("local", ["decide"]), ("replay", ["decide", "replay"])):
+            key = secrets.token_urlsafe(32)
+            write_private(folder / f"api-{name}.key", key.encode())
+            entries.append({"name": name, "sha256": api_key_digest(key), "roles": roles})
+            made.append(f"api-{name}.key")
+        write_private(folder / API_KEYS, orjson.dumps(entries, option=orjson.OPT_INDENT_2))
+        made.append(API_KEYS)
+    return made
+
+
+def main(argv: list[str]) -> None:
+    """Create local keys where there are none: a master key, an author's and an approver's signing pair, API keys."""
+    parser = argparse.ArgumentParser(prog="python -m lakehouse.keys", description=main.__doc__)
+    parser.add_argument("--env")
+    folder = conf.resolve(conf.load(parser.parse_args(argv).env).keys.folder)
+    made = create(folder)
+    print(f"keys in {folder}: made {', '.join(made)}" if made else f"keys in {folder}: nothing to make")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except FraudlakeError as error:
+        sys.exit(str(error))

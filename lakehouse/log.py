@@ -1,0 +1,37 @@
+"""Structured logs: one event a line, text for people or JSON for machines, never a record's content."""
+
+import logging
+import sys
+
+import structlog
+
+from lakehouse.settings import Settings
+
+
+def configure(settings: Settings, process: str) -> None:
+    """Set up logging of this process to standard error; call once, at the edge."""
+    level = logging.getLevelNamesMapping()[settings.log.level.upper()]
+    render: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if settings.log.format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    structlog.contextvars.bind_contextvars(process=process)
+
+
+def logger(name: str) -> structlog.typing.FilteringBoundLogger:
+    """The logger of a module."""
+    bound: structlog.typing.FilteringBoundLogger = structlog.get_logger(module=name)
+    return bound

@@ -1,0 +1,105 @@
+"""Ed25519 signatures of people and machines, and the file that says whose public key may do what.
+
+A private key lies in `<role>.pem`; `trusted.json` holds {key id: {public, roles}} and is all that a verifier needs.
+"""
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from lakehouse.errors import KeysMissing
+
+TRUSTED = "trusted.json"
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Somebody who can sign."""
+
+    key_id: str
+    _private: Ed25519PrivateKey
+
+    def sign(self, message: bytes) -> bytes:
+        """The 64-byte signature of a message."""
+        return self._private.sign(message)
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Public keys and roles by key id."""
+
+    publics: Mapping[str, Ed25519PublicKey]
+    roles: Mapping[str, frozenset[str]]
+
+    def verifies(self, key_id: str, role: str, message: bytes, signature: bytes) -> bool:
+        """Whether `key_id` has the role and made the signature."""
+        if key_id not in self.publics or role not in self.roles[key_id]:
+            return False
+        try:
+            self.publics[key_id].verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
+
+def _public_bytes(key: Ed25519PublicKey) -> bytes:
+    return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+
+
+def key_id(role: str, public: Ed25519PublicKey) -> str:
+    """Name of a key: its first role and the start of its fingerprint."""
+    return f"{role}-{hashlib.sha256(_public_bytes(public)).hexdigest()[:12]}"
+
+
+def create(folder: Path, roles: tuple[str, ...], write: Callable[[Path, bytes], None]) -> list[str]:
+    """Make the pairs that are missing and trust them; the names of the files that were made."""
+    made = []
+    path = folder / TRUSTED
+    entries = orjson.loads(path.read_bytes()) if path.exists() else {}
+    for role in roles:
+        if (folder / f"{role}.pem").exists():
+            continue
+        private = Ed25519PrivateKey.generate()
+        pem = private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        write(folder / f"{role}.pem", pem)
+        public = private.public_key()
+        entries[key_id(role, public)] = {
+            "public": base64.b64encode(_public_bytes(public)).decode(),
+            "roles": [role],
+        }
+        made.append(f"{role}.pem")
+    if made:
+        write(path, orjson.dumps(entries, option=orjson.OPT_INDENT_2))
+        made.append(TRUSTED)
+    return made
+
+
+def signer(path: Path) -> Signer:
+    """The signer of a PEM file; its key id follows from its file name and public key."""
+    if not path.exists():
+        raise KeysMissing(f"There is no signing key {path}.", "`make keys` creates a local author and approver.")
+    private = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    if not isinstance(private, Ed25519PrivateKey):
+        raise KeysMissing(f"{path} is not an Ed25519 key.")
+    return Signer(key_id(path.stem, private.public_key()), private)
+
+
+def trust(folder: Path) -> Trust:
+    """The trusted keys of a folder."""
+    path = folder / TRUSTED
+    if not path.exists():
+        raise KeysMissing(f"There is no {path}.", "`make keys` creates local keys; in production it is distributed.")
+    entries = orjson.loads(path.read_bytes())
+    return Trust(
+        {k: Ed25519PublicKey.from_public_bytes(base64.b64decode(e["public"])) for k, e in entries.items()},
+        {k: frozenset(e["roles"]) for k, e in entries.items()},
+    )

@@ -1,0 +1,114 @@
+"""The topics: their names, what travels on each, how they are made, and their identity.
+
+A topic that was deleted and made again has another id and offsets from zero. Whoever stores an offset stores the id
+with it and asks `TopicIdentity.check` before trusting the number.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from kafka.admin import KafkaAdminClient, NewTopic
+from kafka.errors import KafkaError
+
+from lakehouse.errors import BrokerUnavailable, RangeMissing, TopicReplaced
+from lakehouse.settings import Settings
+
+EVENTS = "events"
+DECISIONS = "decisions"
+
+EVENT_KINDS = ("payment", "authorisation", "label", "control", "answer", "outcome", "erasure", "staged")
+DECISION_KINDS = ("decision", "engine_start")
+"""Schema subjects by topic. Records of `decisions` are keyed by transaction_id; those of `events` have no key."""
+
+
+def topic_name(settings: Settings, topic: str) -> str:
+    """The name of a topic on the broker."""
+    return settings.kafka.topic_prefix + topic
+
+
+@dataclass(frozen=True)
+class TopicIdentity:
+    """A topic as the broker knows it now."""
+
+    name: str
+    topic_id: str
+    partitions: int
+
+    def check(self, remembered: str, who: str) -> None:
+        """TopicReplaced when `remembered` is not this topic's id."""
+        if remembered != self.topic_id:
+            raise TopicReplaced(
+                f"{who} was reading topic {self.name} with id {remembered}; the broker now has id {self.topic_id}, "
+                "so offsets mean other records.",
+                "If the topic was replaced on purpose, start a new lake root and engine state for it; "
+                "if not, restore the broker's data.",
+            )
+
+
+@contextmanager
+def _admin(settings: Settings) -> Iterator[KafkaAdminClient]:
+    timeout_ms = settings.kafka.request_timeout_s * 1000
+    try:
+        client = KafkaAdminClient(
+            bootstrap_servers=settings.kafka.bootstrap_servers.split(","),
+            request_timeout_ms=timeout_ms,
+            bootstrap_timeout_ms=timeout_ms,
+        )
+    except KafkaError as error:
+        raise unavailable(settings, error) from None
+    try:
+        yield client
+    except KafkaError as error:
+        raise unavailable(settings, error) from None
+    finally:
+        client.close()
+
+
+def unavailable(settings: Settings, error: object) -> BrokerUnavailable:
+    """The error of a broker that does not answer."""
+    return BrokerUnavailable(
+        f"The Kafka broker at {settings.kafka.bootstrap_servers} does not answer ({type(error).__name__}).",
+        "`make up` starts the local one, `make status` shows it.",
+    )
+
+
+def ensure(settings: Settings) -> None:
+    """Make the topics that do not exist yet; broker time, delete only, `events` for at most seven days."""
+    common = {
+        "message.timestamp.type": "LogAppendTime",
+        "cleanup.policy": "delete",
+        "min.insync.replicas": str(settings.kafka.min_insync_replicas),
+    }
+    retention_h = {EVENTS: settings.kafka.events_retention_h, DECISIONS: settings.kafka.decisions_retention_h}
+    with _admin(settings) as admin:
+        existing = set(admin.list_topics())
+        wanted = [
+            NewTopic(
+                topic_name(settings, topic),
+                settings.kafka.partitions,
+                settings.kafka.replication_factor,
+                topic_configs={**common, "retention.ms": str(hours * 3_600_000)},
+            )
+            for topic, hours in retention_h.items()
+            if topic_name(settings, topic) not in existing
+        ]
+        if wanted:
+            admin.create_topics(wanted)
+
+
+def identify(settings: Settings, topic: str) -> TopicIdentity:
+    """The topic's identity; RangeMissing when it does not exist."""
+    name = topic_name(settings, topic)
+    with _admin(settings) as admin:
+        found = admin.describe_topics([name])[0]
+    if found["error_code"]:
+        raise RangeMissing(f"There is no topic {name}.", "`make topics` creates the topics.")
+    return TopicIdentity(name, str(found["topic_id"]), len(found["partitions"]))
+
+
+def delete(settings: Settings) -> None:
+    """Delete the topics of this prefix; only a world that is being wiped calls this."""
+    names = [topic_name(settings, topic) for topic in (EVENTS, DECISIONS)]
+    with _admin(settings) as admin:
+        admin.delete_topics([name for name in names if name in set(admin.list_topics())])
