@@ -107,10 +107,15 @@ class Digests:
     def __init__(self, keyring: Keyring) -> None:
         self._payload = Mac(keyring.derive("digest|payload", 1))
         self._content = Mac(keyring.derive("digest|content", 1))
+        self._identity = Mac(keyring.derive("digest|identity", 1))
 
     def payload(self, record: bytes | memoryview) -> bytes:
         """16 bytes over a raw record, prefix included."""
         return self._payload.digest(record)[:DIGEST_BYTES]
+
+    def identity(self, kind: str, key: bytes) -> bytes:
+        """16 bytes over what makes a record unique within its kind."""
+        return self._identity.digest(kind.encode(), b"\0", key)[:DIGEST_BYTES]
 
     def content(self, kind: str, before: bytes | memoryview, after: bytes | memoryview) -> bytes:
         """16 bytes over a record's body with `received_at` cut out (`before` and `after` are what is around it)."""

@@ -16,9 +16,13 @@ def configure(settings: Settings, process: str) -> None:
         if settings.log.format == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
+
+    def named(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return {"process": process, **event}
+
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            named,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -28,7 +32,6 @@ def configure(settings: Settings, process: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    structlog.contextvars.bind_contextvars(process=process)
 
 
 def logger(name: str) -> structlog.typing.FilteringBoundLogger:

@@ -89,6 +89,11 @@ class Texts:
         _gather(self.buffer, self.start, self.length, out)
         return out, offsets
 
+    def get(self, row: int) -> bytes:
+        """One string."""
+        at = int(self.start[row])
+        return self.buffer[at : at + int(self.length[row])].tobytes()
+
     def to_list(self) -> list[bytes]:
         """The strings as Python bytes."""
         raw = self.buffer.tobytes()

@@ -4,6 +4,8 @@ A topic that was deleted and made again has another id and offsets from zero. Wh
 with it and asks `TopicIdentity.check` before trusting the number.
 """
 
+import argparse
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +13,8 @@ from dataclasses import dataclass
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import KafkaError
 
-from lakehouse.errors import BrokerUnavailable, RangeMissing, TopicReplaced
-from lakehouse.settings import Settings
+from lakehouse.errors import BrokerUnavailable, FraudlakeError, RangeMissing, TopicReplaced
+from lakehouse.settings import Settings, load
 
 EVENTS = "events"
 DECISIONS = "decisions"
@@ -112,3 +114,21 @@ def delete(settings: Settings) -> None:
     names = [topic_name(settings, topic) for topic in (EVENTS, DECISIONS)]
     with _admin(settings) as admin:
         admin.delete_topics([name for name in names if name in set(admin.list_topics())])
+
+
+def main(argv: list[str]) -> None:
+    """Make the topics that do not exist yet, and print each with its id."""
+    parser = argparse.ArgumentParser(prog="python -m lakehouse.topics", description=main.__doc__)
+    parser.add_argument("--env")
+    settings = load(parser.parse_args(argv).env)
+    ensure(settings)
+    for topic in (EVENTS, DECISIONS):
+        found = identify(settings, topic)
+        print(f"{found.name}: id {found.topic_id}, {found.partitions} partitions")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except FraudlakeError as error:
+        sys.exit(str(error))

@@ -36,7 +36,12 @@ TOKEN_COLUMNS: Mapping[str, tuple[str, str]] = {
 
 PLAUSIBLE_LATENESS_S = (-300, 31_622_400)
 """An event is at most five minutes ahead of its arrival, and at most a year old."""
-AHEAD_OF_BROKER_S = -300
+BEHIND_BROKER_S = (-300, 3_200_000_000)
+"""A record is at most five minutes ahead of the broker's clock; a century covers every import of history."""
+LABEL_LATENESS_S = (-300, 94_867_200)
+"""A dispute is about a payment of the last three years."""
+LABEL_WAIT_S = (-34_560_000, 34_560_000)
+"""A label can be known at most 400 days from its arrival."""
 MAX_AMOUNT_MINOR = 100_000_000_000
 
 _LOGICAL: Mapping[str, SparkType] = {"timestamp-millis": "timestamp", "date": "date"}
@@ -94,7 +99,7 @@ def _kind(kind: str, name: str, key: str, rules: tuple[Rule, ...], extra: tuple[
         rules=(
             Required(f"{key}_required", key),
             Length(f"{key}_length", key, 1, 64),
-            Between("received_at_not_ahead", "seconds_behind_broker", AHEAD_OF_BROKER_S, 1e12),
+            Between("received_at_not_ahead", "seconds_behind_broker", *BEHIND_BROKER_S),
             *rules,
         ),
     )
@@ -133,6 +138,7 @@ PAYMENTS = _kind(
         Between("longitude_plausible", "longitude", -180, 180),
         Between("timezone_plausible", "timezone_offset_min", -840, 840),
         Between("pin_attempts_plausible", "pin_attempts", 0, 20),
+        Holds("dates_plausible", "dates_plausible"),
     ),
     extra=(
         Column("amount_base_minor", "bigint", "amount in minor units of the base currency"),
@@ -141,6 +147,7 @@ PAYMENTS = _kind(
         Column("country_risk", "double", "0 to 1, of the merchant's country, by the reference tables", nullable=True),
         _LATE,
         _CARD,
+        Column("dates_plausible", "boolean", "account and card dates lie in the years 1900 to 2199, where given"),
     ),
 )
 AUTHORISATIONS = _kind(
@@ -165,10 +172,17 @@ LABELS = _kind(
         Between("amount_plausible", "amount_minor", 0, MAX_AMOUNT_MINOR),
         _CURRENCY,
         OneOf("source_known", "source", ("analyst", "chargeback", "customer", "early_warning", "rule")),
+        Between("event_time_plausible", "seconds_late", *LABEL_LATENESS_S),
+        Between("available_at_plausible", "seconds_until_available", *LABEL_WAIT_S),
+        Required("confidence_required", "confidence"),
         Between("confidence_plausible", "confidence", 0, 1),
     ),
     extra=(
+        Column("amount_base_minor", "bigint", "amount in minor units of the base currency"),
+        Column("reference_version", "int", "version of the reference tables that converted the amount"),
         _CARD,
+        _LATE,
+        Column("seconds_until_available", "double", "label_available_at - received_at"),
         Column("effective_at", "timestamp", "max(label_available_at, engine_clock): from when on features know it"),
     ),
 )
@@ -180,7 +194,7 @@ CONTROL = _kind(
         OneOf(
             "scope_known",
             "scope",
-            ("keys", "lists", "model", "reference", "rules", "suppressions", "thresholds"),
+            ("model", "reference"),
         ),
         Between("version_plausible", "version", 1, 2_147_483_647),
     ),

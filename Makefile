@@ -1,0 +1,51 @@
+# Every command of fraudlake. Bare `make` prints this help.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+export NUMBA_CACHE_DIR := $(CURDIR)/.fraudlake/numba
+PYTHON := .venv/bin/python
+PACKAGES := lakehouse simulator deploy
+
+##@ Start here
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## environment, jars and compiled kernels; what is there is left alone
+	@deploy/setup.sh
+
+keys: setup ## local keys where there are none: master key, author's and approver's pair, API keys
+	@$(PYTHON) -m lakehouse.keys
+
+##@ Services
+up: setup ## start the local Kafka broker and MLflow server
+	@$(PYTHON) -m deploy.local.job up
+
+down: setup ## end everything that `make up` and `make demo` started
+	@$(PYTHON) -m deploy.local.job down
+
+status: setup ## what runs
+	@$(PYTHON) -m deploy.local.job status
+
+wipe: setup ## delete every world and the services' data, after asking
+	@$(PYTHON) -m deploy.local.job wipe
+
+config: setup ## every setting in force and where its value comes from
+	@$(PYTHON) -m lakehouse.settings
+
+##@ Develop
+test: setup ## all tests, on a real broker, Delta and MLflow
+	@$(PYTHON) -m pytest
+
+check: setup ## format, lint, types, import contracts
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m mypy $(PACKAGES)
+	@.venv/bin/lint-imports
+
+fix: setup ## format and mend what the linter can mend
+	@$(PYTHON) -m ruff format .
+	@$(PYTHON) -m ruff check --fix .
+
+lock: setup ## resolve pyproject.toml into requirements.lock again
+	@$(PYTHON) -m uv pip compile --quiet --generate-hashes --all-extras --no-header --no-annotate pyproject.toml -o requirements.lock
+
+.PHONY: help setup keys up down status wipe config test check fix lock

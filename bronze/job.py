@@ -1,0 +1,87 @@
+"""Topics `events` and `decisions` -> bronze.events and bronze.decisions: as received, sealed, each record once."""
+
+import sys
+from datetime import UTC, datetime
+
+from pyspark.sql import DataFrame
+
+from bronze.sealing import sealing
+from bronze.spans import spans_of
+from lakehouse import jobs, keys, storage, streams, topics
+from lakehouse.contracts import bronze
+from lakehouse.jobs import Context
+from lakehouse.log import logger
+from lakehouse.streams import Stream
+from lakehouse.tables import Table
+from lakehouse.topics import TopicIdentity
+
+TABLES = {topics.EVENTS: bronze.EVENTS, topics.DECISIONS: bronze.DECISIONS}
+
+
+def _kafka_options(context: Context, identity: TopicIdentity) -> dict[str, str]:
+    kafka = context.settings.kafka
+    return {
+        "kafka.bootstrap.servers": kafka.bootstrap_servers,
+        "subscribe": identity.name,
+        "includeHeaders": "true",
+        "failOnDataLoss": "true",
+        "minPartitions": str(2 * context.spark.sparkContext.defaultParallelism),
+        "kafka.isolation.level": "read_committed",
+    }
+
+
+def _sealed(context: Context, identity: TopicIdentity, frame: DataFrame, table: Table) -> DataFrame:
+    columns = frame.select("key", "value", "headers", "partition", "offset", "timestamp")
+    seal = sealing(keys.source(context.settings), identity.topic_id, datetime.now(UTC))
+    return columns.mapInArrow(seal, table.ddl.replace(" NOT NULL", ""))
+
+
+def again(context: Context, topic: str, span: storage.Span) -> None:
+    """Land an interval of a topic again."""
+    table = TABLES[topic]
+    identity = topics.identify(context.settings, topic)
+    bounds = {
+        "startingOffsets": f'{{"{identity.name}":{{"0":{span.start}}}}}',
+        "endingOffsets": f'{{"{identity.name}":{{"0":{span.end}}}}}',
+    }
+    frame = context.spark.read.format("kafka").options(**_kafka_options(context, identity), **bounds).load()
+    storage.overwrite_interval(_sealed(context, identity, frame, table), context.root, table, span)
+
+
+def landing(context: Context, topic: str) -> Stream:
+    """The stream that lands a topic."""
+    table, settings, log = TABLES[topic], context.settings, logger("bronze")
+    identity = topics.identify(settings, topic)
+    storage.ensure(context.spark, context.root, table)
+
+    def opened() -> DataFrame:
+        reader = context.spark.readStream.format("kafka").options(**_kafka_options(context, identity))
+        reader = reader.option("startingOffsets", "earliest")
+        return reader.option("maxOffsetsPerTrigger", settings.bronze.batch_records).load()
+
+    def write(batch: DataFrame, _: int) -> None:
+        topics.identify(settings, topic).check(identity.topic_id, table.name)
+        sealed = _sealed(context, identity, batch, table).persist()
+        try:
+            spans = spans_of(sealed, identity.topic_id)
+            storage.append_once(sealed, context.root, table, spans, contiguous=True)
+        finally:
+            sealed.unpersist()
+        for span in spans:
+            log.info("landed", table=table.name, partition=span.partition, start=span.start, end=span.end)
+
+    return Stream(table.name, opened, write, settings.bronze.trigger_s)
+
+
+def run(context: Context) -> None:
+    """Land both topics: until everything that is there has landed, for ever, or an interval of `events` again."""
+    keys.source(context.settings).keyring()
+    if context.interval:
+        identity = topics.identify(context.settings, topics.EVENTS)
+        again(context, topics.EVENTS, storage.Span(identity.topic_id, 0, context.interval.start, context.interval.end))
+        return
+    streams.run(context, [landing(context, topic) for topic in TABLES])
+
+
+if __name__ == "__main__":
+    sys.exit(jobs.main("bronze", run, __doc__, sys.argv[1:]))

@@ -1,0 +1,71 @@
+"""Kafka rows -> bronze rows, in Arrow batches on the workers; keys are read there and never travel."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+
+from lakehouse.crypto import Digests, RecordSeal
+from lakehouse.envelope import packed, position
+from lakehouse.keys import KeySource
+from lakehouse.registry import schema_ids
+from lakehouse.texts import Texts
+
+Batches = Iterator[pa.RecordBatch]
+
+
+def sealing(keys: KeySource, topic_id: str, ingested_at: datetime) -> Callable[[Batches], Batches]:
+    """A function for mapInArrow: (key, value, headers, partition, offset, timestamp) -> rows of bronze."""
+    stamp = ingested_at.astimezone(UTC)
+
+    def sealed(batches: Batches) -> Batches:
+        keyring = keys.keyring()
+        seal = RecordSeal(keyring, stamp.date().isoformat())
+        digests = Digests(keyring)
+        for batch in batches:
+            yield _sealed(batch, seal, digests, topic_id, stamp)
+
+    return sealed
+
+
+def _sealed(
+    batch: pa.RecordBatch, seal: RecordSeal, digests: Digests, topic_id: str, stamp: datetime
+) -> pa.RecordBatch:
+    n = batch.num_rows
+    values: list[bytes | None] = batch.column("value").to_pylist()
+    keys: list[bytes | None] = batch.column("key").to_pylist()
+    headers = batch.column("headers")
+    listed = headers.to_pylist() if headers.null_count < n else None
+    partitions, offsets = batch.column("partition").to_pylist(), batch.column("offset").to_pylist()
+    records = [
+        packed(key, [(h["key"], h["value"]) for h in (listed[i] or ())] if listed else (), value)
+        for i, (key, value) in enumerate(zip(keys, values, strict=True))
+    ]
+    places = [position(topic_id, p, o) for p, o in zip(partitions, offsets, strict=True)]
+    texts = Texts.from_arrow(batch.column("value"))
+    ids = schema_ids(texts.buffer, texts.start, texts.start + texts.length)
+    constant = np.zeros(n, np.int32)
+
+    def repeated(value: object, kind: pa.DataType) -> pa.Array:
+        return pa.DictionaryArray.from_arrays(constant, pa.array([value], kind)).cast(kind)
+
+    return pa.RecordBatch.from_arrays(
+        [
+            repeated(topic_id, pa.string()),
+            batch.column("partition"),
+            batch.column("offset"),
+            batch.column("timestamp"),
+            pa.array(ids.astype(np.int32), mask=(ids < 0) | (ids > 2**31 - 1)),
+            pa.array(texts.length.astype(np.int32)),
+            pa.array([digests.payload(value or b"") for value in values], pa.binary()),
+            pa.array(seal.seal(records, places), pa.binary()),
+            repeated(seal.key_id, pa.string()),
+            repeated(stamp, pa.timestamp("us", "UTC")),
+            repeated(stamp.date(), pa.date32()),
+        ],
+        names=[
+            *("topic_id", "partition", "offset", "broker_time", "schema_id", "record_bytes", "payload_digest"),
+            *("sealed", "sealing_key", "ingested_at", "ingest_date"),
+        ],
+    )

@@ -1,0 +1,175 @@
+"""Put a change into force: a control event on the log, signed by an author and by somebody else who approves.
+
+    python -m decisions.control activate --scope reference --file conf/reference.json
+    python -m decisions.control activate --scope model --digest SHA256
+    python -m decisions.control show
+
+The event names the version and digest that it follows; engine and silver refuse it when something else came first, so
+the tool looks at the log before it writes and waits until its own event can be read back.
+"""
+
+import argparse
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import orjson
+from deltalake import DeltaTable
+
+from expectations.control import SCOPES, ControlEvent, Version, check, payload_digest
+from expectations.decoded import control_event
+from lakehouse import broker, jobs, topics
+from lakehouse import settings as conf
+from lakehouse.codec import Batch, slices
+from lakehouse.contracts import silver
+from lakehouse.errors import BrokerUnavailable, ControlRefused
+from lakehouse.registry import PREFIX_BYTES, registry, schema_ids
+from lakehouse.settings import Settings
+from lakehouse.signing import Signer, Trust, signer, trust
+from lakehouse.texts import Texts
+
+PARTITION = 0
+_CHUNK = 50_000
+
+
+def in_silver(settings: Settings) -> tuple[dict[str, Version], int]:
+    """(versions in force, first offset that silver has not seen), by silver.control and silver.balance."""
+    root = settings.lake.root if "://" in settings.lake.root else str(conf.resolve(settings.lake.root))
+    control, balance = silver.CONTROL.path(root), silver.BALANCE.path(root)
+    if not DeltaTable.is_deltatable(control) or not DeltaTable.is_deltatable(balance):
+        return {}, 0
+    topic_id = topics.identify(settings, topics.EVENTS).topic_id
+    seen = DeltaTable(balance).to_pyarrow_table(columns=["topic_id", "offset"]).to_pylist()
+    rows = DeltaTable(control).to_pyarrow_table(columns=["topic_id", "offset", "scope", "version", "payload"]).to_pylist()
+    versions = {
+        row["scope"]: Version(row["version"], payload_digest(row["payload"]), row["payload"])
+        for row in sorted(rows, key=lambda r: r["offset"])
+        if row["topic_id"] == topic_id
+    }
+    return versions, max((row["offset"] + 1 for row in seen if row["topic_id"] == topic_id), default=0)
+
+
+def in_force(settings: Settings, trusted: Trust) -> dict[str, Version]:
+    """What is in force at the end of the log: silver's fold, then every valid control event after it."""
+    versions, start = in_silver(settings)
+    name = topics.topic_name(settings, topics.EVENTS)
+    low, end = broker.watermarks(settings, name, PARTITION)
+    schema = registry().latest("control")
+    for begin in range(max(start, low), end, _CHUNK):
+        messages = broker.read_range(settings, name, PARTITION, begin, min(begin + _CHUNK, end))
+        texts = Texts.of([m.value() or b"" for m in messages])
+        ours = texts.take(schema_ids(texts.buffer, texts.start, texts.start + texts.length) == schema.id)
+        found = schema.codec.decode(ours.buffer, ours.start + PREFIX_BYTES, ours.start + ours.length)
+        for row in np.flatnonzero(found.fault == 0).tolist():
+            event = control_event(found.batch, row)
+            try:
+                check(event, versions, trusted)
+            except ControlRefused:
+                continue
+            versions[event.scope] = Version(event.version, event.digest, event.payload)
+    return versions
+
+
+def prepared(scope: str, payload: str, versions: dict[str, Version], author: Signer, approver: Signer) -> ControlEvent:
+    """The next event of a scope, signed by both."""
+    current = versions.get(scope, Version(0, "", ""))
+    unsigned = ControlEvent(
+        str(uuid.uuid4()), scope, current.version + 1, current.digest, payload, author.key_id, approver.key_id
+    )
+    return ControlEvent(
+        **{
+            **unsigned.__dict__,
+            "author_signature": author.sign(unsigned.message),
+            "approver_signature": approver.sign(unsigned.message),
+        }
+    )
+
+
+def encoded(event: ControlEvent, received_ms: int) -> bytes:
+    """The record of an event."""
+    schema = registry().latest("control")
+    texts = {
+        name: Texts.of([getattr(event, name)])
+        for name in (
+            *("control_id", "scope", "previous_digest", "payload", "author", "approver"),
+            *("author_signature", "approver_signature"),
+        )
+    }
+    numbers = {"received_at": np.array([received_ms]), "version": np.array([event.version])}
+    return slices(*schema.codec.encode(Batch(1, {**texts, **numbers}, {}), schema.prefix))[0]
+
+
+def send(settings: Settings, event: ControlEvent) -> int:
+    """Write the event to the log; its offset once the broker has it."""
+    placed: list[int] = []
+    failed: list[str] = []
+
+    def delivered(error: object, message: object) -> None:
+        if error is None:
+            placed.append(message.offset())  # type: ignore[attr-defined]
+        else:
+            failed.append(str(error))
+
+    writer = broker.producer(settings)
+    record = encoded(event, time.time_ns() // 1_000_000)
+    writer.produce(topics.topic_name(settings, topics.EVENTS), record, partition=PARTITION, on_delivery=delivered)
+    writer.flush(settings.kafka.request_timeout_s)
+    if not placed:
+        raise BrokerUnavailable(f"The control event was not acknowledged: {', '.join(failed) or 'no answer'}.", "Try again.")
+    return placed[0]
+
+
+def activate(settings: Settings, scope: str, payload: str, author: Path, approver: Path) -> tuple[ControlEvent, int]:
+    """Put a payload into force; the event and its offset. ControlRefused when engine and silver would refuse it."""
+    trusted = trust(conf.resolve(settings.keys.folder))
+    versions = in_force(settings, trusted)
+    event = prepared(scope, payload, versions, signer(author), signer(approver))
+    check(event, versions, trusted)
+    return event, send(settings, event)
+
+
+def _payload(arguments: argparse.Namespace) -> str:
+    if arguments.scope == "model":
+        return orjson.dumps({"digest": arguments.digest}).decode()
+    return orjson.dumps(orjson.loads(Path(arguments.file).read_bytes()), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    settings = conf.load(arguments.env)
+    keys = conf.resolve(settings.keys.folder)
+    if arguments.action == "show":
+        for scope, version in sorted(in_force(settings, trust(keys)).items()):
+            print(f"{scope:10} version {version.version}  digest {version.digest}  {version.payload[:80]}")
+        return
+    author, approver = (Path(p) if p else keys / f"{role}.pem" for role, p in
+                        (("author", arguments.author_key), ("approver", arguments.approver_key)))
+    event, offset = activate(settings, arguments.scope, _payload(arguments), author, approver)
+    print(f"{event.scope} version {event.version} (payload {event.digest[:12]}) is on the log at offset {offset}")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Activate a change or show what is in force."""
+    parser = argparse.ArgumentParser(
+        prog="python -m decisions.control", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    actions = parser.add_subparsers(dest="action", required=True)
+    show = actions.add_parser("show", help="what is in force at the end of the log")
+    put = actions.add_parser("activate", help="write a signed control event")
+    put.add_argument("--scope", required=True, choices=SCOPES)
+    put.add_argument("--file", help="scope reference: the JSON file")
+    put.add_argument("--digest", help="scope model: SHA-256 of the bundle's manifest, from `training.job`")
+    put.add_argument("--author-key", help="PEM file of the author (default: author.pem of the key folder)")
+    put.add_argument("--approver-key", help="PEM file of somebody else (default: approver.pem of the key folder)")
+    for action in (show, put):
+        action.add_argument("--env")
+    arguments = parser.parse_args(argv)
+    if arguments.action == "activate" and not (arguments.digest if arguments.scope == "model" else arguments.file):
+        put.error("--scope model needs --digest, --scope reference needs --file")
+    return jobs.guarded(lambda: _run(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""What runs the product: jars, local services, set-up."""

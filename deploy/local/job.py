@@ -1,0 +1,90 @@
+"""`make up`, `make down`, `make status`, `make wipe`: the local services and the product's own processes."""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from deploy.local import kafka, mlflow
+from deploy.local.process import Service
+from lakehouse import settings as conf
+from lakehouse.errors import FraudlakeError
+from lakehouse.settings import Settings
+
+OWN_PROCESSES = ("api", "engine")
+"""Started by hand or by the demo; they stop before what they stand on."""
+
+
+def services_folder(settings: Settings) -> Path:
+    """Where pid files, logs and data of the services lie."""
+    return conf.resolve(settings.state_dir) / "services"
+
+
+def up(settings: Settings) -> None:
+    """Start what does not run."""
+    folder = services_folder(settings)
+    for module in (kafka, mlflow):
+        started = module.start(settings, folder)
+        print(f"{module.NAME}: {'started' if started else 'was already up'}")
+    print(f"Kafka at 127.0.0.1:{settings.services.kafka_port}")
+    print(f"MLflow at http://127.0.0.1:{settings.services.mlflow_port}")
+
+
+def down(settings: Settings, names: Sequence[str] = (*OWN_PROCESSES, mlflow.NAME, kafka.NAME)) -> None:
+    """End what we started, in the order of dependence."""
+    folder = services_folder(settings)
+    for name in names:
+        print(f"{name}: {'ended' if Service(name, folder).stop() else 'was not running'}")
+
+
+def status(settings: Settings) -> bool:
+    """Print what runs; whether the services do."""
+    folder = services_folder(settings)
+    healthy = {kafka.NAME: kafka.answers(settings), mlflow.NAME: mlflow.answers(settings)}
+    for name in (kafka.NAME, mlflow.NAME, *OWN_PROCESSES):
+        pid = Service(name, folder).pid()
+        health = "" if name not in healthy else ", answers" if healthy[name] else ", does not answer"
+        print(f"{name:8} {'down' if pid is None else f'up, pid {pid}'}{health}")
+    return all(healthy.values())
+
+
+def wipe(settings: Settings, sure: bool) -> None:
+    """Delete every world, log and database under the state folder; keys, jars and caches stay."""
+    state = conf.resolve(settings.state_dir)
+    doomed = [path for path in (state / "services", state / "worlds", state / "spark", state / "world.yml") if path.exists()]
+    if not doomed:
+        print("nothing to wipe")
+        return
+    print("this deletes for good:", *(f"  {path}" for path in doomed), sep="\n")
+    if not sure and input("type 'wipe' to go on: ").strip() != "wipe":
+        print("nothing was deleted")
+        return
+    down(settings)
+    for path in doomed:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    print("wiped")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one of: up, down, status, wipe."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.local.job", description=__doc__)
+    parser.add_argument("action", choices=("up", "down", "status", "wipe"))
+    parser.add_argument("--env")
+    parser.add_argument("--yes", action="store_true", help="wipe without asking")
+    arguments = parser.parse_args(argv)
+    settings = conf.load(arguments.env)
+    if arguments.action == "status":
+        return 0 if status(settings) else 1
+    if arguments.action == "wipe":
+        wipe(settings, arguments.yes)
+    else:
+        (up if arguments.action == "up" else down)(settings)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except FraudlakeError as error:
+        sys.exit(str(error))

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Everything that a fresh machine needs, once: Python environment, jars, compiled kernels. A second run changes nothing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+state=.fraudlake
+
+say() { printf '%s\n' "setup: $*" >&2; }
+
+# --- programs -------------------------------------------------------------------------------------------------------
+python=""
+for candidate in python3.11 python3 python; do
+  if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+    python=$candidate
+    break
+  fi
+done
+java_ok() { command -v java >/dev/null && java -version 2>&1 | grep -qE 'version "17[."]'; }
+
+wanted=()
+[ -n "$python" ] || wanted+=(python3.11 python3.11-venv)
+java_ok || wanted+=(openjdk-17-jre-headless)
+command -v mvn >/dev/null || wanted+=(maven)
+if [ ${#wanted[@]} -gt 0 ]; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "installing ${wanted[*]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${wanted[@]}" >/dev/null
+    [ -n "$python" ] || python=python3.11
+    java_ok || { say "java is not version 17: put a Java 17 first on PATH"; exit 1; }
+  else
+    say "missing: Python 3.11 with venv, Java 17 or Maven. On Debian or Ubuntu, as root:"
+    say "  apt-get install ${wanted[*]}"
+    exit 1
+  fi
+fi
+
+# --- Python environment, from the hashed lock -----------------------------------------------------------------------
+lock=$(sha256sum requirements.lock | cut -d' ' -f1)
+if [ "$(cat .venv/.lock 2>/dev/null)" != "$lock" ]; then
+  say "Python packages from requirements.lock (some minutes the first time)"
+  [ -x .venv/bin/python ] || "$python" -m venv .venv
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+  pwd > "$(.venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/fraudlake.pth"
+  printf '%s' "$lock" > .venv/.lock
+fi
+
+# --- jars -----------------------------------------------------------------------------------------------------------
+for name in broker spark; do
+  pom=$(sha256sum deploy/jars/$name/pom.xml | cut -d' ' -f1)
+  folder=$state/jars/$name
+  if [ "$(cat $folder/.pom 2>/dev/null)" != "$pom" ]; then
+    say "jars for $name"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    if ! mvn -q -B -f deploy/jars/$name/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD/$folder" >"$folder/mvn.log" 2>&1; then
+      cat "$folder/mvn.log" >&2
+      say "Maven could not fetch an artifact of deploy/jars/$name/pom.xml (an odd host name in its message means: not found)"
+      exit 1
+    fi
+    printf '%s' "$pom" > "$folder/.pom"
+  fi
+done
+
+# --- compiled kernels: seconds here, or seconds at every first use ---------------------------------------------------
+kernels=$(cat requirements.lock $(git ls-files -co --exclude-standard '*.py' 2>/dev/null | xargs grep -l 'njit' | sort) | sha256sum | cut -d' ' -f1)
+if [ "$(cat $state/numba/.kernels 2>/dev/null)" != "$kernels" ]; then
+  say "compiling kernels"
+  mkdir -p $state/numba
+  NUMBA_CACHE_DIR=$PWD/$state/numba .venv/bin/python -m deploy.warm
+  printf '%s' "$kernels" > $state/numba/.kernels
+fi

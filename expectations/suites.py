@@ -1,0 +1,156 @@
+"""Table contract -> Great Expectations suite -> Spark predicates, all three committed and proven to be in step.
+
+The suite is the contract's face: readable JSON under `suites/`. Great Expectations itself costs seconds a call, so the
+predicate of every rule is compiled from it once, here, and committed under `predicates/`; silver evaluates those in one
+pass. `python -m expectations.suites` writes both, `--check` only says whether they are in step.
+"""
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lakehouse import settings as conf
+from lakehouse.contracts import silver
+from lakehouse.errors import ContractBroken
+from lakehouse.tables import Between, Digits, Holds, Length, OneOf, Required, Rule, Table
+
+FOLDER = Path(__file__).parent
+
+
+def _expectations(rule: Rule) -> list[dict[str, Any]]:
+    """One or two expectations; the rule holds where all of them do."""
+    column = {"column": rule.column}
+    match rule:
+        case Required():
+            found = [("expect_column_values_to_not_be_null", column)]
+        case Between(low=low, high=high):
+            found = [("expect_column_values_to_be_between", {**column, "min_value": low, "max_value": high})]
+        case OneOf(values=values):
+            found = [("expect_column_values_to_be_in_set", {**column, "value_set": list(values)})]
+        case Digits(length=length):
+            # A regular expression with `$` would accept a trailing line feed.
+            exact = {**column, "min_value": length, "max_value": length}
+            found = [
+                ("expect_column_values_to_not_match_regex", {**column, "regex": "[^0-9]"}),
+                ("expect_column_value_lengths_to_be_between", exact),
+            ]
+        case Length(low=low, high=high):
+            found = [("expect_column_value_lengths_to_be_between", {**column, "min_value": low, "max_value": high})]
+        case Holds():
+            found = [("expect_column_values_to_be_in_set", {**column, "value_set": [True]})]
+    return [{"type": kind, "kwargs": kwargs, "meta": {"rule": rule.name}} for kind, kwargs in found]
+
+
+def suite(table: Table) -> dict[str, Any]:
+    """The suite of a table, in Great Expectations' own JSON form."""
+    return {
+        "name": table.name,
+        "meta": {"table": table.name, "grain": table.grain},
+        "expectations": [e for rule in table.rules for e in _expectations(rule)],
+    }
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _digest(table: Table) -> str:
+    return hashlib.sha256((table.ddl + _text(suite(table))).encode()).hexdigest()
+
+
+@cache
+def predicates(table_name: str) -> Mapping[str, str]:
+    """Rule name -> Spark predicate that is true where the rule is broken; ContractBroken when out of step."""
+    table = next(t for t in silver.TABLES if t.name == table_name)
+    path = FOLDER / "predicates" / f"{table.name}.json"
+    content = json.loads(path.read_text()) if path.exists() else {}
+    if content.get("contract") != _digest(table):
+        raise ContractBroken(f"{path.name} was not compiled from today's contract.", "Run `make generate`.")
+    rules: Mapping[str, str] = content["rules"]
+    return rules
+
+
+def broken_expression(table_name: str) -> str:
+    """One Spark expression: the names of the rules a row breaks, joined by commas; null for a good row."""
+    parts = [f"if({predicate}, '{name}', null)" for name, predicate in predicates(table_name).items()]
+    return f"nullif(concat_ws(',', {', '.join(parts)}), '')"
+
+
+def compile_predicates(tables: list[Table]) -> dict[str, dict[str, str]]:
+    """Predicates of every table, from real validations of empty frames."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    import great_expectations as gx
+    from great_expectations.core.expectation_suite import ExpectationSuite
+
+    from lakehouse.session import build_session
+
+    spark = build_session(conf.load(), "compile suites")
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    batches = (
+        context.data_sources.add_spark("lake", persist=False)
+        .add_dataframe_asset("rows")
+        .add_batch_definition_whole_dataframe("all")
+    )
+    compiled: dict[str, dict[str, str]] = {}
+    for table in tables:
+        described = context.suites.add(ExpectationSuite(**suite(table)))
+        batch = batches.get_batch({"dataframe": spark.createDataFrame([], table.ddl)})
+        result = batch.validate(
+            described,
+            result_format={"result_format": "COMPLETE", "unexpected_index_column_names": list(table.key)},
+        )
+        parts: dict[str, list[str]] = {rule.name: [] for rule in table.rules}
+        for one in result.results:
+            query = one.result.get("unexpected_index_query")
+            if query is None:
+                raise ContractBroken(f"{table.name}: {one.expectation_config.type} gave no predicate.")
+            parts[one.expectation_config.meta["rule"]].append(_predicate(query))
+        compiled[table.name] = {name: " OR ".join(sorted(found)) for name, found in parts.items()}
+    return compiled
+
+
+def _predicate(query: str) -> str:
+    """The text inside `df.filter(F.expr('...'))`, false where it is null."""
+    call = ast.parse(query, mode="eval").body
+    assert isinstance(call, ast.Call)
+    inner = call.args[0]
+    assert isinstance(inner, ast.Call)
+    text = inner.args[0]
+    assert isinstance(text, ast.Constant)
+    return f"coalesce({text.value}, false)"
+
+
+def main(argv: list[str]) -> int:
+    """Write the suites and predicates of every table with rules; with --check, only compare."""
+    parser = argparse.ArgumentParser(prog="python -m expectations.suites", description=main.__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when something is out of step")
+    check = parser.parse_args(argv).check
+    tables = [table for table in silver.TABLES if table.rules]
+    compiled = compile_predicates(tables)
+    stale = []
+    for table in tables:
+        content = {"contract": _digest(table), "rules": compiled[table.name]}
+        for path, text in (
+            (FOLDER / "suites" / f"{table.name}.json", _text(suite(table))),
+            (FOLDER / "predicates" / f"{table.name}.json", _text(content)),
+        ):
+            if path.exists() and path.read_text() == text:
+                continue
+            stale.append(str(path.relative_to(FOLDER)))
+            if not check:
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(text)
+    print(("out of step: " if check else "written: ") + ", ".join(stale) if stale else "everything is in step")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

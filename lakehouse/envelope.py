@@ -1,0 +1,63 @@
+"""Key, headers and value of a Kafka record as one run of bytes, so that they are sealed together, and back.
+
+Four bytes with the key's length, the key; two bytes with the number of headers, each as two lengths and two runs; one
+byte 1 and the value, or one byte 0 where there is none. Lengths are big-endian; the length 0xFFFFFFFF means null.
+"""
+
+import struct
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from lakehouse.crypto import RecordSeal
+from lakehouse.keys import Keyring
+
+_NULL = 0xFFFFFFFF
+_PLAIN = struct.pack(">IH", _NULL, 0)
+_WITH_VALUE = _PLAIN + b"\1"
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+def packed(key: bytes | None, headers: Headers, value: bytes | None) -> bytes:
+    """The record as one run of bytes."""
+    if key is None and not headers and value is not None:
+        return _WITH_VALUE + value
+    parts = [struct.pack(">I", _NULL if key is None else len(key)), key or b"", struct.pack(">H", len(headers))]
+    for name, content in headers:
+        text = name.encode()
+        parts += [struct.pack(">II", len(text), _NULL if content is None else len(content)), text, content or b""]
+    parts.append(b"\0" if value is None else b"\1" + value)
+    return b"".join(parts)
+
+
+def value_of(record: bytes) -> bytes | None:
+    """The value of a packed record."""
+    if record.startswith(_WITH_VALUE):
+        return record[len(_WITH_VALUE) :]
+    (size,) = struct.unpack_from(">I", record)
+    at = 4 + (0 if size == _NULL else size)
+    (count,) = struct.unpack_from(">H", record, at)
+    at += 2
+    for _ in range(count):
+        name, content = struct.unpack_from(">II", record, at)
+        at += 8 + name + (0 if content == _NULL else content)
+    return record[at + 1 :] if record[at] else None
+
+
+def position(topic_id: str, partition: int, offset: int) -> bytes:
+    """What binds a sealed record to its place."""
+    return f"{topic_id}/{partition}/{offset}".encode()
+
+
+def open_values(rows: pa.RecordBatch, keyring: Keyring) -> list[bytes]:
+    """The values of sealed rows (columns topic_id, partition, offset, sealed, sealing_key); empty where there is none."""
+    seals: dict[str, RecordSeal] = {}
+    values = []
+    names = ("sealing_key", "sealed", "topic_id", "partition", "offset")
+    for key_id, sealed, topic_id, partition, offset in zip(*(rows.column(n).to_pylist() for n in names), strict=True):
+        seal = seals.get(key_id)
+        if seal is None:
+            seal = seals[key_id] = RecordSeal.opening(keyring, key_id)
+        values.append(value_of(seal.open(sealed, position(topic_id, partition, offset))) or b"")
+    return values

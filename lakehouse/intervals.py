@@ -1,0 +1,66 @@
+"""Driving a job by source position: the next range that the source table has and the target has not.
+
+Position is all the bookkeeping there is, and it lies in the tables' own commits, so there is no checkpoint to lose and
+compaction of the source changes nothing.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lakehouse.errors import RangeMissing
+from lakehouse.jobs import Context, Interval
+from lakehouse.storage import Span, written_ends
+from lakehouse.tables import Table
+
+IDLE_S = 1.0
+
+
+def spans_between(done: Mapping[str, int], ready: Mapping[str, int], at_most: int) -> list[Span]:
+    """For every partition that is behind, its next range of at most so many offsets."""
+    spans = []
+    for key, end in sorted(ready.items()):
+        start = done.get(key, 0)
+        if start < end:
+            topic_id, partition = key.rsplit("/", 1)
+            spans.append(Span(topic_id, int(partition), start, min(end, start + at_most)))
+    return spans
+
+
+@dataclass(frozen=True)
+class Flow:
+    """From a source table to the table that says how far it got, at most `at_most` offsets a step."""
+
+    source: Table
+    target: Table
+    at_most: int
+    step: Callable[[Span], None]
+
+
+def drive(context: Context, flows: Sequence[Flow], trigger_s: int) -> None:
+    """Take every flow's ranges: until the targets have all that the sources have, for ever, or for one interval."""
+    if context.interval:
+        for flow in flows[:1]:
+            for key, end in written_ends(context.root, flow.source).items():
+                _again(context.interval, flow, key, end)
+        return
+    while True:
+        began = time.monotonic()
+        busy = False
+        for flow in flows:
+            done, ready = written_ends(context.root, flow.target), written_ends(context.root, flow.source)
+            for span in spans_between(done, ready, flow.at_most):
+                flow.step(span)
+                busy = True
+        if not busy:
+            if context.available_now:
+                return
+            time.sleep(max(IDLE_S, trigger_s - (time.monotonic() - began)))
+
+
+def _again(interval: Interval, flow: Flow, key: str, end: int) -> None:
+    if interval.end > end:
+        raise RangeMissing(f"{flow.source.name} ends at offset {end}.", "Choose a --to-position up to there.")
+    topic_id, partition = key.rsplit("/", 1)
+    for start in range(interval.start, interval.end, flow.at_most):
+        flow.step(Span(topic_id, int(partition), start, min(start + flow.at_most, interval.end)))

@@ -1,0 +1,60 @@
+"""The Spark session: the only place that names jars, extensions, the time zone and Spark's settings."""
+
+import os
+import sys
+
+from pyspark.sql import SparkSession
+
+from lakehouse.errors import SettingsError
+from lakehouse.settings import Settings, home, resolve
+
+
+def build_session(settings: Settings, name: str) -> SparkSession:
+    """The session of this process; a second call returns the first one's."""
+    jars = sorted(str(path) for path in resolve(settings.spark.jars_folder).glob("*.jar"))
+    if not jars:
+        raise SettingsError(f"There are no jars in {resolve(settings.spark.jars_folder)}.", "`make setup` fetches them.")
+    scratch = resolve(settings.spark.scratch_folder)
+    scratch.mkdir(parents=True, exist_ok=True)
+    # Workers must run this interpreter, else they lack our packages; they find our rooms through PYTHONPATH.
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(home()), os.environ.get("PYTHONPATH"))))
+    # One kernel thread per task: Spark already runs a task per core.
+    for variable in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "ARROW_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+    options = {
+        "spark.master": settings.spark.master,
+        "spark.driver.memory": settings.spark.driver_memory,
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.jars": ",".join(jars),
+        "spark.local.dir": str(scratch),
+        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
+        "spark.driver.extraJavaOptions": f"-Dderby.system.home={scratch} -XX:+UseParallelGC",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": str(settings.spark.shuffle_partitions),
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        # What spills holds clear values for a moment.
+        "spark.io.encryption.enabled": "true",
+        # Delta's default of 50 state partitions costs seconds per read on small tables.
+        "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
+        "spark.sql.execution.pyspark.udf.faulthandler.enabled": "true",
+        # Kernels are deterministic in log order; re-planning by size would only change task counts.
+        "spark.sql.adaptive.coalescePartitions.enabled": "false",
+        "spark.sql.streaming.stateStore.stateSchemaCheck": "true",
+        "spark.sql.streaming.kafka.useDeprecatedOffsetFetching": "false",
+        "spark.databricks.delta.properties.defaults.checkpointInterval": str(settings.spark.delta_checkpoint_interval),
+        "spark.databricks.delta.properties.defaults.dataSkippingNumIndexedCols": "8",
+    }
+    builder = SparkSession.builder.appName(f"fraudlake {name}")
+    for key, value in options.items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    return session

@@ -1,0 +1,204 @@
+"""The verbs that touch Delta: ensure, read, append_once, overwrite_interval, merge_by_key, overwrite.
+
+`append_once` makes a hop exactly-once by source position. The ranges that a table already holds are written into the
+metadata of the commit that added them; a batch that is offered again is skipped or cut to what is new, however the
+stream's own bookkeeping was lost. Never by batch id: with a lost checkpoint that recipe loses rows silently.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+from delta.tables import DeltaTable
+from deltalake import DeltaTable as DeltaReader
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
+from lakehouse.tables import Table
+
+METADATA = "fraudlake_positions"
+_SCAN = 64
+"""Commits looked at in one step when searching back for the last one of ours (OPTIMIZE and others leave no positions)."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Source offsets [start, end) of one partition."""
+
+    topic_id: str
+    partition: int
+    start: int
+    end: int
+
+    @property
+    def key(self) -> str:
+        """The partition's name in commit metadata."""
+        return f"{self.topic_id}/{self.partition}"
+
+
+def exists(root: str, table: Table) -> bool:
+    """Whether the table has been made."""
+    return DeltaReader.is_deltatable(table.path(root))
+
+
+def ensure(spark: SparkSession, root: str, table: Table) -> None:
+    """Make the table when it is not there."""
+    if exists(root, table):
+        return
+    builder = DeltaTable.createIfNotExists(spark).location(table.path(root)).comment(table.meaning)
+    builder = builder.addColumns(StructType.fromDDL(table.ddl))
+    if table.partition_by:
+        builder = builder.partitionedBy(*table.partition_by)
+    builder.execute()
+
+
+def read(spark: SparkSession, root: str, table: Table) -> DataFrame:
+    """The table; an empty frame of its schema when it has not been made."""
+    if not exists(root, table):
+        return spark.createDataFrame([], StructType.fromDDL(table.ddl))
+    return spark.read.format("delta").load(table.path(root))
+
+
+def written_ends(root: str, table: Table) -> dict[str, int]:
+    """Exclusive end of what the table holds, by `topic_id/partition`; from the commits, without reading data."""
+    if not exists(root, table):
+        return {}
+    reader = DeltaReader(table.path(root))
+    looked_at = _SCAN
+    while True:
+        history = reader.history(looked_at)
+        for commit in history:
+            metadata = commit.get("userMetadata")
+            if metadata and METADATA in metadata:
+                ends: dict[str, int] = orjson.loads(metadata)[METADATA]
+                return ends
+        if len(history) < looked_at:
+            return _ends_of_rows(reader, table)
+        looked_at *= 8
+
+
+def _ends_of_rows(reader: DeltaReader, table: Table) -> dict[str, int]:
+    """The same from the rows themselves, where no commit tells (log cleaned up)."""
+    if table.position is None or reader.version() == 0:
+        return {}
+    topic_id, partition, offset = table.position
+    rows = reader.to_pyarrow_table(columns=[topic_id, partition, offset])
+    grouped = rows.group_by([topic_id, partition]).aggregate([(offset, "max")])
+    return {f"{r[topic_id]}/{r[partition]}": r[f"{offset}_max"] + 1 for r in grouped.to_pylist()}
+
+
+def conforming(frame: DataFrame, table: Table) -> DataFrame:
+    """The frame with the contract's columns in its order; ContractBroken where a column lacks or has another type."""
+    wanted = StructType.fromDDL(table.ddl)
+    have = {field.name: field.dataType for field in frame.schema.fields}
+    lacking = [f.name for f in wanted if f.name not in have]
+    extra = sorted(set(have) - set(wanted.names))
+    wrong = [
+        f"{f.name} is {have[f.name].simpleString()}, expected {f.dataType.simpleString()}"
+        for f in wanted
+        if f.name in have and have[f.name].simpleString() != f.dataType.simpleString()
+    ]
+    if lacking or extra or wrong:
+        raise ContractBroken(
+            f"A frame for {table.name} differs from its contract: lacking {lacking}, unknown {extra}, types {wrong}."
+        )
+    return frame.select(*wanted.names)
+
+
+def append_once(frame: DataFrame, root: str, table: Table, spans: Sequence[Span], contiguous: bool = False) -> None:
+    """Append the rows of `spans` that the table does not hold yet, one commit per partition.
+
+    `contiguous` tables hold every offset, so a gap is an error; others hold only some kinds of records.
+    """
+    assert table.position is not None
+    topic_column, partition_column, offset_column = table.position
+    frame = conforming(frame, table)
+    for span in spans:
+        ends = written_ends(root, table)
+        _refuse_other_topic(ends, span, table)
+        done = ends.get(span.key)
+        if done is not None and span.end <= done:
+            continue
+        if contiguous and span.start > (done or 0) and done is not None:
+            raise RangeMissing(
+                f"{table.name} ends at offset {done} of partition {span.partition}, the batch begins at {span.start}.",
+                "Run the job with --from-position and --to-position over the missing range first.",
+            )
+        rows = frame.where(
+            (F.col(topic_column) == span.topic_id)
+            & (F.col(partition_column) == span.partition)
+            & (F.col(offset_column) >= max(span.start, done or 0))
+            & (F.col(offset_column) < span.end)
+        )
+        metadata = orjson.dumps({METADATA: {**ends, span.key: span.end}}).decode()
+        # Delta checks the application's version inside the transaction: of two live writers exactly one commits.
+        (
+            rows.write.format("delta")
+            .mode("append")
+            .option("userMetadata", metadata)
+            .option("txnAppId", f"{table.name}|{span.key}")
+            .option("txnVersion", span.end)
+            .save(table.path(root))
+        )
+
+
+def _refuse_other_topic(ends: dict[str, int], span: Span, table: Table) -> None:
+    others = {key for key in ends if key.endswith(f"/{span.partition}")} - {span.key}
+    if others:
+        raise TopicReplaced(
+            f"{table.name} holds positions of topic id {sorted(others)[0].rsplit('/', 1)[0]}; the batch is from id "
+            f"{span.topic_id}: the topic was replaced, so its offsets mean other records.",
+            "Start a new lake root for the new topic, or restore the broker's data.",
+        )
+
+
+def overwrite_interval(frame: DataFrame, root: str, table: Table, span: Span) -> None:
+    """Replace the rows of a span by the frame's, in one commit: the repair form of append_once."""
+    assert table.position is not None
+    topic_column, partition_column, offset_column = table.position
+    condition = (
+        f"{topic_column} = '{span.topic_id}' AND {partition_column} = {span.partition} "
+        f"AND `{offset_column}` >= {span.start} AND `{offset_column}` < {span.end}"
+    )
+    (
+        conforming(frame, table)
+        .where(condition)
+        .write.format("delta")
+        .mode("overwrite")
+        .option("replaceWhere", condition)
+        .save(table.path(root))
+    )
+
+
+def merge_by_key(frame: DataFrame, root: str, table: Table) -> None:
+    """Rows by key: known keys are replaced where a value differs, new ones are added."""
+    target = DeltaTable.forPath(frame.sparkSession, table.path(root)).alias("old")
+    same = " AND ".join(f"old.`{name}` = new.`{name}`" for name in table.key)
+    others = [name for name in table.column_names if name not in table.key]
+    differs = " OR ".join(f"NOT (old.`{name}` <=> new.`{name}`)" for name in others)
+    merge = target.merge(conforming(frame, table).alias("new"), same)
+    merge.whenMatchedUpdateAll(condition=differs).whenNotMatchedInsertAll().execute()
+
+
+def overwrite(frame: DataFrame, root: str, table: Table) -> None:
+    """The whole table anew, in one commit."""
+    conforming(frame, table).write.format("delta").mode("overwrite").save(table.path(root))
+
+
+def version(root: str, table: Table) -> int:
+    """The table's Delta version; -1 when it has not been made."""
+    return DeltaReader(table.path(root)).version() if exists(root, table) else -1
+
+
+def is_local(root: str) -> bool:
+    """Whether a lake root is a folder of this machine."""
+    return "://" not in root or root.startswith("file://")
+
+
+def make_root(root: str) -> None:
+    """The folder of a local lake root."""
+    if is_local(root):
+        Path(root.removeprefix("file://")).mkdir(parents=True, exist_ok=True)

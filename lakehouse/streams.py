@@ -1,0 +1,106 @@
+"""Running streams: their failures become our errors, and a broker that is away is waited for."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pyspark.errors import StreamingQueryException
+from pyspark.sql import DataFrame
+from pyspark.sql.streaming import DataStreamWriter, StreamingQuery
+
+from lakehouse.errors import FraudlakeError, RangeMissing, Terminal
+from lakehouse.jobs import Context
+from lakehouse.log import logger
+
+FIRST_WAIT_S = 1.0
+LONGEST_WAIT_S = 60.0
+"""A broker's restart takes seconds, an outage minutes: the wait doubles in between."""
+
+_LOST = ("data may have been lost", "OffsetOutOfRange", "some data may have been missed")
+_BROKER = ("org.apache.kafka", "BrokerUnavailable", "KafkaException", "TimeoutException")
+
+Write = Callable[[DataFrame, int], None]
+
+
+@dataclass
+class Stream:
+    """One stream: `open` makes a writer for `write`, which may be called again after a failure."""
+
+    name: str
+    open: Callable[[], DataFrame]
+    write: Write
+    trigger_s: int
+    query: StreamingQuery | None = None
+    error: BaseException | None = field(default=None, repr=False)
+    wait_s: float = FIRST_WAIT_S
+
+    def start(self, context: Context) -> None:
+        """Start it from its checkpoint."""
+        self.error = None
+
+        def guarded(batch: DataFrame, number: int) -> None:
+            # Spark reports a callback's exception as text; the type is what says whether to go on.
+            try:
+                self.write(batch, number)
+            except BaseException as error:
+                self.error = error
+                raise
+            self.wait_s = FIRST_WAIT_S
+
+        writer: DataStreamWriter = self.open().writeStream.foreachBatch(guarded)
+        writer = writer.option("checkpointLocation", context.checkpoint(self.name)).queryName(self.name)
+        if context.available_now:
+            writer = writer.trigger(availableNow=True)
+        else:
+            writer = writer.trigger(processingTime=f"{self.trigger_s} seconds")
+        self.query = writer.start()
+
+    def failure(self) -> Exception | None:
+        """Why it stopped; None while it runs or when it is done."""
+        assert self.query is not None
+        if self.query.isActive:
+            return None
+        found = self.query.exception()
+        if found is None:
+            return None
+        if isinstance(self.error, FraudlakeError):
+            return self.error
+        text = str(found)
+        if any(sign in text for sign in _LOST):
+            return RangeMissing(
+                f"{self.name}: records were deleted from the topic before they were read.",
+                "Kafka's message names the offsets: " + _cause(found),
+            )
+        return found
+
+
+def _cause(error: StreamingQueryException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:500] if lines else type(error).__name__
+
+
+def run(context: Context, streams: Sequence[Stream]) -> None:
+    """Run the streams until all is done (available now) or for ever; a broker that is away is waited for."""
+    log = logger("streams")
+    for stream in streams:
+        stream.start(context)
+    while True:
+        active = [s for s in streams if s.query is not None and s.query.isActive]
+        for stream in streams:
+            failure = stream.failure()
+            if failure is None:
+                continue
+            waitable = not isinstance(failure, Terminal) and any(sign in f"{type(failure)} {failure}" for sign in _BROKER)
+            if context.available_now or not waitable:
+                for other in active:
+                    if other.query is not None:
+                        other.query.stop()
+                raise failure
+            log.warning("stream failed; it starts again", stream=stream.name, wait_s=stream.wait_s)
+            time.sleep(stream.wait_s)
+            stream.wait_s = min(stream.wait_s * 2, LONGEST_WAIT_S)
+            stream.start(context)
+        if not active and context.available_now:
+            return
+        if active and active[0].query is not None:
+            active[0].query.awaitTermination(0.2)

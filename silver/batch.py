@@ -1,0 +1,179 @@
+"""One range of bronze.events into silver: mask on the workers, judge in order, write every table once."""
+
+from collections.abc import Sequence
+from functools import reduce
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from expectations.admission import Admission
+from expectations.control import ControlEvent
+from expectations.suites import broken_expression
+from lakehouse import keys, storage
+from lakehouse.contracts import bronze, silver
+from lakehouse.errors import BalanceBroken, RangeMissing
+from lakehouse.jobs import Context
+from lakehouse.log import logger
+from lakehouse.registry import registry
+from lakehouse.storage import Span
+from lakehouse.tables import Table
+from lakehouse.topics import EVENT_KINDS
+from silver.admitting import NARROW_COLUMNS, Judged, judged
+from silver.masking import NARROW, masked_ddl, masking
+from silver.state import restored
+
+_UNKNOWN_ID = "unknown_schema_id"
+_NO_PREFIX = "not_in_confluent_wire_format"
+_OTHER_TOPIC = "kind_of_another_topic"
+
+
+class EventBatch:
+    """Takes ranges of bronze.events into silver, one after the other; keeps admission's state in between."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._keys = keys.source(context.settings)
+        self._admission: dict[str, tuple[int, Admission]] = {}
+        self._log = logger("silver")
+
+    def take(self, span: Span) -> None:
+        """Admit the records of a range; the tables hold it once, however often this is called."""
+        arrived = self._arrived(span)
+        masked = self._masked(arrived)
+        try:
+            verdicts = judged(self._admission_at(span), self._narrow(masked), _controls(masked), self._foreign(arrived))
+            self._write(span, arrived, masked, verdicts)
+        finally:
+            for frame in masked.values():
+                frame.unpersist()
+        self._admission[span.key] = (span.end, self._admission[span.key][1])
+        self._log.info(
+            "admitted",
+            start=span.start,
+            end=span.end,
+            received=verdicts.received,
+            accepted=verdicts.accepted,
+            quarantined=verdicts.quarantined,
+            duplicates=verdicts.duplicates,
+        )
+
+    def _arrived(self, span: Span) -> DataFrame:
+        rows = storage.read(self._context.spark, self._context.root, bronze.EVENTS)
+        return rows.where(
+            (F.col("topic_id") == span.topic_id)
+            & (F.col("partition") == span.partition)
+            & (F.col("offset") >= span.start)
+            & (F.col("offset") < span.end)
+        )
+
+    def _admission_at(self, span: Span) -> Admission:
+        held = self._admission.get(span.key)
+        if held is None or held[0] != span.start:
+            held = (span.start, restored(self._context, span))
+            self._admission[span.key] = held
+        return held[1]
+
+    def _masked(self, arrived: DataFrame) -> dict[str, DataFrame]:
+        """Typed and masked rows by kind, with the rules they break; persisted, they hold no clear value."""
+        present = {row["schema_id"] for row in arrived.select("schema_id").distinct().collect()}
+        parts: dict[str, list[DataFrame]] = {}
+        for schema in registry().schemas:
+            if schema.id not in present or schema.kind not in EVENT_KINDS:
+                continue
+            table = silver.BY_KIND[schema.kind]
+            rows = arrived.where(F.col("schema_id") == schema.id).select(
+                "topic_id", "partition", "offset", "broker_time", "payload_digest", "sealed", "sealing_key", "ingested_at"
+            )
+            masked = rows.mapInArrow(masking(self._keys, schema.id), masked_ddl(table))
+            broken = F.expr(f"coalesce(fault, {broken_expression(table.name)})")
+            parts.setdefault(schema.kind, []).append(masked.withColumn("broken", broken))
+        return {kind: reduce(DataFrame.unionByName, frames).persist() for kind, frames in parts.items()}
+
+    def _narrow(self, masked: dict[str, DataFrame]) -> pa.Table:
+        frames = []
+        for kind, frame in masked.items():
+            available = F.unix_millis("label_available_at") if kind == "label" else F.lit(0).cast("bigint")
+            number = F.lit(EVENT_KINDS.index(kind)).cast("bigint")
+            frames.append(
+                frame.withColumn("available_ms", F.coalesce(available, F.lit(0)))
+                .withColumn("kind", number)
+                .select(*NARROW_COLUMNS)
+            )
+        if not frames:
+            empty = ", ".join(f"`{n}` {'string' if n == 'broken' else 'bigint'}" for n in NARROW_COLUMNS)
+            return self._context.spark.createDataFrame([], empty).toArrow()
+        return reduce(DataFrame.unionAll, frames).toArrow()
+
+    def _foreign(self, arrived: DataFrame) -> list[tuple[int, str]]:
+        """Records that are of no kind of this topic."""
+        known = {s.id: s.kind for s in registry().schemas}
+        ours = [i for i, kind in known.items() if kind in EVENT_KINDS]
+        others = arrived.where(F.col("schema_id").isNull() | ~F.col("schema_id").isin(ours))
+        found = []
+        for row in others.select("offset", "schema_id").collect():
+            schema_id = row["schema_id"]
+            reason = _NO_PREFIX if schema_id is None else _OTHER_TOPIC if schema_id in known else _UNKNOWN_ID
+            found.append((row["offset"], reason))
+        return found
+
+    def _write(self, span: Span, arrived: DataFrame, masked: dict[str, DataFrame], verdicts: Judged) -> None:
+        if verdicts.received != span.end - span.start:
+            raise RangeMissing(
+                f"bronze.events holds {verdicts.received} of the {span.end - span.start} records from offset "
+                f"{span.start} to {span.end} of partition {span.partition}.",
+                f"Land them again: python -m bronze.job --from-position {span.start} --to-position {span.end}",
+            )
+        if verdicts.received != verdicts.accepted + verdicts.quarantined + verdicts.duplicates:
+            raise BalanceBroken(f"The verdicts over offsets {span.start} to {span.end} do not add up; nothing was written.")
+        spark = self._context.spark
+        admitted = spark.createDataFrame(verdicts.accepted_rows)
+        for kind, frame in masked.items():
+            table = silver.BY_KIND[kind]
+            rows = frame.drop("broken", *(name for name, _ in NARROW)).join(admitted, "offset")
+            self._put(rows.select(*table.column_names), table, span)
+        if verdicts.refused_rows.num_rows:
+            self._put(self._aside(arrived, verdicts.refused_rows, silver.QUARANTINE), silver.QUARANTINE, span)
+        if verdicts.duplicate_rows.num_rows:
+            self._put(self._aside(arrived, verdicts.duplicate_rows, silver.DUPLICATES), silver.DUPLICATES, span)
+        self._put(self._balance(span, verdicts), silver.BALANCE, span)
+
+    def _put(self, rows: DataFrame, table: Table, span: Span) -> None:
+        if self._context.interval:
+            storage.overwrite_interval(rows, self._context.root, table, span)
+        else:
+            storage.append_once(rows, self._context.root, table, [span])
+
+    def _aside(self, arrived: DataFrame, rows: pa.Table, table: Table) -> DataFrame:
+        listed = F.broadcast(self._context.spark.createDataFrame(rows))
+        return arrived.join(listed, "offset").select(*table.column_names)
+
+    def _balance(self, span: Span, verdicts: Judged) -> DataFrame:
+        row = (
+            *(span.topic_id, span.partition, span.end - 1, span.start),
+            *(verdicts.received, verdicts.accepted, verdicts.quarantined, verdicts.duplicates, verdicts.clock_ms),
+        )
+        names = "topic_id string, partition int, offset bigint, start_offset bigint, received bigint, accepted bigint, "
+        names += "quarantined bigint, duplicates bigint, clock_ms bigint"
+        frame = self._context.spark.createDataFrame([row], names)
+        return frame.withColumn("engine_clock", F.timestamp_millis("clock_ms")).drop("clock_ms")
+
+
+def _controls(masked: dict[str, DataFrame]) -> dict[int, ControlEvent]:
+    """Control events by offset."""
+    frame = masked.get("control")
+    rows: Sequence = [] if frame is None else frame.where("fault IS NULL").collect()
+    return {
+        row["offset"]: ControlEvent(
+            row["control_id"],
+            row["scope"],
+            row["version"],
+            row["previous_digest"],
+            row["payload"],
+            row["author"],
+            row["approver"],
+            bytes(row["author_signature"]),
+            bytes(row["approver_signature"]),
+        )
+        for row in rows
+    }

@@ -1,0 +1,29 @@
+"""bronze.events -> a table per kind, quarantine, duplicates, balance; bronze.decisions -> silver.decisions."""
+
+import sys
+
+from lakehouse import jobs
+from lakehouse.contracts import bronze, silver
+from lakehouse.intervals import Flow, drive
+from lakehouse.jobs import Context
+from lakehouse.keys import source
+from lakehouse.storage import ensure
+from silver.batch import EventBatch
+from silver.decisions import DecisionBatch
+
+
+def run(context: Context) -> None:
+    """Admit what bronze has and silver has not, and take over the decisions that count."""
+    source(context.settings).keyring()
+    for table in silver.TABLES:
+        ensure(context.spark, context.root, table)
+    settings = context.settings.silver
+    flows = (
+        Flow(bronze.EVENTS, silver.BALANCE, settings.batch_records, EventBatch(context).take),
+        Flow(bronze.DECISIONS, silver.DECISIONS, settings.batch_records, DecisionBatch(context).take),
+    )
+    drive(context, flows, settings.trigger_s)
+
+
+if __name__ == "__main__":
+    sys.exit(jobs.main("silver", run, __doc__, sys.argv[1:]))
