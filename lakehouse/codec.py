@@ -82,6 +82,18 @@ class Batch:
         assert isinstance(column, Texts), name
         return column
 
+    def take(self, rows: npt.NDArray[np.integer]) -> "Batch":
+        """The batch of these rows, in this order."""
+        taken = {
+            name: column[rows]
+            if isinstance(column, np.ndarray)
+            else column.take(rows)
+            if isinstance(column, Texts)
+            else Strings(column.first[rows], column.count[rows], column.items)
+            for name, column in self.columns.items()
+        }
+        return Batch(len(rows), taken, {name: valid[rows] for name, valid in self.valid.items()})
+
     def has(self, name: str) -> Flags:
         """Which rows have a value."""
         valid = self.valid.get(name)

@@ -88,6 +88,7 @@ class Features(Section):
     shards: Annotated[int, Field(ge=1, le=1024)]
     label_delay_d: Annotated[int, Field(ge=0, le=60)]
     record_retention_d: Count
+    snapshot_folder: Path
 
 
 class Models(Section):

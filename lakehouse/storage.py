@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
+from lakehouse.crash import crash_point
 from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
 from lakehouse.tables import Table
 
@@ -143,6 +144,7 @@ def append_once(frame: DataFrame, root: str, table: Table, spans: Sequence[Span]
             .option("txnVersion", span.end)
             .save(table.path(root))
         )
+        crash_point("after-delta-commit")
 
 
 def _refuse_other_topic(ends: dict[str, int], span: Span, table: Table) -> None:

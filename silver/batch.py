@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from expectations.admission import Admission
 from expectations.control import ControlEvent
+from expectations.restoring import restored
 from expectations.suites import broken_expression
 from lakehouse import keys, storage
 from lakehouse.contracts import bronze, silver
@@ -21,7 +22,6 @@ from lakehouse.tables import Table
 from lakehouse.topics import EVENT_KINDS
 from silver.admitting import NARROW_COLUMNS, Judged, judged
 from silver.masking import NARROW, masked_ddl, masking
-from silver.state import restored
 
 _UNKNOWN_ID = "unknown_schema_id"
 _NO_PREFIX = "not_in_confluent_wire_format"
@@ -70,7 +70,8 @@ class EventBatch:
     def _admission_at(self, span: Span) -> Admission:
         held = self._admission.get(span.key)
         if held is None or held[0] != span.start:
-            held = (span.start, restored(self._context, span))
+            context = self._context
+            held = (span.start, restored(context.settings, context.root, span.topic_id, span.partition, span.start))
             self._admission[span.key] = held
         return held[1]
 

@@ -57,7 +57,6 @@ DECISIONS = Table(
         Column("effective_outcome", "string", "answered where there is an answer, else decided"),
         Column("risk", "string", "low, medium, high or critical", nullable=True),
         Column("score", "double", "0 to 1", nullable=True),
-        Column("reasons", "array<string>", "reason codes in order of weight"),
         Column("amount_base_minor", "bigint", "minor units of the base currency", nullable=True),
         Column("card_token", "string", "the card's token", personal="token"),
         Column("customer_token", "string", "the customer's token", personal="token"),

@@ -1,0 +1,72 @@
+"""The state of admission just before a position, from what silver holds; read without Spark."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from expectations.admission import Admission, horizons_ms
+from expectations.control import Version, payload_digest
+from expectations.decoded import IDENTITY_FIELDS, pairs
+from lakehouse.contracts.silver import BY_KIND
+from lakehouse.crypto import Digests
+from lakehouse.keys import source
+from lakehouse.settings import Settings, resolve
+from lakehouse.signing import trust
+from lakehouse.topics import EVENT_KINDS
+
+
+def _before(root: str, kind: str, topic_id: str, partition: int, position: int, columns: list[str]) -> pa.Table:
+    """Rows of a kind below the position, in log order; no rows where the table has not been made."""
+    table = BY_KIND[kind]
+    path = table.path(root)
+    if not DeltaTable.is_deltatable(path):
+        return pa.table({name: [] for name in columns})
+    below = (pc.field("topic_id") == topic_id) & (pc.field("partition") == partition) & (pc.field("offset") < position)
+    return DeltaTable(path).to_pyarrow_dataset().to_table(columns=columns, filter=below).sort_by("offset")
+
+
+def restored(settings: Settings, root: str, topic_id: str, partition: int, position: int) -> Admission:
+    """Admission as it stood when record `position` came: clock, ids of the horizon, what was in force."""
+    horizon = horizons_ms(settings)
+    admission = Admission(horizon, trust(resolve(settings.keys.folder)))
+    digests = Digests(source(settings).keyring())
+    found = {}
+    for number, kind in enumerate(EVENT_KINDS):
+        columns = ["offset", "content_digest", "engine_clock", *IDENTITY_FIELDS[kind]]
+        rows = _before(root, kind, topic_id, partition, position, columns)
+        if rows.num_rows:
+            clock = rows.column("engine_clock").cast(pa.int64()).to_numpy() // 1000
+            found[number] = (rows, clock)
+    if not found:
+        return admission
+    latest = max(int(clock.max()) for _, clock in found.values())
+    for number, (rows, clock) in found.items():
+        recent = np.flatnonzero(clock + horizon[number] > latest)
+        _remember(admission, rows.take(pa.array(recent)), clock[recent], number, digests)
+    admission.clock = latest
+    control = _before(root, "control", topic_id, partition, position, ["offset", "scope", "version", "payload"])
+    admission.in_force.restore(
+        {
+            row["scope"]: Version(row["version"], payload_digest(row["payload"]), row["payload"])
+            for row in control.to_pylist()
+        }
+    )
+    return admission
+
+
+def _remember(
+    admission: Admission, rows: pa.Table, clock: np.ndarray[tuple[int], np.dtype[np.int64]], kind: int, digests: Digests
+) -> None:
+    name = EVENT_KINDS[kind]
+    keys = zip(*(rows.column(field).to_pylist() for field in IDENTITY_FIELDS[name]), strict=True)
+    identity = [digests.identity(name, "\0".join(key).encode()) for key in keys]
+    if not identity:
+        return
+    admission.remember(
+        np.full(rows.num_rows, kind, np.int64),
+        pairs(identity),
+        pairs(rows.column("content_digest").to_pylist()),
+        clock,
+        rows.column("offset").to_numpy(),
+    )

@@ -1,0 +1,1 @@
+"""The catalogue's features, a module a family."""

@@ -1,0 +1,98 @@
+"""What a feature is: data, from which its program, its documentation and its column are derived."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from features.expressions import Operation
+from features.windows import WINDOWS
+
+Family = Literal["velocity", "device", "behaviour", "geography", "history"]
+
+PATTERNS = (
+    *("account_takeover", "card_testing", "velocity_attack", "impossible_travel"),
+    *("amount_probing", "merchant_collusion", "synthetic_identity", "bust_out"),
+)
+EXACT = "exact"
+FAR_EDGE = "far edge within 1/64 of the window for keys with more than 48 events in it"
+SKETCHED = "exact up to 48 events in the window; beyond, linear counting over 64 bits, 310 at most"
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature: `entity` is whose state it uses ("payment" for none), `inputs` are names of statistics.
+
+    An input `payment.x` is the payment's own statistic x; another is one of the entity's.
+    """
+
+    name: str
+    family: Family
+    entity: str
+    operation: Operation
+    inputs: tuple[str, ...]
+    unit: str
+    meaning: str
+    pattern: str
+    without_history: str = "missing"
+    bound: str = EXACT
+
+    @property
+    def window(self) -> str:
+        """The window of its first input, or `life`."""
+        ending = self.inputs[0].rsplit("_", 1)[-1]
+        return ending if ending in WINDOWS else "life"
+
+
+def windowed(
+    family: Family,
+    entity: str,
+    statistic: str,
+    windows: Iterable[str],
+    unit: str,
+    meaning: str,
+    pattern: str,
+    bound: str = FAR_EDGE,
+    without_history: str = "0",
+) -> list[Feature]:
+    """One feature per window: the statistic itself."""
+    return [
+        Feature(
+            f"{entity}_{statistic}_{window}",
+            family,
+            entity,
+            Operation.VALUE,
+            (f"{statistic}_{window}",),
+            unit,
+            f"{meaning} in the {window} before this payment",
+            pattern,
+            without_history,
+            bound,
+        )
+        for window in windows
+    ]
+
+
+def own(name: str, family: Family, unit: str, meaning: str, pattern: str) -> Feature:
+    """A feature that is the payment's own statistic of the same name."""
+    return Feature(name, family, "payment", Operation.VALUE, (f"payment.{name}",), unit, meaning, pattern)
+
+
+def ratio(
+    name: str, family: Family, entity: str, over: str, under: str, unit: str, meaning: str, pattern: str, bound: str = EXACT
+) -> Feature:
+    """One statistic over another."""
+    return Feature(name, family, entity, Operation.RATIO, (over, under), unit, meaning, pattern, "missing", bound)
+
+
+def value(
+    name: str,
+    family: Family,
+    entity: str,
+    statistic: str,
+    unit: str,
+    meaning: str,
+    pattern: str,
+    without_history: str = "missing",
+) -> Feature:
+    """A long-term statistic of an entity or pair, under a feature's name."""
+    return Feature(name, family, entity, Operation.VALUE, (statistic,), unit, meaning, pattern, without_history)

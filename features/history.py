@@ -1,0 +1,119 @@
+"""One run of the history driver: which rows, from which snapshot, to which position, and the snapshot it leaves."""
+
+import shutil
+from pathlib import Path
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from expectations.restoring import restored
+from features import snapshot, store
+from features.preparing import preparing, unflat
+from features.spark import Run, merged, prepared, vectors
+from features.waiting import WaitingRoom
+from lakehouse import storage
+from lakehouse.contracts import gold, silver
+from lakehouse.errors import RangeMissing, SnapshotRefused
+from lakehouse.jobs import Context
+from lakehouse.log import logger
+from lakehouse.settings import resolve
+from lakehouse.storage import Span
+
+KINDS = {"payment": silver.PAYMENTS, "authorisation": silver.AUTHORISATIONS, "label": silver.LABELS}
+
+
+class History:
+    """Takes ranges of silver through the kernel into features.vectors, and leaves a snapshot behind each."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._folder = resolve(context.settings.features.snapshot_folder)
+        self._log = logger("features")
+
+    def take(self, span: Span) -> None:
+        """Vectors of the payments of a span; the snapshot afterwards stands just before its end."""
+        self._refuse_holes(span)
+        base = self._base(span)
+        begin = 0 if base is None else int(base.name.removesuffix(snapshot.SUFFIX))
+        rows = {kind: self._rows(kind, Span(span.topic_id, span.partition, begin, span.end)) for kind in KINDS}
+        run = self._run(span, base, rows)
+        records = prepared(rows, run.shards).persist()
+        try:
+            found = vectors(run, records, span.topic_id, span.partition)
+            if self._context.interval:
+                storage.overwrite_interval(found, self._context.root, gold.VECTORS, span)
+            else:
+                storage.append_once(found, self._context.root, gold.VECTORS, [span])
+        finally:
+            records.unpersist()
+        self._leave(run, span, rows["label"])
+        self._log.info("vectors", start=span.start, end=span.end, base=None if base is None else base.name)
+
+    def _rows(self, kind: str, span: Span) -> DataFrame:
+        rows = storage.read(self._context.spark, self._context.root, KINDS[kind])
+        return rows.where(
+            (F.col("topic_id") == span.topic_id)
+            & (F.col("partition") == span.partition)
+            & (F.col("offset") >= span.start)
+            & (F.col("offset") < span.end)
+        )
+
+    def _refuse_holes(self, span: Span) -> None:
+        here = (F.col("topic_id") == span.topic_id) & (F.col("partition") == span.partition)
+        rows = storage.read(self._context.spark, self._context.root, silver.BALANCE).where(here)
+        end = 0
+        for row in rows.select("start_offset", "offset").orderBy("start_offset").collect():
+            if row["start_offset"] > end:
+                raise RangeMissing(
+                    f"silver lacks offsets {end} to {row['start_offset']} of partition {span.partition}.",
+                    f"python -m silver.job --from-position {end} --to-position {row['start_offset']}",
+                )
+            end = max(end, row["offset"] + 1)
+        if end < span.end:
+            raise RangeMissing(f"silver ends at offset {end}, before {span.end}.", "Run silver.job first.")
+
+    def _base(self, span: Span) -> Path | None:
+        """The newest good snapshot at or before the span."""
+        for path in snapshot.newest([self._folder]):
+            if int(path.name.removesuffix(snapshot.SUFFIX)) > span.start:
+                continue
+            try:
+                store.check(path, snapshot.read(path).meta, self._context.settings, span.topic_id)
+            except SnapshotRefused as error:
+                self._log.warning("snapshot not used", reason=error.what)
+                continue
+            return path
+        return None
+
+    def _run(self, span: Span, base: Path | None, rows: dict[str, DataFrame]) -> Run:
+        moving = rows["payment"].select("offset", "engine_clock").unionAll(rows["authorisation"].select("offset", "engine_clock"))
+        last = moving.agg(F.max("offset").alias("offset"), F.max(F.unix_millis("engine_clock")).alias("clock")).collect()[0]
+        working = self._folder / "working"
+        shutil.rmtree(working, ignore_errors=True)
+        working.mkdir(parents=True)
+        settings = self._context.settings
+        offset, clock = (-1, -(1 << 62)) if last["offset"] is None else (last["offset"], last["clock"])
+        return Run(store.spec_of(settings), base, working, settings.features.shards, offset, clock)
+
+    def _leave(self, run: Run, span: Span, labels: DataFrame) -> None:
+        """Write the snapshot at the end of the span and drop what it was made from."""
+        settings, root = self._context.settings, self._context.root
+        state = store.new(settings, store.Place(span.topic_id, span.partition, span.end))
+        state.admission = restored(settings, root, span.topic_id, span.partition, span.end)
+        state.flow.waiting = self._waiting(run, labels)
+        meta, arrays = store.saved(state)
+        arrays.update(merged(run))
+        snapshot.write(self._folder / snapshot.file_name(span.end), meta, arrays)
+        shutil.rmtree(run.folder)
+
+    def _waiting(self, run: Run, labels: DataFrame) -> WaitingRoom:
+        room = WaitingRoom() if run.base is None else WaitingRoom.loaded(
+            snapshot.part(snapshot.read(run.base).arrays, "waiting")
+        )
+        fresh = labels.where(
+            (F.unix_millis("effective_at") > run.last_clock_ms) | (F.col("offset") > run.last_offset)
+        ).orderBy("offset")
+        for rows in preparing("label", 1)(iter(fresh.toArrow().combine_chunks().to_batches())):
+            room.admit(unflat(rows))
+        room.due(run.last_offset, run.last_clock_ms)
+        return room
