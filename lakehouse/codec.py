@@ -454,6 +454,7 @@ class Codec:
         buffers: list[Bytes8] = []
         size = 0
         item_start, item_length = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        item_bytes = 0
 
         def base_of(buffer: Bytes8) -> int:
             nonlocal size
@@ -472,6 +473,9 @@ class Codec:
                 length[row] = column.count
                 item_start = np.concatenate([item_start, column.items.start + base_of(column.items.buffer)])
                 item_length = np.concatenate([item_length, column.items.length])
+                # Rows may share items (`Batch.take`): what is written is counted by row, ten more for each item's length.
+                ends = np.concatenate([[0], np.cumsum(column.items.length + 10)])
+                item_bytes += int((ends[column.first + column.count] - ends[column.first]).sum())
             elif isinstance(column, Texts):
                 fixed[row] = column.start + base_of(column.buffer)
                 length[row] = column.length
@@ -480,8 +484,8 @@ class Codec:
             else:
                 fixed[row] = column
         buffer = EMPTY if not buffers else (buffers[0] if len(buffers) == 1 else np.concatenate(buffers))
-        # A number takes at most ten bytes, a union branch one, an array's two counts and each item's length ten more.
-        bound = int(length.sum()) + n * (len(prefix) + 21 * width) + int(item_length.sum()) + 10 * len(item_length)
+        # A number takes at most ten bytes, a union branch one, an array's two counts ten more.
+        bound = int(length.sum()) + n * (len(prefix) + 21 * width) + item_bytes
         out = np.empty(bound, np.uint8)
         offsets = np.zeros(n + 1, np.int64)
         _encode(

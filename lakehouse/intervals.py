@@ -35,14 +35,27 @@ class Flow:
     target: Table
     at_most: int
     step: Callable[[Span], None]
+    by_event_offset: bool = True
+    """Its offsets are those of topic `events`."""
 
 
-def drive(context: Context, flows: Sequence[Flow], trigger_s: int) -> None:
-    """Take every flow's ranges: until the targets have all that the sources have, for ever, or for one interval."""
+def _nothing() -> None:
+    """Nothing follows."""
+
+
+def drive(
+    context: Context, flows: Sequence[Flow], trigger_s: int, afterwards: Callable[[], None] = _nothing
+) -> None:
+    """Take every flow's ranges: until the targets have all that the sources have, for ever, or for one interval.
+
+    `afterwards` is called whenever all flows have caught up. An interval is one of topic `events`.
+    """
     if context.interval:
-        for flow in flows[:1]:
-            for key, end in written_ends(context.root, flow.source).items():
-                _again(context.interval, flow, key, end)
+        for flow in flows:
+            if flow.by_event_offset:
+                for key, end in written_ends(context.root, flow.source).items():
+                    _again(context.interval, flow, key, end)
+        afterwards()
         return
     while True:
         began = time.monotonic()
@@ -53,6 +66,7 @@ def drive(context: Context, flows: Sequence[Flow], trigger_s: int) -> None:
                 flow.step(span)
                 busy = True
         if not busy:
+            afterwards()
             if context.available_now:
                 return
             time.sleep(max(IDLE_S, trigger_s - (time.monotonic() - began)))

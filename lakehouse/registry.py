@@ -26,7 +26,7 @@ from lakehouse.texts import Bytes8, Ints
 
 FOLDER = Path(__file__).parent / "schemas"
 PREFIX_BYTES = 5
-FORBIDDEN = frozenset({"cvv", "cvv2", "cvc", "pin", "pin_block", "track"})
+FORBIDDEN = frozenset({"cvv", "cvv2", "cvc", "cvc2", "pin", "pin_block", "track", "track1", "track2"})
 ALLOWED_ENDINGS = ("_result", "_attempts")
 
 
@@ -74,7 +74,7 @@ def forbidden_fields(schema: Mapping[str, Any]) -> list[str]:
     """Fields whose name says that they hold card data which may never be stored."""
     found = []
     for field in schema["fields"]:
-        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", field["name"]).lower()
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", field["name"]).lower()
         words = name.split("_")
         pairs = {"_".join(words[i : i + 2]) for i in range(len(words) - 1)}
         if not name.endswith(ALLOWED_ENDINGS) and (FORBIDDEN & (set(words) | pairs)):
@@ -136,6 +136,8 @@ def schema_ids(buffer: Bytes8, start: Ints, end: Ints) -> Ints:
 def register(folder: Path = FOLDER) -> list[str]:
     """Add every new `kind.vN.avsc` to registry.json; what was added. SchemaRefused when one may not be added."""
     path = folder / "registry.json"
+    if path.exists():
+        load(folder)
     entries: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
     known = {(e["subject"], e["version"]) for e in entries}
     files = [(m[1], int(m[2]), f) for f in sorted(folder.glob("*.avsc")) if (m := re.match(r"(\w+)\.v(\d+)", f.name))]
@@ -147,7 +149,10 @@ def register(folder: Path = FOLDER) -> list[str]:
         if card_data := forbidden_fields(parsed):
             raise SchemaRefused(f"{file.name}: {', '.join(card_data)} may never be stored.", "Remove the field.")
         if version > 1:
-            old = json.loads((folder / f"{subject}.v{version - 1}.avsc").read_text())
+            before = folder / f"{subject}.v{version - 1}.avsc"
+            if not before.exists():
+                raise SchemaRefused(f"{file.name} has no {before.name} before it.", "Versions have no gaps.")
+            old = json.loads(before.read_text())
             if reasons := incompatible(parsed, old):
                 raise SchemaRefused(f"{file.name} cannot read what v{version - 1} wrote: {'; '.join(reasons)}.")
         Codec.of(parsed)

@@ -20,6 +20,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+from pydantic_settings import SettingsError as UnreadableVariable
 
 from lakehouse.errors import SettingsError
 
@@ -91,6 +92,10 @@ class Features(Section):
     snapshot_folder: Path
 
 
+class Gold(Section):
+    trigger_s: Count
+
+
 class Models(Section):
     store: Path
     registry_uri: str
@@ -148,6 +153,7 @@ class Settings(BaseSettings):
     silver: Silver
     admission: Admission
     features: Features
+    gold: Gold
     models: Models
     training: Training
     engine: Engine
@@ -210,6 +216,8 @@ def load(env: str | None = None) -> Settings:
     unknown = [
         name for name in os.environ if name.startswith(PREFIX) and name.split("__")[1].lower() not in Settings.model_fields
     ]
+    if f"{PREFIX}ENV" in os.environ:
+        raise SettingsError(f"{PREFIX}ENV would name an environment without loading it.", "Set --env or FRAUDLAKE_ENV.")
     if unknown:
         raise SettingsError(f"Unknown settings in the environment: {', '.join(sorted(unknown))}.", "`make config` lists all.")
     try:
@@ -217,6 +225,8 @@ def load(env: str | None = None) -> Settings:
     except ValidationError as error:
         lines = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors(include_input=False)]
         raise SettingsError("Settings refused: " + "; ".join(lines) + ".", "`make config` lists all.") from None
+    except UnreadableVariable as error:
+        raise SettingsError(f"The environment was refused: {error}.", "A whole section must be JSON.") from None
     return settings
 
 

@@ -75,7 +75,11 @@ class Texts:
         _, offsets, data = array.buffers()
         bounds = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
         buffer = EMPTY if data is None else np.frombuffer(data, np.uint8)
-        return Texts(buffer, bounds[:-1].copy(), np.diff(bounds))
+        length = np.diff(bounds)
+        if array.null_count:
+            # Arrow lets a null lie over bytes of any length.
+            length[array.is_null().to_numpy(zero_copy_only=False)] = 0
+        return Texts(buffer, bounds[:-1].copy(), length)
 
     def take(self, index: npt.NDArray[np.integer] | Flags) -> "Texts":
         """The strings at `index` (positions or a mask), sharing the buffer."""

@@ -20,7 +20,7 @@ def run(context: Context) -> None:
     settings = context.settings.silver
     flows = (
         Flow(bronze.EVENTS, silver.BALANCE, settings.batch_records, EventBatch(context).take),
-        Flow(bronze.DECISIONS, silver.DECISIONS, settings.batch_records, DecisionBatch(context).take),
+        Flow(bronze.DECISIONS, silver.DECISIONS, settings.batch_records, DecisionBatch(context).take, False),
     )
     drive(context, flows, settings.trigger_s)
 

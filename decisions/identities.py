@@ -1,0 +1,57 @@
+"""Whose record it is: the tokens and 64-bit keys of the people and things that a decoded record names."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.inputs import Doubles, Whom, nonzero
+from lakehouse.codec import Batch
+from lakehouse.crypto import Tokens, canonical, entity_keys
+from lakehouse.texts import Flags, Ints, Texts
+
+FIELDS = {"card": "card_number", "customer": "customer_id", "device": "device_id", "ip": "ip_address"}
+
+
+@dataclass(frozen=True)
+class Identities:
+    """Digests by kind, of the rows that have one; `has` says which."""
+
+    digests: dict[str, list[bytes]]
+    has: dict[str, Flags]
+
+    def whom(self, rows: int) -> Whom:
+        """The 64-bit keys, zero for nobody."""
+        return Whom(*(self._keys(kind, rows) for kind in FIELDS))
+
+    def _keys(self, kind: str, rows: int) -> Ints:
+        out = np.zeros(rows, np.int64)
+        at = np.flatnonzero(self.has[kind])
+        if len(at):
+            out[at] = entity_keys(self.digests[kind])
+        return nonzero(out, self.has[kind])
+
+    def texts(self, kind: str, tokens: Tokens) -> Texts:
+        """The tokens as text, empty for nobody."""
+        found = iter(self.digests[kind])
+        return Texts.of([tokens.text(next(found)) if has else "" for has in self.has[kind].tolist()])
+
+
+def identified(batch: Batch, tokens: Tokens) -> Identities:
+    """The identities of decoded records."""
+    digests, has = {}, {}
+    for kind, field in FIELDS.items():
+        has[kind] = batch.has(field)
+        values = batch.texts(field).take(np.flatnonzero(has[kind]))
+        digests[kind] = tokens.digests(kind, values.to_list())
+    return Identities(digests, has)
+
+
+def addresses_differ(batch: Batch) -> Doubles:
+    """1 where shipped to another address than billed, 0 where to the same, unknown where one is not given."""
+    out = np.full(batch.rows, np.nan)
+    both = np.flatnonzero(batch.has("billing_address") & batch.has("shipping_address"))
+    billing = batch.texts("billing_address").take(both).to_list()
+    shipping = batch.texts("shipping_address").take(both).to_list()
+    for row, one, other in zip(both.tolist(), billing, shipping, strict=True):
+        out[row] = float(one != other and canonical("address", one) != canonical("address", other))
+    return out

@@ -1,0 +1,146 @@
+"""The engine as a process: topic `events` in, topic `decisions` out, state in memory, snapshots on disk."""
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+from confluent_kafka import Consumer
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from decisions import bundle
+from decisions.engine import Engine
+from decisions.intake import Message
+from decisions.keeping import ENGINE_EXTRA, Keeper, newest_good, place_on_decisions
+from decisions.office import Office
+from lakehouse import broker, jobs, keys, topics
+from lakehouse import settings as conf
+from lakehouse.errors import BrokerUnavailable, RangeMissing
+from lakehouse.log import configure, logger
+from lakehouse.settings import Settings, resolve
+from lakehouse.signing import trust
+
+PARTITION = 0
+WAIT_S = 0.5
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
+
+RECORDS = Counter("fraudlake_engine_records", "Records taken from topic events")
+DECISIONS = Counter("fraudlake_engine_decisions", "Decisions written to topic decisions")
+BATCH = Histogram("fraudlake_engine_batch_records", "Records decided together", buckets=(1, 3, 10, 30, 100, 300, 1000, 3000))
+SECONDS = Histogram("fraudlake_engine_batch_seconds", "From reading a batch to handing its decisions over")
+POSITION = Gauge("fraudlake_engine_next_offset", "Next offset of topic events")
+CAPPED = Gauge("fraudlake_engine_capped_payments", "Entity look-ups that found no place below the cap of keys")
+PAUSE = Gauge("fraudlake_engine_snapshot_pause_seconds", "How long the last snapshot stopped the engine")
+
+
+class Process:
+    """One engine process over one partition."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._log = logger("engine")
+        identity = topics.identify(settings, topics.EVENTS)
+        topics.identify(settings, topics.DECISIONS)
+        keyring = keys.source(settings).keyring()
+        trusted = trust(resolve(settings.keys.folder))
+        state = newest_good(settings, identity.topic_id)
+        low, high = broker.watermarks(settings, identity.name, PARTITION)
+        if not low <= state.place.next_offset <= high:
+            raise RangeMissing(
+                f"The state stands at offset {state.place.next_offset}; topic {identity.name} holds {low} to {high}.",
+                "Make a snapshot at a later position: python -m features.job --available-now",
+            )
+        store = resolve(settings.models.store)
+        self.engine = Engine(state, keyring, lambda digest: bundle.load(store, digest, trusted))
+        self._office = Office(settings, PARTITION)
+        self._keeper = Keeper(settings, state.place.next_offset)
+        fence, since = place_on_decisions(state.extra)
+        self._office.take(identity.topic_id, state.place.next_offset, fence, since)
+        self._reader: Consumer = broker.consumer(
+            settings, identity.name, PARTITION, state.place.next_offset, low_latency=True
+        )
+        self._stopping = False
+
+    def stop(self, _number: int, _frame: FrameType | None) -> None:
+        """Ask the loop to end after the batch at hand."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Decide until asked to stop; then write a last snapshot."""
+        place = self.engine.state.place
+        self._log.info("in office", epoch=self._office.epoch, next_offset=place.next_offset, partition=place.partition)
+        try:
+            while not self._stopping:
+                self._once()
+        finally:
+            self._reader.close()
+        self._remember_place()
+        self._keeper.save_now(self.engine.state)
+        self._log.info("out of office", next_offset=self.engine.state.place.next_offset)
+
+    def _once(self) -> None:
+        found = broker.take(self._reader, self._settings.engine.batch_records, WAIT_S)
+        if found:
+            began = time.monotonic()
+            messages = [Message(m.offset(), m.timestamp()[1], m.value() or b"") for m in found]
+            emitted = self._office.emit(self.engine.decide(messages), began)
+            RECORDS.inc(len(messages))
+            DECISIONS.inc(emitted)
+            BATCH.observe(len(messages))
+            SECONDS.observe(time.monotonic() - began)
+            POSITION.set(self.engine.state.place.next_offset)
+            CAPPED.set(self.engine.state.flow.capped)
+        if self._keeper.due(self.engine.state.place.next_offset):
+            self._remember_place()
+            PAUSE.set(self._keeper.save(self.engine.state))
+
+    def _remember_place(self) -> None:
+        """Note for the snapshot where topic `decisions` stands; only an engine that is still in office may."""
+        self._office.writer.flush()
+        self._office.stay()
+        state, office = self.engine.state, self._office
+        decided = max(office.decided_before, state.place.next_offset - 1)
+        state.extra[ENGINE_EXTRA] = {"epoch": office.epoch, "decided": decided, "since": office.writer.next_place}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the engine until it is asked to stop (SIGTERM or Ctrl-C)."""
+    parser = argparse.ArgumentParser(prog="python -m decisions.job", description=__doc__)
+    parser.add_argument("--env", help="environment: conf/<env>.yml (default FRAUDLAKE_ENV, else local)")
+    arguments = parser.parse_args(argv)
+
+    def work() -> None:
+        settings = conf.load(arguments.env)
+        configure(settings, "engine")
+        process = Process(settings)
+        start_http_server(settings.engine.metrics_port, addr="127.0.0.1")
+        _run(settings, process)
+
+    return jobs.guarded(work)
+
+
+def _run(settings: Settings, process: Process) -> None:
+    """Run, and begin again from snapshot and log when the broker was away for too long."""
+    wait_s = FIRST_WAIT_S
+    while True:
+        signal.signal(signal.SIGTERM, process.stop)
+        signal.signal(signal.SIGINT, process.stop)
+        try:
+            process.run()
+            return
+        except BrokerUnavailable as error:
+            logger("engine").warning("broker away; the engine begins again", reason=error.what, wait_s=wait_s)
+        while True:
+            time.sleep(wait_s)
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+            try:
+                process = Process(settings)
+                break
+            except BrokerUnavailable:
+                continue
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,109 @@
+"""Snapshots of a running engine, written by a forked child, and the state that a starting engine begins with."""
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from features import snapshot, store
+from features.store import Place, State
+from lakehouse.errors import SnapshotRefused
+from lakehouse.fencing import Fence
+from lakehouse.log import logger
+from lakehouse.settings import Settings, resolve
+
+ENGINE_EXTRA = "decisions"
+
+
+def folders(settings: Settings) -> list[Path]:
+    """Where snapshots lie: the engine's own and those of the history driver."""
+    return [resolve(settings.engine.state_folder), resolve(settings.features.snapshot_folder)]
+
+
+def newest_good(settings: Settings, topic_id: str) -> State:
+    """The state of the newest snapshot that can be used; the empty one at offset 0 where there is none.
+
+    A damaged snapshot is passed over with a warning: an older one and the log give the same state.
+    """
+    log = logger("engine")
+    refused = None
+    for path in snapshot.newest(folders(settings)):
+        try:
+            return store.load(path, settings, topic_id)
+        except SnapshotRefused as error:
+            log.warning("snapshot not used", reason=error.what)
+            refused = error
+    if refused is not None:
+        raise refused
+    return store.new(settings, Place(topic_id, 0, 0))
+
+
+def place_on_decisions(extra: Mapping[str, Any]) -> tuple[Fence, int]:
+    """(fence, offset of topic `decisions`) at which a snapshot was made; the very beginning for a history snapshot."""
+    held = extra.get(ENGINE_EXTRA)
+    return (Fence(), 0) if held is None else (Fence(held["epoch"], held["decided"]), held["since"])
+
+
+class Keeper:
+    """Writes a snapshot every so often without stopping the engine for longer than a fork."""
+
+    def __init__(self, settings: Settings, next_offset: int) -> None:
+        self._folder = resolve(settings.engine.state_folder)
+        self._interval_s = settings.engine.snapshot_interval_s
+        self._kept = settings.engine.snapshots_kept
+        self._child: int | None = None
+        self._last = time.monotonic()
+        self._saved_offset = next_offset
+        self._log = logger("engine")
+
+    def due(self, next_offset: int) -> bool:
+        """Whether it is time, something has happened, and the last child is done."""
+        self.reap()
+        moved = next_offset > self._saved_offset
+        return moved and self._child is None and time.monotonic() - self._last >= self._interval_s
+
+    def reap(self, wait: bool = False) -> None:
+        """Notice the end of the last child."""
+        if self._child is None:
+            return
+        pid, status = os.waitpid(self._child, 0 if wait else os.WNOHANG)
+        if pid:
+            self._child = None
+            if status:
+                self._log.warning("snapshot failed", status=status)
+            else:
+                self._drop_old()
+
+    def save(self, state: State) -> float:
+        """Fork a child that writes the state; seconds for which this process stood still."""
+        began = time.monotonic()
+        self._last, self._saved_offset = began, state.place.next_offset
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                self._write(state)
+                status = 0
+            finally:
+                os._exit(status)
+        self._child = child
+        return time.monotonic() - began
+
+    def save_now(self, state: State) -> None:
+        """Write the state in this process."""
+        self.reap(wait=True)
+        if state.place.next_offset > self._saved_offset:
+            self._write(state)
+            self._saved_offset = state.place.next_offset
+            self._drop_old()
+
+    def _write(self, state: State) -> None:
+        meta, arrays = store.saved(state)
+        snapshot.write(self._folder / snapshot.file_name(state.place.next_offset), meta, arrays)
+
+    def _drop_old(self) -> None:
+        for path in snapshot.newest([self._folder])[self._kept :]:
+            path.unlink(missing_ok=True)
+        for torn in self._folder.glob("*.new"):
+            torn.unlink(missing_ok=True)

@@ -1,0 +1,163 @@
+"""Taking office and staying in it: the epoch, what was decided before, and the writing of decisions.
+
+An engine's epoch is the offset of its own start record, read back before it decides anything. It reads what was decided
+since its snapshot and does not emit that again. A newer start record on the topic ends it.
+"""
+
+import socket
+import time
+import uuid
+from collections.abc import Sequence
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from decisions.record import Body, Envelope, sealed, start_record
+from lakehouse import broker, topics
+from lakehouse.codec import Batch
+from lakehouse.crash import crash_point
+from lakehouse.errors import BrokerUnavailable, EngineFenced, RangeMissing
+from lakehouse.fencing import Fence
+from lakehouse.registry import PREFIX_BYTES, registry, schema_ids
+from lakehouse.settings import Settings
+from lakehouse.texts import Texts
+from lakehouse.version import VERSION
+
+_DECISION, _START = registry().latest("decision").id, registry().latest("engine_start").id
+
+
+def now_ms() -> int:
+    """The wall clock, milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Writer:
+    """Writes to topic `decisions`, in order, each record acknowledged."""
+
+    def __init__(self, settings: Settings, partition: int) -> None:
+        self._name = topics.topic_name(settings, topics.DECISIONS)
+        self._partition = partition
+        self._producer: Producer = broker.producer(settings, linger_ms=0.0, compression="lz4")
+        self._failed: KafkaError | None = None
+        self._timeout_s = settings.kafka.request_timeout_s
+        self.next_place = -1
+        """Offset of the topic that our next record gets when nobody else writes; -1 before the first one."""
+        self.gaps: list[tuple[int, int]] = []
+        """Ranges of offsets between our records: somebody else's."""
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failed = error
+            return
+        place: int = message.offset()
+        if place != self.next_place and self.next_place >= 0:
+            self.gaps.append((self.next_place, place))
+        self.next_place = place + 1
+
+    def _check(self) -> None:
+        if self._failed is not None:
+            raise BrokerUnavailable(f"A decision was not written: {self._failed.str()}.", "Start the engine again.")
+
+    def put(self, records: Sequence[bytes], keys: Sequence[bytes]) -> None:
+        """Hand records over; they are on their way when this returns."""
+        for record, key in zip(records, keys, strict=True):
+            while True:
+                try:
+                    self._producer.produce(
+                        self._name, record, key, partition=self._partition, on_delivery=self._delivered
+                    )
+                    break
+                except BufferError:
+                    self._producer.poll(0.01)
+        self._producer.poll(0)
+        self._check()
+
+    def flush(self) -> None:
+        """Wait until the broker has everything."""
+        while self._producer.flush(self._timeout_s):
+            self._check()
+        self._check()
+
+
+def _read(settings: Settings, partition: int, start: int, end: int) -> list[tuple[int, int, int, int]]:
+    """(offset, schema id, epoch, source offset) of the records [start, end) of topic `decisions`."""
+    name = topics.topic_name(settings, topics.DECISIONS)
+    schema = registry().latest("decision")
+    out = []
+    for begin in range(start, end, 20_000):
+        messages = broker.read_range(settings, name, partition, begin, min(begin + 20_000, end))
+        texts = Texts.of([m.value() or b"" for m in messages])
+        ids = schema_ids(texts.buffer, texts.start, texts.start + texts.length).tolist()
+        decisions = [i for i, schema_id in enumerate(ids) if schema_id == _DECISION]
+        found = texts.take(decisions)
+        batch: Batch = schema.codec.decode(found.buffer, found.start + PREFIX_BYTES, found.start + found.length).batch
+        where = dict(zip(decisions, range(len(decisions)), strict=True))
+        epoch, source = batch.numbers("epoch").tolist(), batch.numbers("offset").tolist()
+        for i, (message, schema_id) in enumerate(zip(messages, ids, strict=True)):
+            at = where.get(i)
+            out.append((message.offset(), schema_id, -1 if at is None else epoch[at], -1 if at is None else source[at]))
+    return out
+
+
+class Office:
+    """This engine's term: its epoch, and which source offsets were decided before it."""
+
+    def __init__(self, settings: Settings, partition: int) -> None:
+        self._settings, self._partition = settings, partition
+        self.writer = Writer(settings, partition)
+        self.host = socket.gethostname()
+        self.epoch = -1
+        self.decided_before = -1
+        """Decisions up to this source offset are on the topic; they are not emitted again."""
+
+    def take(self, topic_id: str, next_offset: int, fence: Fence, since: int) -> None:
+        """Write the start record, read it back, and learn what was decided since offset `since` of the topic.
+
+        `fence` is what was true there. EngineFenced when another engine started at the same moment and came later.
+        """
+        engine_id = str(uuid.uuid4())
+        record = start_record(engine_id, now_ms(), topic_id, next_offset, self.host, VERSION)
+        self.writer.put([record], [engine_id.encode()])
+        self.writer.flush()
+        self.epoch = self.writer.next_place - 1
+        name = topics.topic_name(self._settings, topics.DECISIONS)
+        low, end = broker.watermarks(self._settings, name, self._partition)
+        if low > since > 0:
+            raise RangeMissing(
+                f"Topic {name} begins at offset {low}; the snapshot needs it from {since}.",
+                "Its retention is shorter than the snapshot is old: make a new snapshot with features.job.",
+            )
+        self._follow(fence, max(low, since), end)
+        self.decided_before = fence.decided
+
+    def _follow(self, fence: Fence, start: int, end: int) -> None:
+        for offset, schema_id, decided_by, source in _read(self._settings, self._partition, start, end):
+            if schema_id == _START:
+                fence.start(offset)
+            elif schema_id == _DECISION:
+                fence.counts(decided_by, source)
+        if fence.epoch > self.epoch:
+            raise EngineFenced(
+                f"Another engine took office at offset {fence.epoch}.", "This one ends; readers ignore what it wrote since."
+            )
+
+    def stay(self) -> None:
+        """Look at what others wrote between our records; EngineFenced when one of them took office."""
+        while self.writer.gaps:
+            self._follow(Fence(self.epoch), *self.writer.gaps.pop())
+
+    def emit(self, bodies: Sequence[Body], began: float) -> int:
+        """Write the decisions that are not on the topic yet; how many."""
+        emitted = 0
+        for body in bodies:
+            fresh = [i for i, offset in enumerate(body.offset.tolist()) if offset > self.decided_before]
+            if not fresh:
+                continue
+            records = body.encoded()
+            latency_us = int((time.monotonic() - began) * 1e6)
+            envelope = Envelope(self.epoch, now_ms(), latency_us, self.host, VERSION)
+            complete = sealed([records[i] for i in fresh], envelope)
+            self.writer.put(complete, [body.transaction_id[i] for i in fresh])
+            crash_point("after-produce")
+            emitted += len(fresh)
+        self.stay()
+        return emitted

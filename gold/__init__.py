@@ -1,0 +1,1 @@
+"""Ready to use: named features, scores, decisions, training sets and daily figures."""

@@ -1,0 +1,1 @@
+"""The decision API: the payment is in the log before anybody answers."""

@@ -1,0 +1,44 @@
+"""The decision API as a process."""
+
+import argparse
+import ipaddress
+import sys
+from collections.abc import Sequence
+
+import uvicorn
+
+from lakehouse import jobs, topics
+from lakehouse import settings as conf
+from lakehouse.log import configure, logger
+from serving.app import create_app
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve until asked to stop (SIGTERM or Ctrl-C)."""
+    parser = argparse.ArgumentParser(prog="python -m serving.job", description=__doc__)
+    parser.add_argument("--env", help="environment: conf/<env>.yml (default FRAUDLAKE_ENV, else local)")
+    arguments = parser.parse_args(argv)
+
+    def work() -> None:
+        settings = conf.load(arguments.env)
+        configure(settings, "api")
+        # Everything that can be wrong at the start is one sentence, before the port is opened.
+        topics.identify(settings, topics.EVENTS)
+        topics.identify(settings, topics.DECISIONS)
+        app = create_app(settings)
+        if not ipaddress.ip_address(settings.api.host).is_loopback:
+            logger("api").warning("the API listens beyond loopback: put TLS in front of it", host=settings.api.host)
+        uvicorn.run(
+            app,
+            host=settings.api.host,
+            port=settings.api.port,
+            log_level=settings.log.level,
+            access_log=False,
+            server_header=False,
+        )
+
+    return jobs.guarded(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,88 @@
+"""What requests and answers look like; the payment's fields are those of its Avro schema."""
+
+from datetime import UTC, date, datetime
+from typing import Any
+
+import numpy as np
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, create_model
+
+from lakehouse.codec import Batch, Column
+from lakehouse.registry import registry
+from lakehouse.texts import Flags, Texts
+
+_PYTHON: dict[str, Any] = {"string": str, "boolean": bool, "int": int, "long": int, "double": float}
+_LOGICAL: dict[str, Any] = {"timestamp-millis": AwareDatetime, "date": date}
+_SCHEMA = registry().latest("payment")
+_BOUNDS = {"int": {"ge": -(2**31), "le": 2**31 - 1}, "long": {"ge": -(2**63), "le": 2**63 - 1}, "string": {"max_length": 256}}
+
+
+def _field(field: dict[str, Any]) -> tuple[Any, Any]:
+    declared, nullable = field["type"], False
+    if isinstance(declared, list):
+        declared, nullable = declared[1], True
+    bounds: dict[str, Any] = {} if isinstance(declared, dict) else _BOUNDS.get(declared, {})
+    kind = _LOGICAL[declared["logicalType"]] if isinstance(declared, dict) else _PYTHON[declared]
+    if field["name"] == "received_at":
+        return (AwareDatetime | None, Field(None, description=f"{field['doc']}; only keys with role `replay` may set it"))
+    if nullable:
+        return (kind | None, Field(None, description=field["doc"], **bounds))
+    return (kind, Field(description=field["doc"], **bounds))
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=False, hide_input_in_errors=True)
+
+
+PaymentRequest: Any = create_model(
+    "PaymentRequest", __base__=_Strict, __doc__=_SCHEMA.parsed["doc"], **{f["name"]: _field(f) for f in _SCHEMA.parsed["fields"]}
+)
+
+
+class Position(BaseModel):
+    """Where the payment lies in the log."""
+
+    topic_id: str
+    partition: int
+    offset: int
+
+
+class DecisionAnswer(BaseModel):
+    """What a payment was answered."""
+
+    transaction_id: str
+    decision_id: str | None = Field(description="hash of the payment's place in the log; null in a degraded answer")
+    outcome: str = Field(description="the effective outcome: approve, challenge, review or decline")
+    decided_outcome: str | None = Field(description="the engine's; null while it has not decided")
+    risk: str | None = Field(description="low, medium, high or critical")
+    score: float | None = Field(description="0 to 1, rounded to 1e-6")
+    degraded: bool = Field(description="the API answered without the engine")
+    rung: str = Field(description="the rung of the ladder that answered")
+    position: Position | None
+
+
+def _epoch_ms(moment: datetime) -> int:
+    return int(moment.astimezone(UTC).timestamp() * 1000)
+
+
+def columns(request: BaseModel, received_ms: int) -> Batch:
+    """A request as a batch of one payment."""
+    values: dict[str, Column] = {}
+    valid: dict[str, Flags] = {}
+    for field in _SCHEMA.codec.fields:
+        value = received_ms if field.name == "received_at" else getattr(request, field.name)
+        if field.nullable:
+            valid[field.name] = np.array([value is not None])
+        if isinstance(value, datetime):
+            value = _epoch_ms(value)
+        elif isinstance(value, date):
+            value = (value - date(1970, 1, 1)).days
+        if isinstance(value, str):
+            values[field.name] = Texts.of([value])
+        elif value is None:
+            values[field.name] = _NOTHING if field.kind in (4, 5) else np.zeros(1)
+        else:
+            values[field.name] = np.array([value])
+    return Batch(1, values, valid)
+
+
+_NOTHING = Texts.of([""])

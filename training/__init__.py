@@ -1,0 +1,1 @@
+"""From a training set to a signed model: split by time, fit, evaluate, register."""

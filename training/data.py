@@ -1,0 +1,97 @@
+"""The training set as matrices, read from Delta without Spark."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from features.catalogue import NAMES, feature_set_hash
+from lakehouse.contracts.gold import TRAINING_SET
+from lakehouse.errors import Terminal
+
+Matrix = npt.NDArray[np.float32]
+DAY_MS = 86_400_000
+_NEVER = 2**62
+
+
+class DataRefused(Terminal):
+    """The training set cannot be trained on."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Payments in time order, one row each."""
+
+    transaction_id: pa.Array
+    X: Matrix
+    event_ms: npt.NDArray[np.int64]
+    is_fraud: npt.NDArray[np.bool_]
+    """What is known at the training set's as_of."""
+    available_ms: npt.NDArray[np.int64]
+    """When the fraud label could be known; far in the future without one."""
+    card: npt.NDArray[np.int64]
+    """Card numbers as codes of this data set, for sampling by card."""
+    amount_base_minor: npt.NDArray[np.int64]
+    as_of_ms: int
+    delta_version: int
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def fraud_known_at(self, moment_ms: int) -> npt.NDArray[np.bool_]:
+        """Which payments were known to be fraud at a moment."""
+        return self.is_fraud & (self.available_ms <= moment_ms)
+
+    def between(self, start_ms: int, end_ms: int) -> npt.NDArray[np.int64]:
+        """Rows with start <= event time < end."""
+        return np.flatnonzero((self.event_ms >= start_ms) & (self.event_ms < end_ms))
+
+
+def _millis(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    millis: npt.NDArray[np.int64] = (pc.fill_null(column.cast(pa.int64()), _NEVER * 1).to_numpy()) // 1000
+    return millis
+
+
+def read(root: str) -> Dataset:
+    """gold.training_set of a lake root; DataRefused when there is none, or of another feature set."""
+    path = TRAINING_SET.path(root)
+    if not DeltaTable.is_deltatable(path):
+        raise DataRefused(f"There is no {TRAINING_SET.name} under {root}.", "Run: python -m gold.job --available-now")
+    table = DeltaTable(path)
+    names = [
+        *("transaction_id", "event_time", "card_token", "amount_base_minor", "is_fraud", "label_available_at"),
+        *("as_of", "feature_set", "vector"),
+    ]
+    rows = table.to_pyarrow_table(columns=names).sort_by("event_time")
+    if rows.num_rows == 0:
+        raise DataRefused(f"{TRAINING_SET.name} is empty.", "Land and admit payments first.")
+    sets = rows.column("feature_set").unique().to_pylist()
+    if sets != [feature_set_hash()]:
+        raise DataRefused("The training set was computed with another feature set.", "Run features.job and gold.job again.")
+    vector = rows.column("vector").combine_chunks()
+    X = vector.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False).reshape(rows.num_rows, len(NAMES))
+    return Dataset(
+        rows.column("transaction_id").combine_chunks(),
+        X,
+        _millis(rows.column("event_time")),
+        rows.column("is_fraud").to_numpy(),
+        _millis(rows.column("label_available_at")),
+        rows.column("card_token").combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64),
+        rows.column("amount_base_minor").to_numpy(),
+        int(_millis(rows.column("as_of"))[0]),
+        table.version(),
+    )
+
+
+def day_floor(moment_ms: int) -> int:
+    """Midnight, UTC, before a moment."""
+    return moment_ms // DAY_MS * DAY_MS
+
+
+def text_of(moment_ms: int) -> str:
+    """A moment for people."""
+    return datetime.fromtimestamp(moment_ms / 1000).astimezone().isoformat(timespec="minutes")

@@ -1,0 +1,135 @@
+"""gold.training_set -> XGBoost, isolation forest and calibration, evaluated in time, signed and registered.
+
+The evaluated model has seen nothing that was not known when its test days began. The registered one has the same
+settings and is fitted again on every payment whose labels had time to arrive.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from decisions import bundle
+from lakehouse import jobs
+from lakehouse import settings as conf
+from lakehouse.log import configure, logger
+from lakehouse.settings import Settings, resolve
+from lakehouse.signing import signer
+from training import registry
+from training.data import DAY_MS, Dataset, day_floor, read, text_of
+from training.fit import Doubles
+from training.metrics import measured
+from training.package import packed
+from training.pipeline import MODELS, cuts, fitted_again, fitted_on, test_scores
+from training.split import Split, by_time
+
+
+def _write_predictions(path: Path, data: Dataset, split: Split, scores: dict[str, Doubles]) -> None:
+    columns = {
+        "transaction_id": data.transaction_id.take(pa.array(split.test)),
+        "event_ms": data.event_ms[split.test],
+        **{name: scores[name] for name in MODELS},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+
+
+def train(settings: Settings, test_end_ms: int | None, predictions: Path | None) -> str:
+    """Train, evaluate, sign, register; the digest of the bundle."""
+    say, training = logger("training").info, settings.training
+    root = settings.lake.root if "://" in settings.lake.root else str(conf.resolve(settings.lake.root))
+    author = signer(conf.resolve(settings.keys.folder) / "author.pem")
+    registry.client(settings)
+    data = read(root)
+    mature_until = day_floor(data.as_of_ms) - training.label_gap_d * DAY_MS
+    end = mature_until if test_end_ms is None else test_end_ms
+    split = by_time(data, end, training.test_d, training.label_gap_d, training.validation_d)
+    say(
+        "split",
+        fit=len(split.fit),
+        validation=len(split.validation),
+        test=len(split.test),
+        known_frauds=int(split.known[split.train].sum()),
+        test_from=text_of(split.test_start_ms),
+        test_to=text_of(split.test_end_ms),
+    )
+    began = time.monotonic()
+    fitted = fitted_on(data, split, training, say)
+    scores = test_scores(data, split, fitted, training, say)
+    truth = data.is_fraud[split.test]
+    metrics = {name: measured(scores[name], truth, training.alert_budget_per_1000) for name in MODELS}
+    if predictions is not None:
+        _write_predictions(predictions, data, split, scores)
+    say("fitting again on everything mature", until=text_of(mature_until))
+    final = fitted_again(data, fitted, mature_until, training)
+    about = {
+        "name": settings.models.name,
+        "data": {"table": "gold.training_set", "version": data.delta_version, "as_of_ms": data.as_of_ms},
+        "split": {
+            "train_start_ms": split.train_start_ms,
+            "validation_start_ms": split.validation_start_ms,
+            "train_end_ms": split.train_end_ms,
+            "test_start_ms": split.test_start_ms,
+            "test_end_ms": split.test_end_ms,
+            "labels_complete": end <= mature_until,
+            "fitted_until_ms": mature_until,
+        },
+        "metrics": metrics["ensemble"],
+        "seed": training.seed,
+    }
+    bands = cuts(scores["ensemble"], training.alert_budget_per_1000)
+    store = resolve(settings.models.store)
+    with tempfile.TemporaryDirectory() as scratch:
+        digest = packed(store, Path(scratch), final, bands, data.X[split.test], about, author)
+    _register(settings, digest, metrics, about, final.trees, final.parameters)
+    say("done", seconds=round(time.monotonic() - began, 1), digest=digest)
+    return digest
+
+
+def _register(
+    settings: Settings,
+    digest: str,
+    metrics: dict[str, dict[str, float]],
+    about: dict[str, object],
+    trees: int,
+    parameters: dict[str, object],
+) -> None:
+    flat = {f"{model}.{name}": value for model, found in metrics.items() for name, value in found.items() if value == value}
+    described = {"trees": trees, **parameters, "seed": settings.training.seed, "split": json.dumps(about["split"])}
+    manifest = json.loads((resolve(settings.models.store) / digest / bundle.MANIFEST).read_text())
+    tags = {bundle.DIGEST_TAG: digest, "feature_set": manifest["feature_set"], "data": json.dumps(about["data"])}
+    run_id, version = registry.recorded(
+        settings, described, flat, tags, resolve(settings.models.store) / digest, digest
+    )
+    logger("training").info("registered", model=settings.models.name, version=version, run_id=run_id)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train a model and print the digest of its signed bundle as the last line."""
+    parser = argparse.ArgumentParser(prog="python -m training.job", description=__doc__)
+    parser.add_argument("--env", help="environment: conf/<env>.yml (default FRAUDLAKE_ENV, else local)")
+    parser.add_argument("--predictions", type=Path, metavar="FILE", help="Parquet file for the scores on the test days")
+    parser.add_argument(
+        "--test-end-ms",
+        type=int,
+        metavar="MS",
+        help="end of the test days, epoch milliseconds (default: as_of less the label gap, so that labels are complete)",
+    )
+    arguments = parser.parse_args(argv)
+
+    def work() -> None:
+        settings = conf.load(arguments.env)
+        configure(settings, "training")
+        print(train(settings, arguments.test_end_ms, arguments.predictions))
+
+    return jobs.guarded(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,63 @@
+"""Fitted models -> a signed bundle in the store."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from decisions import bundle
+from decisions.bundle import Model
+from decisions.forests import of_xgboost
+from features import snapshot
+from features.catalogue import NAMES, feature_set_hash
+from lakehouse.signing import Signer
+from training.data import Matrix
+from training.fit import Fitted
+
+SELF_TEST_ROWS = 8
+WEIGHTS = {"xgboost": 0.7, "isolation_forest": 0.3}
+"""The product's default; a bundle carries its own."""
+
+
+def model_of(fitted: Fitted, cuts: dict[str, float], digest: str = "") -> Model:
+    """The fitted models as the engine scores them."""
+    forest, base = of_xgboost(orjson.loads(xgboost_json(fitted)))
+    manifest = {
+        "weights": WEIGHTS,
+        "calibration": fitted.calibration,
+        "isolation_expected_path": fitted.isolation_expected_path,
+        "cuts": cuts,
+    }
+    return Model(digest, manifest, forest, base, fitted.isolation, fitted.medians)
+
+
+def xgboost_json(fitted: Fitted) -> bytes:
+    """XGBoost's own JSON."""
+    return bytes(fitted.booster.save_raw("json"))
+
+
+def packed(
+    store: Path, scratch: Path, fitted: Fitted, cuts: dict[str, float], tested_on: Matrix, about: dict[str, Any], author: Signer
+) -> str:
+    """Write and sign the bundle; its digest. `about` joins the manifest: data version, split, metrics."""
+    model = model_of(fitted, cuts)
+    rows = tested_on[:: max(1, len(tested_on) // SELF_TEST_ROWS)][:SELF_TEST_ROWS]
+    arrays = scratch / bundle.ISOLATION
+    snapshot.write(
+        arrays, {"kind": "isolation forest"}, {**snapshot.prefixed(fitted.isolation.arrays(), "forest"), "medians": fitted.medians}
+    )
+    manifest = {
+        **about,
+        **model.manifest,
+        "feature_set": feature_set_hash(),
+        "features": list(NAMES),
+        "xgboost": {"trees": fitted.trees, **fitted.parameters},
+        "self_test": {
+            "vectors": [[None if np.isnan(x) else float(x) for x in row] for row in rows],
+            "scores": model.scores(rows).ensemble.tolist(),
+        },
+    }
+    files = {bundle.XGBOOST: xgboost_json(fitted), bundle.ISOLATION: arrays.read_bytes()}
+    arrays.unlink()
+    return bundle.write(store, files, manifest, author)
