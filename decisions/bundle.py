@@ -71,7 +71,9 @@ class Model:
 
 
 def _refused(digest: str, why: str) -> BundleRefused:
-    return BundleRefused(f"Model bundle {digest[:12]} was refused: {why}.", "The serving model stays; train and sign again.")
+    return BundleRefused(
+        f"Model bundle {digest[:12]} was refused: {why}.", "The serving model stays; train and sign again."
+    )
 
 
 def _file_digest(content: bytes) -> str:
@@ -87,7 +89,11 @@ def _read(path: Path, digest: str) -> bytes:
 
 def write(store: Path, files: Mapping[str, bytes], manifest: Mapping[str, Any], author: Signer) -> str:
     """Put a bundle into the store; its digest. Writing the same bundle again changes nothing."""
-    described = {**manifest, "format": FORMAT, "files": {name: _file_digest(raw) for name, raw in sorted(files.items())}}
+    described = {
+        **manifest,
+        "format": FORMAT,
+        "files": {name: _file_digest(raw) for name, raw in sorted(files.items())},
+    }
     raw = orjson.dumps(described, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
     digest = _file_digest(raw)
     folder = store / digest

@@ -43,7 +43,9 @@ def in_silver(settings: Settings) -> tuple[dict[str, Version], int]:
         return {}, 0
     topic_id = topics.identify(settings, topics.EVENTS).topic_id
     seen = DeltaTable(balance).to_pyarrow_table(columns=["topic_id", "offset"]).to_pylist()
-    rows = DeltaTable(control).to_pyarrow_table(columns=["topic_id", "offset", "scope", "version", "payload"]).to_pylist()
+    rows = (
+        DeltaTable(control).to_pyarrow_table(columns=["topic_id", "offset", "scope", "version", "payload"]).to_pylist()
+    )
     versions = {
         row["scope"]: Version(row["version"], payload_digest(row["payload"]), row["payload"])
         for row in sorted(rows, key=lambda r: r["offset"])
@@ -118,7 +120,9 @@ def send(settings: Settings, event: ControlEvent) -> int:
     writer.produce(topics.topic_name(settings, topics.EVENTS), record, partition=PARTITION, on_delivery=delivered)
     writer.flush(settings.kafka.request_timeout_s)
     if not placed:
-        raise BrokerUnavailable(f"The control event was not acknowledged: {', '.join(failed) or 'no answer'}.", "Try again.")
+        raise BrokerUnavailable(
+            f"The control event was not acknowledged: {', '.join(failed) or 'no answer'}.", "Try again."
+        )
     return placed[0]
 
 
@@ -144,8 +148,10 @@ def _run(arguments: argparse.Namespace) -> None:
         for scope, version in sorted(in_force(settings, trust(keys)).items()):
             print(f"{scope:10} version {version.version}  digest {version.digest}  {version.payload[:80]}")
         return
-    author, approver = (Path(p) if p else keys / f"{role}.pem" for role, p in
-                        (("author", arguments.author_key), ("approver", arguments.approver_key)))
+    author, approver = (
+        Path(p) if p else keys / f"{role}.pem"
+        for role, p in (("author", arguments.author_key), ("approver", arguments.approver_key))
+    )
     event, offset = activate(settings, arguments.scope, _payload(arguments), author, approver)
     print(f"{event.scope} version {event.version} (payload {event.digest[:12]}) is on the log at offset {offset}")
 

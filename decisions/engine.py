@@ -113,7 +113,7 @@ class Engine:
         if self._model is None:
             raise Terminal(
                 f"The payment at offset {int(offset[0])} cannot be decided: no model is in force there.",
-                "Activate one (python -m decisions.control activate --scope model), then bootstrap from a later position.",
+                "Activate one (python -m decisions.control activate --scope model), then bootstrap later than that.",
             )
         scores = self._model.scores(vectors)
         return scores, bands(scores.ensemble, self._model.manifest["cuts"])
@@ -205,5 +205,3 @@ class _Judged:
 
 def _no_bodies() -> Body:
     return Body(np.zeros(0, np.int64), [], {}, {})
-
-

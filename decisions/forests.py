@@ -41,7 +41,7 @@ class Forest:
         return Forest(**{name: arrays[name] for name in Forest.__dataclass_fields__})
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _leaf(vector, node, feature, threshold, left, right, missing_left, inclusive):
     while feature[node] != LEAF:
         x = vector[feature[node]]
@@ -55,7 +55,7 @@ def _leaf(vector, node, feature, threshold, left, right, missing_left, inclusive
     return node
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _margins(X, base, feature, threshold, left, right, missing_left, value, root, out):
     for i in range(X.shape[0]):
         total = np.float32(base)
@@ -65,7 +65,7 @@ def _margins(X, base, feature, threshold, left, right, missing_left, value, root
         out[i] = total
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _path_lengths(X, feature, threshold, left, right, missing_left, value, root, out):
     for i in range(X.shape[0]):
         total = 0.0
@@ -74,7 +74,7 @@ def _path_lengths(X, feature, threshold, left, right, missing_left, value, root,
         out[i] = total / len(root)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _sigmoids(x, slope, intercept, out):
     for i in range(len(x)):
         out[i] = 1.0 / (1.0 + math.exp(-(slope * x[i] + intercept)))

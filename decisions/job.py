@@ -28,7 +28,9 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 
 RECORDS = Counter("fraudlake_engine_records", "Records taken from topic events")
 DECISIONS = Counter("fraudlake_engine_decisions", "Decisions written to topic decisions")
-BATCH = Histogram("fraudlake_engine_batch_records", "Records decided together", buckets=(1, 3, 10, 30, 100, 300, 1000, 3000))
+BATCH = Histogram(
+    "fraudlake_engine_batch_records", "Records decided together", buckets=(1, 3, 10, 30, 100, 300, 1000, 3000)
+)
 SECONDS = Histogram("fraudlake_engine_batch_seconds", "From reading a batch to handing its decisions over")
 POSITION = Gauge("fraudlake_engine_next_offset", "Next offset of topic events")
 CAPPED = Gauge("fraudlake_engine_capped_payments", "Entity look-ups that found no place below the cap of keys")

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Sequence
 
+import numpy as np
 from confluent_kafka import KafkaError, Message, Producer
 
 from decisions.record import Body, Envelope, sealed, start_record
@@ -88,7 +89,7 @@ def _read(settings: Settings, partition: int, start: int, end: int) -> list[tupl
         texts = Texts.of([m.value() or b"" for m in messages])
         ids = schema_ids(texts.buffer, texts.start, texts.start + texts.length).tolist()
         decisions = [i for i, schema_id in enumerate(ids) if schema_id == _DECISION]
-        found = texts.take(decisions)
+        found = texts.take(np.array(decisions, np.int64))
         batch: Batch = schema.codec.decode(found.buffer, found.start + PREFIX_BYTES, found.start + found.length).batch
         where = dict(zip(decisions, range(len(decisions)), strict=True))
         epoch, source = batch.numbers("epoch").tolist(), batch.numbers("offset").tolist()
@@ -99,7 +100,7 @@ def _read(settings: Settings, partition: int, start: int, end: int) -> list[tupl
 
 
 class Office:
-    """This engine's term: its epoch, and which source offsets were decided before it."""
+    """An engine's term: its epoch, and which source offsets were decided before it."""
 
     def __init__(self, settings: Settings, partition: int) -> None:
         self._settings, self._partition = settings, partition
@@ -137,7 +138,8 @@ class Office:
                 fence.counts(decided_by, source)
         if fence.epoch > self.epoch:
             raise EngineFenced(
-                f"Another engine took office at offset {fence.epoch}.", "This one ends; readers ignore what it wrote since."
+                f"Another engine took office at offset {fence.epoch}.",
+                "This one ends; readers ignore what it wrote since.",
             )
 
     def stay(self) -> None:

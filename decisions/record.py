@@ -76,7 +76,7 @@ def repeated(value: str, n: int) -> Texts:
 
 
 def no_lists(n: int) -> Strings:
-    """n empty lists."""
+    """N empty lists."""
     return Strings(np.zeros(n, np.int64), np.zeros(n, np.int64), Texts.of([]))
 
 

@@ -1,4 +1,4 @@
-"""The transcendental functions of the kernel, in one place and without fast-math, so that every driver gets equal bits."""
+"""The transcendental functions of the kernel, in one place, without fast-math, so that every driver gets equal bits."""
 
 import math
 
@@ -15,14 +15,14 @@ SKETCH_COUNTS = np.array(
 """Distinct values by number of zero bits (linear counting, Whang et al. 1990); full sketches read as 310."""
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def unit_vector(latitude: float, longitude: float) -> tuple[float, float, float]:
     """A place on the unit sphere."""
     phi, lam = math.radians(latitude), math.radians(longitude)
     return math.cos(phi) * math.cos(lam), math.cos(phi) * math.sin(lam), math.sin(phi)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def distance_km(latitude: float, longitude: float, other_latitude: float, other_longitude: float) -> float:
     """Great-circle distance in kilometres (haversine formula)."""
     phi, other_phi = math.radians(latitude), math.radians(other_latitude)
@@ -32,7 +32,7 @@ def distance_km(latitude: float, longitude: float, other_latitude: float, other_
     return 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(1.0, h)))
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def distance_to_mean_km(x: float, y: float, z: float, latitude: float, longitude: float) -> float:
     """Great-circle distance from a sum of unit vectors (the middle of past places) to a place, in kilometres."""
     norm = math.sqrt(x * x + y * y + z * z)

@@ -20,7 +20,7 @@ class Operation(IntEnum):
     """(a + 1) / (b + 1): a ratio of counts that is defined for nobody too"""
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def evaluate(program, payment, statistics, out):
     """Write each feature of a program: operands below len(payment) are the payment's own, the others statistics."""
     own = len(payment)

@@ -78,7 +78,15 @@ def own(name: str, family: Family, unit: str, meaning: str, pattern: str) -> Fea
 
 
 def ratio(
-    name: str, family: Family, entity: str, over: str, under: str, unit: str, meaning: str, pattern: str, bound: str = EXACT
+    name: str,
+    family: Family,
+    entity: str,
+    over: str,
+    under: str,
+    unit: str,
+    meaning: str,
+    pattern: str,
+    bound: str = EXACT,
 ) -> Feature:
     """One statistic over another."""
     return Feature(name, family, entity, Operation.RATIO, (over, under), unit, meaning, pattern, "missing", bound)

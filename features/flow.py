@@ -16,7 +16,7 @@ from features.waiting import WaitingRoom
 _NO_STATISTICS = np.zeros(0)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _evaluate_own(program, payment, what, row, nothing, result):
     for i in range(len(what)):
         if row[i] >= 0:

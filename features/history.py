@@ -86,8 +86,14 @@ class History:
         return None
 
     def _run(self, span: Span, base: Path | None, rows: dict[str, DataFrame]) -> Run:
-        moving = rows["payment"].select("offset", "engine_clock").unionAll(rows["authorisation"].select("offset", "engine_clock"))
-        last = moving.agg(F.max("offset").alias("offset"), F.max(F.unix_millis("engine_clock")).alias("clock")).collect()[0]
+        moving = (
+            rows["payment"]
+            .select("offset", "engine_clock")
+            .unionAll(rows["authorisation"].select("offset", "engine_clock"))
+        )
+        last = moving.agg(
+            F.max("offset").alias("offset"), F.max(F.unix_millis("engine_clock")).alias("clock")
+        ).collect()[0]
         working = self._folder / "working"
         shutil.rmtree(working, ignore_errors=True)
         working.mkdir(parents=True)
@@ -107,8 +113,10 @@ class History:
         shutil.rmtree(run.folder)
 
     def _waiting(self, run: Run, labels: DataFrame) -> WaitingRoom:
-        room = WaitingRoom() if run.base is None else WaitingRoom.loaded(
-            snapshot.part(snapshot.read(run.base).arrays, "waiting")
+        room = (
+            WaitingRoom()
+            if run.base is None
+            else WaitingRoom.loaded(snapshot.part(snapshot.read(run.base).arrays, "waiting"))
         )
         fresh = labels.where(
             (F.unix_millis("effective_at") > run.last_clock_ms) | (F.col("offset") > run.last_offset)

@@ -54,7 +54,7 @@ class Placed(NamedTuple):
     clock_ms: Ints
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _token_keys(buffer: Bytes8, start: Ints, length: Ints, out: Ints) -> None:
     # base64url after the colon; the first 64 bits, little-endian, are the key.
     for i in range(len(start)):
@@ -107,7 +107,11 @@ def _who(batch: Batch, whom: Whom) -> Ints:
     out = np.zeros((batch.rows, len(WHO)), np.int64)
     named = {"card": whom.card, "customer": whom.customer, "device": whom.device, "ip": whom.ip}
     named["merchant"] = _public(batch, "merchant_id")
-    for column, field in (("country", "merchant_country"), ("issuer_country", "issuer_country"), ("category", "merchant_category_code")):
+    for column, field in (
+        ("country", "merchant_country"),
+        ("issuer_country", "issuer_country"),
+        ("category", "merchant_category_code"),
+    ):
         if field in batch.columns:
             named[column] = _public(batch, field)
     for column, keys in named.items():

@@ -13,7 +13,9 @@ def run(context: Context) -> None:
     """Take what silver has and the vectors lack through the kernel, in order."""
     storage.ensure(context.spark, context.root, gold.VECTORS)
     settings = context.settings.silver
-    drive(context, [Flow(silver.BALANCE, gold.VECTORS, settings.batch_records, History(context).take)], settings.trigger_s)
+    drive(
+        context, [Flow(silver.BALANCE, gold.VECTORS, settings.batch_records, History(context).take)], settings.trigger_s
+    )
 
 
 if __name__ == "__main__":

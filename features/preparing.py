@@ -1,6 +1,7 @@
 """Silver rows -> the kernel's records as flat Arrow columns, in batches on the workers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +15,17 @@ from features.statistics import PAYMENT
 from lakehouse.codec import Batch, Column
 from lakehouse.texts import Flags, Texts
 
-Batches = Iterator[pa.RecordBatch]
+Batches = Iterable[pa.RecordBatch]
 
 FLAT = (
     *(("offset", "bigint"), ("clock_ms", "bigint"), ("what", "tinyint"), ("event_ms", "bigint"), ("amount", "bigint")),
-    *(("latitude", "double"), ("longitude", "double"), ("flags", "smallint"), ("label_id", "bigint"), ("reverses", "bigint")),
+    *(
+        ("latitude", "double"),
+        ("longitude", "double"),
+        ("flags", "smallint"),
+        ("label_id", "bigint"),
+        ("reverses", "bigint"),
+    ),
     *((f"who_{name}", "bigint") for name in WHO),
     ("payment", "binary"),
     ("transaction_id", "string"),
@@ -110,9 +117,8 @@ def unflat(rows: pa.RecordBatch) -> Placed:
     """The records of an Arrow batch made by `flat`."""
     n = rows.num_rows
 
-    def numbers(name: str) -> np.ndarray[tuple[int], np.dtype[np.generic]]:
-        column: np.ndarray[tuple[int], np.dtype[np.generic]] = rows.column(name).to_numpy()
-        return column
+    def numbers(name: str) -> Any:
+        return rows.column(name).to_numpy()
 
     payment = rows.column("payment")
     data = np.frombuffer(payment.buffers()[2], np.float64) if n else np.zeros(0)

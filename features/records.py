@@ -42,7 +42,7 @@ class Records(NamedTuple):
 
 
 def empty(n: int) -> Records:
-    """n records with nothing in them."""
+    """N records with nothing in them."""
     return Records(
         np.zeros(n, np.int8),
         np.zeros(n, np.int64),

@@ -41,20 +41,20 @@ NONE = -1
 KEYS, POOL_USED, LABELS_USED, LABEL_FREE, EXPIRED, FREE_BLOCKS = 0, 1, 2, 3, 4, 8
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def bit_of(hash32):
     """The sketch bit of a counterpart."""
     return np.uint64(1) << ((np.uint64(hash32) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - 6))
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _sketch(who, merged):
     if merged or who == 0:
         return who
     return bit_of(who)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def allocate(pool, counters, size_class):
     """A free block of FIRST_CAPACITY << size_class entries; NONE when the pool is used up."""
     head = counters[FREE_BLOCKS + size_class]
@@ -69,14 +69,14 @@ def allocate(pool, counters, size_class):
     return at
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def release(pool, counters, at, size_class):
     """Give a block back."""
     pool[at].last = counters[FREE_BLOCKS + size_class]
     counters[FREE_BLOCKS + size_class] = at
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _merge(into, newer):
     was_merged = (into.width & MERGED) != 0
     is_merged = (newer.width & MERGED) != 0
@@ -103,7 +103,7 @@ def _merge(into, newer):
     into.foreign += newer.foreign
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _copy(pool, to, source):
     target, entry = pool[to], pool[source]
     target.last = entry.last
@@ -122,7 +122,7 @@ def _copy(pool, to, source):
     target.foreign = entry.foreign
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def compact(pool, at, length, now, longest, merge):
     """Drop what is older than the longest window and, if `merge`, join neighbours; the new length."""
     write = at
@@ -142,7 +142,7 @@ def compact(pool, at, length, now, longest, merge):
     return write - at
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def with_room(pool, counters, block, length, size_class, slot, now, longest):
     """Make room for one more entry in a slot's ring; False when the pool has none (then nothing changed)."""
     capacity = FIRST_CAPACITY << size_class[slot]
@@ -162,7 +162,7 @@ def with_room(pool, counters, block, length, size_class, slot, now, longest):
     return True
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _is_new(seen, row, stamp, mask, who):
     at = np.int64((who * np.uint64(0x9E3779B1)) & np.uint64(0xFFFFFFFF)) & mask
     mark = (np.uint64(stamp) << np.uint64(32)) | who
@@ -176,7 +176,7 @@ def _is_new(seen, row, stamp, mask, who):
         at = (at + 1) & mask
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _zeros(bits):
     n = 0
     while bits:
@@ -185,7 +185,7 @@ def _zeros(bits):
     return SKETCH_BITS - n
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def scan(pool, at, length, now, bounds, window_of, seen, stamp, width, statistics, counts):
     """All windows of a ring in one pass from its newest entry: window statistics, and payments per bound in `counts`.
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from features.kernel import LABEL
+from features.layout import LABEL
 from features.ring import CLASSES, FIRST_CAPACITY, FREE_BLOCKS, KEYS, LABEL_FREE, LABELS_USED, NONE, POOL_USED
 
 Saved = Mapping[str, npt.NDArray[Any]]
@@ -20,7 +20,7 @@ def shard_of(keys: Ints, shards: int) -> Ints:
     return ((mixed >> np.uint64(33)) % np.uint64(shards)).astype(np.int64)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _copy_rings(source, block, length, size_class, target, new_block, used):
     for i in range(len(block)):
         new_block[i] = used
@@ -30,7 +30,7 @@ def _copy_rings(source, block, length, size_class, target, new_block, used):
     return used
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _copy_labels(source, head, target, new_head, used):
     for i in range(len(head)):
         new_head[i] = NONE
@@ -56,7 +56,9 @@ def _counters(keys: int, pool_used: int, labels_used: int) -> Ints:
     return counters
 
 
-def together(parts: Sequence[Saved], keep: Sequence[npt.NDArray[np.bool_]] | None = None) -> dict[str, npt.NDArray[Any]]:
+def together(
+    parts: Sequence[Saved], keep: Sequence[npt.NDArray[np.bool_]] | None = None
+) -> dict[str, npt.NDArray[Any]]:
     """One saved state of several with different keys; of each only the keys of its mask in `keep`, if given."""
     kept = [np.ones(len(p["record"]), np.bool_) for p in parts] if keep is None else list(keep)
     if "pool" not in parts[0]:

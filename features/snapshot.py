@@ -44,12 +44,17 @@ def file_name(next_offset: int) -> str:
     return f"{next_offset:020d}{SUFFIX}"
 
 
+def _bytes(array: npt.NDArray[Any]) -> memoryview:
+    """The bytes of a contiguous array, not copied."""
+    return array.reshape(-1).view(np.uint8).data
+
+
 def write(path: Path, meta: Mapping[str, Any], arrays: Arrays) -> None:
     """Write a snapshot; after the return it is on the disk under its name."""
     entries, place = [], 0
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     for name, array in contiguous.items():
-        raw = memoryview(array).cast("B") if array.nbytes else b""
+        raw = _bytes(array)
         entries.append(
             {
                 "name": name,
@@ -67,8 +72,7 @@ def write(path: Path, meta: Mapping[str, Any], arrays: Arrays) -> None:
     with beside.open("wb") as file:
         file.write(MAGIC + struct.pack("<Q", len(header)) + hashlib.sha256(header).digest() + header)
         for array in contiguous.values():
-            if array.nbytes:
-                file.write(memoryview(array).cast("B"))
+            file.write(_bytes(array))
         file.flush()
         os.fsync(file.fileno())
     crash_point("snapshot-before-rename")
@@ -96,7 +100,7 @@ def read(path: Path) -> Snapshot:
     begin = _HEADER_AT + length
     if begin > len(raw):
         raise _refused(path, "is torn: its header is cut off")
-    if hashlib.sha256(raw[_HEADER_AT:begin]).digest() != raw[16:_HEADER_AT].tobytes():
+    if hashlib.sha256(_bytes(raw[_HEADER_AT:begin])).digest() != raw[16:_HEADER_AT].tobytes():
         raise _refused(path, "has an altered header")
     header = orjson.loads(raw[_HEADER_AT:begin].tobytes())
     arrays = {}
@@ -104,7 +108,7 @@ def read(path: Path) -> Snapshot:
         part = raw[begin + entry["place"] : begin + entry["place"] + entry["bytes"]]
         if len(part) != entry["bytes"]:
             raise _refused(path, f"is torn: array {entry['name']} is cut off")
-        if hashlib.sha256(part).hexdigest() != entry["sha256"]:
+        if hashlib.sha256(_bytes(part)).hexdigest() != entry["sha256"]:
             raise _refused(path, f"is altered: the checksum of array {entry['name']} is another")
         described = entry["dtype"]
         dtype = np.dtype(described) if isinstance(described, str) else np.dtype([(f[0], f[1]) for f in described])

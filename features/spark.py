@@ -6,7 +6,7 @@ position. A key's features depend on nothing but the key's own records and the e
 the number of shards cannot change a number.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -31,7 +31,7 @@ from features.state import Spec
 from features.waiting import WaitingRoom
 from lakehouse.contracts.gold import VECTORS
 
-Batches = Iterator[pa.RecordBatch]
+Batches = Iterable[pa.RecordBatch]
 
 _PART_DDL = "offset bigint, part int, event_ms bigint, transaction_id string, numbers binary"
 _BLOCK = 8192
@@ -168,7 +168,7 @@ def _vectors(rows: pa.RecordBatch, topic_id: str, partition: int) -> pa.RecordBa
         at = np.flatnonzero(part == number)
         column = rows.column("numbers").take(pa.array(at))
         values = np.frombuffer(column.buffers()[2], np.float32) if len(at) else np.zeros(0, np.float32)
-        matrix[np.ix_(row[at], group.columns)] = values.reshape(len(at), len(group.columns))
+        matrix[np.ix_(row[at], np.array(group.columns))] = values.reshape(len(at), len(group.columns))
     flat = pa.array(matrix.reshape(-1))
     bounds = pa.array(np.arange(n + 1, dtype=np.int32) * len(NAMES))
     micros = rows.column("event_ms").to_numpy()[first] * 1000

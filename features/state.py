@@ -7,10 +7,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features import kernel
+from features import kernel, pairs
 from features.catalogue import NAMES, program
 from features.entities import ENTITIES, PAIRS, WHO, Entity, Pair
-from features.kernel import LABEL, PAIR_RECORD, RECORD, EntityArrays, PairArrays, Plan
+from features.layout import (
+    LABEL,
+    PAIR_RECORD,
+    RECORD,
+    ROOM_FOR_LABELS,
+    ROOM_IN_POOL,
+    EntityArrays,
+    PairArrays,
+    Plan,
+)
 from features.records import Records
 from features.ring import CLASSES, ENTRY, FIRST_CAPACITY, FREE_BLOCKS, KEYS, LABEL_FREE, LABELS_USED, NONE, POOL_USED
 from features.table import fill, grown
@@ -77,12 +86,21 @@ class EntityState:
         self.name = entity.name
         self.plan = plan_of(entity, spec)
         self.arrays = EntityArrays(
-            *(np.zeros(2 * FIRST_KEYS, np.int64), np.full(2 * FIRST_KEYS, NONE, np.int32)),
-            *(np.zeros(FIRST_KEYS, RECORD), np.zeros((FIRST_KEYS, 24), np.uint16), np.zeros((FIRST_KEYS, 7), np.uint16)),
-            *(np.zeros(FIRST_KEYS, np.int64), np.zeros(FIRST_KEYS, np.int32), np.zeros(FIRST_KEYS, np.int8)),
-            np.full(FIRST_KEYS, NONE, np.int32),
-            *(np.zeros(FIRST_KEYS * FIRST_CAPACITY * 4, ENTRY), np.zeros(256, LABEL), _counters()),
-            *(np.zeros(1, RECORD), np.zeros((4, SEEN_PLACES), np.uint64), np.zeros(1, np.int64)),
+            table_key=np.zeros(2 * FIRST_KEYS, np.int64),
+            table_slot=np.full(2 * FIRST_KEYS, NONE, np.int32),
+            record=np.zeros(FIRST_KEYS, RECORD),
+            hours=np.zeros((FIRST_KEYS, 24), np.uint16),
+            weekdays=np.zeros((FIRST_KEYS, 7), np.uint16),
+            block=np.zeros(FIRST_KEYS, np.int64),
+            length=np.zeros(FIRST_KEYS, np.int32),
+            size_class=np.zeros(FIRST_KEYS, np.int8),
+            label_head=np.full(FIRST_KEYS, NONE, np.int32),
+            pool=np.zeros(FIRST_KEYS * FIRST_CAPACITY * 4, ENTRY),
+            labels=np.zeros(256, LABEL),
+            counters=_counters(),
+            blank=np.zeros(1, RECORD),
+            seen=np.zeros((4, SEEN_PLACES), np.uint64),
+            stamp=np.zeros(1, np.int64),
         )
         self.capped = np.zeros(1, np.int64)
 
@@ -99,9 +117,9 @@ class EntityState:
 
     def _grow(self, lacking: int) -> None:
         s = self.arrays
-        if lacking == kernel.ROOM_IN_POOL:
+        if lacking == ROOM_IN_POOL:
             self.arrays = s._replace(pool=grown(s.pool, 2 * len(s.pool)))
-        elif lacking == kernel.ROOM_FOR_LABELS:
+        elif lacking == ROOM_FOR_LABELS:
             self.arrays = s._replace(labels=grown(s.labels, 2 * len(s.labels)))
         else:
             self.arrays = with_keys(s, 2 * len(s.record))
@@ -185,8 +203,10 @@ class PairState:
         self.name = pair.name
         self.plan = plan_of(pair, spec)
         self.arrays = PairArrays(
-            *(np.zeros(2 * FIRST_KEYS, np.int64), np.full(2 * FIRST_KEYS, NONE, np.int32)),
-            *(np.zeros(FIRST_KEYS, PAIR_RECORD), _counters()),
+            table_key=np.zeros(2 * FIRST_KEYS, np.int64),
+            table_slot=np.full(2 * FIRST_KEYS, NONE, np.int32),
+            record=np.zeros(FIRST_KEYS, PAIR_RECORD),
+            counters=_counters(),
         )
         self.capped = np.zeros(1, np.int64)
 
@@ -194,7 +214,7 @@ class PairState:
         """Take payments in, in order; write the pair's features into their rows of `result`."""
         begin = 0
         while begin < len(records.what):
-            begin, lacking = kernel.advance_pairs(self.arrays, self.plan, records, begin, result, self.capped)
+            begin, lacking = pairs.advance_pairs(self.arrays, self.plan, records, begin, result, self.capped)
             if lacking:
                 self._with_keys(2 * len(self.arrays.record))
 

@@ -10,7 +10,16 @@ from features.entities import PLURALS, Entity
 from features.windows import LABEL_WINDOWS, WINDOWS
 
 PAYMENT = (
-    *("amount_minor", "amount_log", "amount_is_round", "amount_is_small", "hour_utc", "weekday", "is_night", "is_weekend"),
+    *(
+        "amount_minor",
+        "amount_log",
+        "amount_is_round",
+        "amount_is_small",
+        "hour_utc",
+        "weekday",
+        "is_night",
+        "is_weekend",
+    ),
     *("is_remote", "is_wallet", "is_atm", "is_manual_entry", "is_swipe", "is_stored", "is_recurring", "is_new_payee"),
     *("category_risk", "country_risk", "merchant_is_foreign", "ip_is_foreign", "ip_differs_from_merchant"),
     *("shipping_country_differs", "billing_country_differs", "addresses_differ", "timezone_gap_h"),

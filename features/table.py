@@ -9,7 +9,7 @@ from numba import njit
 NONE = -1
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def place_of(table_key, table_slot, key):
     """Where a key is, or would be put."""
     mask = len(table_key) - 1
@@ -20,7 +20,7 @@ def place_of(table_key, table_slot, key):
     return at
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def fill(table_key, table_slot, keys):
     """Put keys 0..n-1 into an empty table."""
     for slot in range(len(keys)):

@@ -65,9 +65,7 @@ class WaitingRoom:
         # A released label stands before the event at its place: half a step earlier, labels among themselves as listed.
         step = np.concatenate([np.arange(n) * 2 + 1, at[due] * 2])
         stays = np.flatnonzero(at >= n)
-        self.labels = Placed(
-            self.labels.records.take(stays), self.labels.offset[stays], self.labels.clock_ms[stays]
-        )
+        self.labels = Placed(self.labels.records.take(stays), self.labels.offset[stays], self.labels.clock_ms[stays])
         return together.take(np.argsort(step, kind="stable"))
 
     def due(self, offset: int, clock_ms: int) -> Records:

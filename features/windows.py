@@ -1,4 +1,4 @@
-"""The windows of the features: names and lengths in milliseconds. A window ends just before the payment it describes."""
+"""The windows of the features: names and lengths in ms. A window ends just before the payment it describes."""
 
 from collections.abc import Mapping
 

@@ -69,7 +69,9 @@ class Gold:
             return
         storage.merge_by_key(decisions(self._read(silver.DECISIONS), self._read(silver.ANSWERS)), root, gold.DECISIONS)
         gap = self._context.settings.training.label_gap_d
-        storage.overwrite(training_set(self._read(gold.VECTORS), payments, labels, latest, gap), root, gold.TRAINING_SET)
+        storage.overwrite(
+            training_set(self._read(gold.VECTORS), payments, labels, latest, gap), root, gold.TRAINING_SET
+        )
         daily = fraud_daily(payments, self._read(silver.AUTHORISATIONS), labels, latest)
         storage.overwrite(daily, root, gold.FRAUD_DAILY)
         self._log.info("gold derived", as_of_ms=latest)

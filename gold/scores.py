@@ -1,6 +1,6 @@
 """gold.scores: payments scored in batch by the registry's champion."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from features.catalogue import NAMES
 from lakehouse.contracts.gold import SCORES
 from lakehouse.signing import trust
 
-Batches = Iterator[pa.RecordBatch]
+Batches = Iterable[pa.RecordBatch]
 
 
 def scoring(store: Path, digest: str, keys_folder: Path) -> Callable[[Batches], Batches]:

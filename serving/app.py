@@ -83,7 +83,9 @@ def create_app(settings: Settings) -> FastAPI:
         path: Path = request.app.state.path
         found = path.replies.find(transaction_id) if len(transaction_id) <= MAX_ID else None
         if found is None:
-            raise Problem(404, "No recent decision", "It is not among the recent ones; older ones are in gold.decisions.")
+            raise Problem(
+                404, "No recent decision", "It is not among the recent ones; older ones are in gold.decisions."
+            )
         return described(found)
 
     @app.get("/health/live", tags=["operations"], summary="The process runs")

@@ -27,7 +27,9 @@ ACKNOWLEDGE_S = 2.0
 
 REQUESTS = Counter("fraudlake_api_decisions", "Payments answered", ["outcome", "degraded"])
 SECONDS = Histogram(
-    "fraudlake_api_decision_seconds", "From the request to its answer", buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 1)
+    "fraudlake_api_decision_seconds",
+    "From the request to its answer",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 1),
 )
 
 _PAYMENT, _ANSWER = registry().latest("payment"), registry().latest("answer")
@@ -88,7 +90,9 @@ class Path:
             return await asyncio.wait_for(asyncio.shield(durable), ACKNOWLEDGE_S)
         except (TimeoutError, OSError):
             raise Problem(
-                503, "The payment could not be written", "Nothing was decided. Send it again with the same transaction_id."
+                503,
+                "The payment could not be written",
+                "Nothing was decided. Send it again with the same transaction_id.",
             ) from None
 
     async def _late(self, transaction_id: str) -> Reply:

@@ -4,10 +4,11 @@ import asyncio
 import threading
 from collections.abc import Callable
 
+import numpy as np
 from confluent_kafka import Message
 
 from lakehouse import broker, topics
-from lakehouse.codec import Batch
+from lakehouse.codec import Batch, Strings
 from lakehouse.errors import FraudlakeError
 from lakehouse.fencing import Fence
 from lakehouse.log import logger
@@ -30,7 +31,7 @@ def _of_schema(messages: list[Message], schema_id: int) -> tuple[list[int], Batc
     texts = Texts.of([m.value() or b"" for m in messages])
     ids = schema_ids(texts.buffer, texts.start, texts.start + texts.length)
     rows = [i for i, found in enumerate(ids.tolist()) if found == schema_id]
-    mine = texts.take(rows)  # type: ignore[arg-type]
+    mine = texts.take(np.array(rows, np.int64))
     codec = registry().by_id()[schema_id].codec
     return rows, codec.decode(mine.buffer, mine.start + PREFIX_BYTES, mine.start + mine.length).batch
 
@@ -68,6 +69,7 @@ def _reply(batch: Batch, row: int) -> Reply:
         return float(batch.numbers(name)[row])
 
     rejected = batch.columns["rejected_by"]
+    assert isinstance(rejected, Strings)
     return Reply(
         text("transaction_id"),
         batch.texts("content_digest").get(row),
@@ -79,7 +81,7 @@ def _reply(batch: Batch, row: int) -> Reply:
         text("risk") if batch.has("risk")[row] else None,
         number("score") if batch.has("score")[row] else None,
         text("rung"),
-        tuple(rejected.to_list()[row]),  # type: ignore[union-attr]
+        tuple(rejected.to_list()[row]),
     )
 
 

@@ -13,7 +13,11 @@ from lakehouse.texts import Flags, Texts
 _PYTHON: dict[str, Any] = {"string": str, "boolean": bool, "int": int, "long": int, "double": float}
 _LOGICAL: dict[str, Any] = {"timestamp-millis": AwareDatetime, "date": date}
 _SCHEMA = registry().latest("payment")
-_BOUNDS = {"int": {"ge": -(2**31), "le": 2**31 - 1}, "long": {"ge": -(2**63), "le": 2**63 - 1}, "string": {"max_length": 256}}
+_BOUNDS = {
+    "int": {"ge": -(2**31), "le": 2**31 - 1},
+    "long": {"ge": -(2**63), "le": 2**63 - 1},
+    "string": {"max_length": 256},
+}
 
 
 def _field(field: dict[str, Any]) -> tuple[Any, Any]:
@@ -23,7 +27,10 @@ def _field(field: dict[str, Any]) -> tuple[Any, Any]:
     bounds: dict[str, Any] = {} if isinstance(declared, dict) else _BOUNDS.get(declared, {})
     kind = _LOGICAL[declared["logicalType"]] if isinstance(declared, dict) else _PYTHON[declared]
     if field["name"] == "received_at":
-        return (AwareDatetime | None, Field(None, description=f"{field['doc']}; only keys with role `replay` may set it"))
+        return (
+            AwareDatetime | None,
+            Field(None, description=f"{field['doc']}; only keys with role `replay` may set it"),
+        )
     if nullable:
         return (kind | None, Field(None, description=field["doc"], **bounds))
     return (kind, Field(description=field["doc"], **bounds))
@@ -33,9 +40,8 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=False, hide_input_in_errors=True)
 
 
-PaymentRequest: Any = create_model(
-    "PaymentRequest", __base__=_Strict, __doc__=_SCHEMA.parsed["doc"], **{f["name"]: _field(f) for f in _SCHEMA.parsed["fields"]}
-)
+_FIELDS: Any = {f["name"]: _field(f) for f in _SCHEMA.parsed["fields"]}
+PaymentRequest: Any = create_model("PaymentRequest", __base__=_Strict, __doc__=_SCHEMA.parsed["doc"], **_FIELDS)
 
 
 class Position(BaseModel):

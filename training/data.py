@@ -71,9 +71,16 @@ def read(root: str) -> Dataset:
         raise DataRefused(f"{TRAINING_SET.name} is empty.", "Land and admit payments first.")
     sets = rows.column("feature_set").unique().to_pylist()
     if sets != [feature_set_hash()]:
-        raise DataRefused("The training set was computed with another feature set.", "Run features.job and gold.job again.")
+        raise DataRefused(
+            "The training set was computed with another feature set.", "Run features.job and gold.job again."
+        )
     vector = rows.column("vector").combine_chunks()
-    X = vector.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False).reshape(rows.num_rows, len(NAMES))
+    X = (
+        vector.flatten()
+        .to_numpy(zero_copy_only=False)
+        .astype(np.float32, copy=False)
+        .reshape(rows.num_rows, len(NAMES))
+    )
     return Dataset(
         rows.column("transaction_id").combine_chunks(),
         X,

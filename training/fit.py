@@ -93,7 +93,13 @@ def _fixed(seed: int) -> dict[str, Any]:
 
 
 def boosted(
-    X: Matrix, fraud: Flags, fit: npt.NDArray[np.int64], validation: npt.NDArray[np.int64], seed: int, trials: int, say: Progress
+    X: Matrix,
+    fraud: Flags,
+    fit: npt.NDArray[np.int64],
+    validation: npt.NDArray[np.int64],
+    seed: int,
+    trials: int,
+    say: Progress,
 ) -> tuple[xgb.Booster, dict[str, Any], int]:
     """(booster, its settings, its number of trees): the best of the trials by average precision on validation days."""
     rows, weights = sampled(fraud, fit, seed)
@@ -119,7 +125,9 @@ def boosted(
     return best[1], best[2], best[3]
 
 
-def refitted(X: Matrix, fraud: Flags, rows: npt.NDArray[np.int64], setting: Mapping[str, Any], trees: int, seed: int) -> xgb.Booster:
+def refitted(
+    X: Matrix, fraud: Flags, rows: npt.NDArray[np.int64], setting: Mapping[str, Any], trees: int, seed: int
+) -> xgb.Booster:
     """The same settings and number of trees on more rows."""
     chosen, weights = sampled(fraud, rows, seed)
     train = xgb.QuantileDMatrix(X[chosen], fraud[chosen], weight=weights, max_bin=128)
@@ -132,7 +140,9 @@ def isolated(X: Matrix, rows: npt.NDArray[np.int64], seed: int) -> tuple[Forest,
         medians = np.nan_to_num(np.nanmedian(X[rows[:: max(1, len(rows) // 50_000)]], axis=0)).astype(np.float32)
     sample = rows[:: max(1, len(rows) // 100_000)]
     filled = np.where(np.isnan(X[sample]), medians, X[sample])
-    forest = IsolationForest(n_estimators=ISOLATION_TREES, max_samples=min(ISOLATION_SAMPLE, len(sample)), random_state=seed)
+    forest = IsolationForest(
+        n_estimators=ISOLATION_TREES, max_samples=min(ISOLATION_SAMPLE, len(sample)), random_state=seed
+    )
     fitted = forest.fit(filled)
     trees = []
     for estimator, columns in zip(fitted.estimators_, fitted.estimators_features_, strict=True):

@@ -100,7 +100,9 @@ def _register(
     trees: int,
     parameters: dict[str, object],
 ) -> None:
-    flat = {f"{model}.{name}": value for model, found in metrics.items() for name, value in found.items() if value == value}
+    flat = {
+        f"{model}.{name}": value for model, found in metrics.items() for name, value in found.items() if value == value
+    }
     described = {"trees": trees, **parameters, "seed": settings.training.seed, "split": json.dumps(about["split"])}
     manifest = json.loads((resolve(settings.models.store) / digest / bundle.MANIFEST).read_text())
     tags = {bundle.DIGEST_TAG: digest, "feature_set": manifest["feature_set"], "data": json.dumps(about["data"])}
@@ -119,7 +121,7 @@ def main(argv: Sequence[str]) -> int:
         "--test-end-ms",
         type=int,
         metavar="MS",
-        help="end of the test days, epoch milliseconds (default: as_of less the label gap, so that labels are complete)",
+        help="end of the test days, epoch milliseconds (default: as_of less the label gap: complete labels)",
     )
     arguments = parser.parse_args(argv)
 

@@ -38,14 +38,22 @@ def xgboost_json(fitted: Fitted) -> bytes:
 
 
 def packed(
-    store: Path, scratch: Path, fitted: Fitted, cuts: dict[str, float], tested_on: Matrix, about: dict[str, Any], author: Signer
+    store: Path,
+    scratch: Path,
+    fitted: Fitted,
+    cuts: dict[str, float],
+    tested_on: Matrix,
+    about: dict[str, Any],
+    author: Signer,
 ) -> str:
     """Write and sign the bundle; its digest. `about` joins the manifest: data version, split, metrics."""
     model = model_of(fitted, cuts)
     rows = tested_on[:: max(1, len(tested_on) // SELF_TEST_ROWS)][:SELF_TEST_ROWS]
     arrays = scratch / bundle.ISOLATION
     snapshot.write(
-        arrays, {"kind": "isolation forest"}, {**snapshot.prefixed(fitted.isolation.arrays(), "forest"), "medians": fitted.medians}
+        arrays,
+        {"kind": "isolation forest"},
+        {**snapshot.prefixed(fitted.isolation.arrays(), "forest"), "medians": fitted.medians},
     )
     manifest = {
         **about,

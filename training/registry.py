@@ -10,12 +10,12 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
-from mlflow.exceptions import MlflowException  # noqa: E402
-from mlflow.tracking import MlflowClient  # noqa: E402
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
 
-from decisions.bundle import CHAMPION, DIGEST_TAG  # noqa: E402
-from lakehouse.errors import RegistryUnavailable  # noqa: E402
-from lakehouse.settings import Settings  # noqa: E402
+from decisions.bundle import CHAMPION, DIGEST_TAG
+from lakehouse.errors import RegistryUnavailable
+from lakehouse.settings import Settings
 
 CHALLENGER = "challenger"
 EXPERIMENT = "fraud"

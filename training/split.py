@@ -13,7 +13,7 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of a data set. `known` is what was known to be fraud when the test began: nothing later may be learnt from."""
+    """Rows of a data set. `known`: what was known to be fraud when the test began; nothing later may be learnt."""
 
     fit: Rows
     validation: Rows

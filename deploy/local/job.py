@@ -52,7 +52,9 @@ def status(settings: Settings) -> bool:
 def wipe(settings: Settings, sure: bool) -> None:
     """Delete every world, log and database under the state folder; keys, jars and caches stay."""
     state = conf.resolve(settings.state_dir)
-    doomed = [path for path in (state / "services", state / "worlds", state / "spark", state / "world.yml") if path.exists()]
+    doomed = [
+        path for path in (state / "services", state / "worlds", state / "spark", state / "world.yml") if path.exists()
+    ]
     if not doomed:
         print("nothing to wipe")
         return

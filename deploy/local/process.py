@@ -67,11 +67,14 @@ class Service:
         deadline = time.monotonic() + timeout_s
         while not ready():
             if self.pid() is None:
-                raise FraudlakeError(f"{self.name} ended at its start.", f"Its log, {self.log_file}, ends:\n{self.tail()}")
+                raise FraudlakeError(
+                    f"{self.name} ended at its start.", f"Its log, {self.log_file}, ends:\n{self.tail()}"
+                )
             if time.monotonic() > deadline:
                 self.stop()
                 raise FraudlakeError(
-                    f"{self.name} was not ready after {timeout_s:.0f} s.", f"Its log, {self.log_file}, ends:\n{self.tail()}"
+                    f"{self.name} was not ready after {timeout_s:.0f} s.",
+                    f"Its log, {self.log_file}, ends:\n{self.tail()}",
                 )
             time.sleep(0.1)
 

@@ -1,9 +1,11 @@
 """What this customer and card usually do, and how far this payment is from it."""
 
+from typing import Final
+
 from features.expressions import Operation
 from features.feature import FAR_EDGE, SKETCHED, Feature, own, ratio, value, windowed
 
-_B = "behaviour"
+_B: Final = "behaviour"
 
 
 def _zscore(entity: str, mean: str, deviation: str, window: str, meaning: str, pattern: str) -> Feature:

@@ -1,9 +1,11 @@
 """The device and the address: whose they are, how long known, how many share them, what they look like."""
 
+from typing import Final
+
 from features.expressions import Operation
 from features.feature import SKETCHED, Feature, own, ratio, value, windowed
 
-_D = "device"
+_D: Final = "device"
 
 # One row a feature; a table reads better than a page of calls.
 # fmt: off

@@ -1,9 +1,11 @@
 """Where: distance and speed from past places, countries, corridors."""
 
+from typing import Final
+
 from features.expressions import Operation
 from features.feature import FAR_EDGE, SKETCHED, Feature, own, ratio, value, windowed
 
-_G = "geography"
+_G: Final = "geography"
 
 # One row a feature; a table reads better than a page of calls.
 # fmt: off

@@ -1,9 +1,11 @@
 """How long known, how much seen, and what was found to be fraud before."""
 
+from typing import Final
+
 from features.expressions import Operation
 from features.feature import FAR_EDGE, Feature, own, ratio, value, windowed
 
-_H = "history"
+_H: Final = "history"
 
 
 def _fraud_rate(entity: str, window: str, pattern: str) -> Feature:

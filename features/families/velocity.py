@@ -1,9 +1,11 @@
 """How much, how fast: counts, sums and distinct counterparts in short windows."""
 
+from typing import Final
+
 from features.expressions import Operation
 from features.feature import FAR_EDGE, SKETCHED, Feature, ratio, windowed
 
-_V = "velocity"
+_V: Final = "velocity"
 
 # One row a feature; a table reads better than a page of calls.
 # fmt: off

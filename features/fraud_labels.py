@@ -1,0 +1,77 @@
+"""Labels in the state: one that takes effect, one that is taken back, and the fraud statistics of a key."""
+
+from numba import njit
+
+from features.layout import LABEL_MEMORY_MS, ROOM_FOR_LABELS
+from features.records import FRAUD
+from features.ring import LABEL_FREE, LABELS_USED, NONE
+from features.statistics import DELAYED_AT, LABEL_AT
+
+
+@njit(cache=True)
+def label_statistics(s, slot, now, plan, counts, out):
+    """Fraud labels per label window, and the payments of each window moved back by the delay."""
+    for w in range(len(plan.label_windows)):
+        out[LABEL_AT + w] = 0.0
+        out[DELAYED_AT + w] = counts[plan.delayed[w, 1]] - counts[plan.delayed[w, 0]]
+    at = s.label_head[slot]
+    while at != NONE:
+        label = s.labels[at]
+        if label.at <= now - LABEL_MEMORY_MS:
+            break
+        if label.standing == 1:
+            for w in range(len(plan.label_windows)):
+                if label.at > now - plan.label_windows[w]:
+                    out[LABEL_AT + w] += 1.0
+        at = label.next
+
+
+@njit(cache=True)
+def _find_label(s, slot, label_id):
+    at = s.label_head[slot]
+    while at != NONE and s.labels[at].id != label_id:
+        at = s.labels[at].next
+    return at
+
+
+@njit(cache=True)
+def take_label(s, slot, records, i):
+    """Let a label take effect; the room that is lacking."""
+    record = s.record[slot]
+    reverses = records.reverses[i]
+    if reverses != 0:
+        at = _find_label(s, slot, reverses)
+        if at != NONE:
+            label = s.labels[at]
+            if label.standing == 1:
+                label.standing = 0
+                record.life_fraud -= 1
+                record.fraud_amount -= label.amount
+            return 0
+    elif not records.flags[i] & FRAUD:
+        return 0
+    else:
+        at = _find_label(s, slot, records.label_id[i])
+        if at != NONE:
+            s.labels[at].standing = 0
+            return 0
+    new = s.counters[LABEL_FREE]
+    if new != NONE:
+        s.counters[LABEL_FREE] = s.labels[new].next
+    else:
+        new = s.counters[LABELS_USED]
+        if new >= len(s.labels):
+            return ROOM_FOR_LABELS
+        s.counters[LABELS_USED] = new + 1
+    label = s.labels[new]
+    label.at = records.event_ms[i]
+    label.id = reverses if reverses != 0 else records.label_id[i]
+    label.amount = records.amount[i]
+    label.next = s.label_head[slot]
+    label.standing = -1 if reverses != 0 else 1
+    s.label_head[slot] = new
+    if reverses == 0:
+        record.life_fraud += 1
+        record.fraud_amount += records.amount[i]
+        record.last_fraud = records.event_ms[i]
+    return 0
