@@ -45,7 +45,7 @@ def again(context: Context, topic: str, span: storage.Span) -> None:
         "endingOffsets": f'{{"{identity.name}":{{"0":{span.end}}}}}',
     }
     frame = context.spark.read.format("kafka").options(**_kafka_options(context, identity), **bounds).load()
-    storage.overwrite_interval(_sealed(context, identity, frame, table), context.root, table, span)
+    storage.overwrite_interval(_sealed(context, identity, frame, table), context.root, table, span, contiguous=True)
 
 
 def landing(context: Context, topic: str) -> Stream:

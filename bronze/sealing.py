@@ -1,6 +1,6 @@
 """Kafka rows -> bronze rows, in Arrow batches on the workers; keys are read there and never travel."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 import numpy as np
@@ -12,7 +12,7 @@ from lakehouse.keys import KeySource
 from lakehouse.registry import schema_ids
 from lakehouse.texts import Texts
 
-Batches = Iterator[pa.RecordBatch]
+Batches = Iterable[pa.RecordBatch]
 
 
 def sealing(keys: KeySource, topic_id: str, ingested_at: datetime) -> Callable[[Batches], Batches]:

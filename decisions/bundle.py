@@ -9,7 +9,6 @@ The digest is the SHA-256 of manifest.json, so a decision that names it names ev
 """
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,6 +86,10 @@ def _read(path: Path, digest: str) -> bytes:
         raise _refused(digest, f"{path.name} is missing in {path.parent}") from None
 
 
+def _signature(key_id: str, signature: bytes) -> bytes:
+    return orjson.dumps({"key_id": key_id, "signature": base64.b64encode(signature).decode()})
+
+
 def write(store: Path, files: Mapping[str, bytes], manifest: Mapping[str, Any], author: Signer) -> str:
     """Put a bundle into the store; its digest. Writing the same bundle again changes nothing."""
     described = {
@@ -98,10 +101,9 @@ def write(store: Path, files: Mapping[str, bytes], manifest: Mapping[str, Any], 
     digest = _file_digest(raw)
     folder = store / digest
     folder.mkdir(parents=True, exist_ok=True)
-    signature = {"key_id": author.key_id, "signature": base64.b64encode(author.sign(raw)).decode()}
     for name, content in files.items():
         write_private(folder / name, content)
-    write_private(folder / SIGNATURE, orjson.dumps(signature))
+    write_private(folder / SIGNATURE, _signature(author.key_id, author.sign(raw)))
     write_private(folder / MANIFEST, raw)
     return digest
 
@@ -112,11 +114,15 @@ def load(store: Path, digest: str, trust: Trust) -> Model:
     raw = _read(folder / MANIFEST, digest)
     if _file_digest(raw) != digest:
         raise _refused(digest, "its manifest was altered")
+    written = _read(folder / SIGNATURE, digest)
     try:
-        signed = orjson.loads(_read(folder / SIGNATURE, digest))
+        signed = orjson.loads(written)
         key_id, signature = str(signed["key_id"]), base64.b64decode(signed["signature"], validate=True)
-    except (orjson.JSONDecodeError, KeyError, TypeError, binascii.Error):
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         raise _refused(digest, "its signature cannot be read") from None
+    # Only one form of a signature is ours: base64 has bits that decode to nothing.
+    if written != _signature(key_id, signature):
+        raise _refused(digest, "its signature was altered")
     if not trust.verifies(key_id, "author", raw, signature):
         raise _refused(digest, f"the signature of {key_id} does not verify")
     manifest = orjson.loads(raw)

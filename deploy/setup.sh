@@ -65,6 +65,8 @@ done
 kernels=$(cat requirements.lock $(git ls-files -co --exclude-standard '*.py' 2>/dev/null | xargs grep -l 'njit' | sort) | sha256sum | cut -d' ' -f1)
 if [ "$(cat $state/numba/.kernels 2>/dev/null)" != "$kernels" ]; then
   say "compiling kernels"
+  # numba notices a change of a function's own file only, not of the functions that it calls.
+  rm -rf $state/numba
   mkdir -p $state/numba
   NUMBA_CACHE_DIR=$PWD/$state/numba .venv/bin/python -m deploy.warm
   printf '%s' "$kernels" > $state/numba/.kernels

@@ -107,6 +107,9 @@ def _checked(payload: str) -> dict[str, Any]:
     wanted = {"base_currency", "rates_micro", "category_risk", "country_risk"}
     if not isinstance(content, dict) or set(content) != wanted:
         raise ControlRefused(f"The reference payload must have exactly the keys {', '.join(sorted(wanted))}.")
+    not_tables = [name for name in sorted(wanted - {"base_currency"}) if not isinstance(content[name], dict)]
+    if not_tables or not isinstance(content["base_currency"], str):
+        raise ControlRefused(f"{', '.join(not_tables) or 'base_currency'} has the wrong type.")
     rates = content["rates_micro"]
     bad = [c for c, r in rates.items() if c not in CURRENCIES or type(r) is not int or not 0 < r <= MAX_RATE_MICRO]
     if bad:
@@ -118,7 +121,7 @@ def _checked(payload: str) -> dict[str, Any]:
             key
             for key, risk in content[name].items()
             if (known is not None and key not in known)
-            or (known is None and not (len(key) == 4 and key.isdecimal()))
+            or (known is None and not (len(key) == 4 and key.isascii() and key.isdecimal()))
             or type(risk) not in (int, float)
             or not 0 <= risk <= 1
         ]

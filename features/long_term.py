@@ -66,7 +66,7 @@ def long_term_statistics(s, slot, records, i, now, out):
     on_time = records.payment[i, -1] <= TRUE_TIME_LIMIT_S
     if record.located > 0 and not np.isnan(records.latitude[i]) and not np.isnan(records.longitude[i]):
         out[o + 15] = distance_to_mean_km(record.x, record.y, record.z, records.latitude[i], records.longitude[i])
-        if on_time:
+        if on_time and record.located_at != 0:
             km = distance_km(record.latitude, record.longitude, records.latitude[i], records.longitude[i])
             gap = max(abs(records.event_ms[i] - record.located_at), MIN_SPEED_GAP_MS)
             out[o + 13] = km

@@ -150,7 +150,7 @@ class RecordSeal:
         """The record; ContractBroken when it was altered or moved."""
         try:
             return self._aead.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], position)
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: not even the nonce is whole
             raise ContractBroken(
                 f"The sealed record at {position.decode()} was altered, moved or sealed with another key.",
                 "Replay the interval from Kafka.",

@@ -6,7 +6,6 @@ version, with the purpose as `info`, so that no two uses share a key. `python -m
 
 import argparse
 import base64
-import binascii
 import hashlib
 import os
 import secrets
@@ -58,7 +57,7 @@ def _hkdf(master: bytes, info: str) -> bytes:
 def _master(text: str, place: str) -> bytes:
     try:
         raw = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise KeysMissing(f"{place} is not base64.", "It must be 32 random bytes in base64.") from None
     if len(raw) != MASTER_BYTES:
         raise KeysMissing(f"{place} has {len(raw)} bytes, expected {MASTER_BYTES}.", "Use 32 random bytes in base64.")
@@ -79,8 +78,13 @@ def from_environment() -> Keyring:
 
 @lru_cache(maxsize=8)
 def _cached_file(path: Path, _mtime_ns: int) -> Keyring:
-    content = orjson.loads(path.read_bytes())
-    return Keyring({int(v): _master(text, f"{path.name} version {v}") for v, text in content["masters"].items()})
+    try:
+        masters = dict(orjson.loads(path.read_bytes())["masters"])
+    except (ValueError, KeyError, TypeError):
+        masters = {}
+    if not masters:
+        raise KeysMissing(f"{path} holds no master keys.", "Restore it from its backup.")
+    return Keyring({int(v): _master(text, f"{path.name} version {v}") for v, text in masters.items()})
 
 
 def from_file(folder: Path) -> Keyring:

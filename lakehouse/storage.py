@@ -22,7 +22,7 @@ from lakehouse.tables import Table
 
 METADATA = "fraudlake_positions"
 _SCAN = 64
-"""Commits looked at in one step when searching back for the last one of ours (OPTIMIZE and others leave no positions)."""
+"""Commits looked at in one step when searching back for the last one of ours (OPTIMIZE and others leave none)."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,17 @@ def read(spark: SparkSession, root: str, table: Table) -> DataFrame:
 
 def written_ends(root: str, table: Table) -> dict[str, int]:
     """Exclusive end of what the table holds, by `topic_id/partition`; from the commits, without reading data."""
-    if not exists(root, table):
-        return {}
-    reader = DeltaReader(table.path(root))
+    return _ends(DeltaReader(table.path(root)), table) if exists(root, table) else {}
+
+
+def _ends(reader: DeltaReader, table: Table) -> dict[str, int]:
     looked_at = _SCAN
     while True:
         history = reader.history(looked_at)
         for commit in history:
+            if commit["operation"] == "RESTORE":
+                # The commits before it tell of rows that are gone.
+                return _ends_of_rows(reader, table)
             metadata = commit.get("userMetadata")
             if metadata and METADATA in metadata:
                 ends: dict[str, int] = orjson.loads(metadata)[METADATA]
@@ -114,37 +118,49 @@ def append_once(frame: DataFrame, root: str, table: Table, spans: Sequence[Span]
 
     `contiguous` tables hold every offset, so a gap is an error; others hold only some kinds of records.
     """
-    assert table.position is not None
-    topic_column, partition_column, offset_column = table.position
     frame = conforming(frame, table)
     for span in spans:
-        ends = written_ends(root, table)
-        _refuse_other_topic(ends, span, table)
-        done = ends.get(span.key)
-        if done is not None and span.end <= done:
-            continue
-        if contiguous and span.start > (done or 0) and done is not None:
-            raise RangeMissing(
-                f"{table.name} ends at offset {done} of partition {span.partition}, the batch begins at {span.start}.",
-                "Run the job with --from-position and --to-position over the missing range first.",
+        before: dict[str, int] | None = None
+        while True:
+            reader = DeltaReader(table.path(root))
+            ends = _ends(reader, table)
+            _refuse_other_topic(ends, span, table)
+            done = ends.get(span.key)
+            if done is not None and span.end <= done:
+                break
+            if ends == before:
+                raise ContractBroken(f"{table.name} took a write of {span} but its commits do not show it.")
+            if contiguous:
+                _refuse_gap(done, span, table)
+            # Delta checks the application's version inside the transaction. It counts our commits and is read together
+            # with the ends: who decided on older ends fails (at the same time) or is skipped (later), and looks again.
+            application = f"{table.name}|{span.key}"
+            (
+                _within(frame, table, Span(span.topic_id, span.partition, max(span.start, done or 0), span.end))
+                .write.format("delta")
+                .mode("append")
+                .option("userMetadata", orjson.dumps({METADATA: {**ends, span.key: span.end}}).decode())
+                .option("txnAppId", application)
+                .option("txnVersion", (reader.transaction_version(application) or 0) + 1)
+                .save(table.path(root))
             )
-        rows = frame.where(
-            (F.col(topic_column) == span.topic_id)
-            & (F.col(partition_column) == span.partition)
-            & (F.col(offset_column) >= max(span.start, done or 0))
-            & (F.col(offset_column) < span.end)
+            crash_point("after-delta-commit")
+            before = ends
+
+
+def _within(frame: DataFrame, table: Table, span: Span) -> DataFrame:
+    assert table.position is not None
+    topic_id, partition, offset = (F.col(name) for name in table.position)
+    here = (topic_id == span.topic_id) & (partition == span.partition)
+    return frame.where(here & (offset >= span.start) & (offset < span.end))
+
+
+def _refuse_gap(done: int | None, span: Span, table: Table) -> None:
+    if done is not None and span.start > done:
+        raise RangeMissing(
+            f"{table.name} ends at offset {done} of partition {span.partition}, the batch begins at {span.start}.",
+            f"Do the missing range first: --from-position {done} --to-position {span.start}",
         )
-        metadata = orjson.dumps({METADATA: {**ends, span.key: span.end}}).decode()
-        # Delta checks the application's version inside the transaction: of two live writers exactly one commits.
-        (
-            rows.write.format("delta")
-            .mode("append")
-            .option("userMetadata", metadata)
-            .option("txnAppId", f"{table.name}|{span.key}")
-            .option("txnVersion", span.end)
-            .save(table.path(root))
-        )
-        crash_point("after-delta-commit")
 
 
 def _refuse_other_topic(ends: dict[str, int], span: Span, table: Table) -> None:
@@ -157,20 +173,29 @@ def _refuse_other_topic(ends: dict[str, int], span: Span, table: Table) -> None:
         )
 
 
-def overwrite_interval(frame: DataFrame, root: str, table: Table, span: Span) -> None:
-    """Replace the rows of a span by the frame's, in one commit: the repair form of append_once."""
+def overwrite_interval(frame: DataFrame, root: str, table: Table, span: Span, contiguous: bool = False) -> None:
+    """Replace the rows of a span by the frame's, in one commit: the repair form of append_once.
+
+    A `contiguous` table may be continued this way: a span that begins at or before its end moves the end.
+    """
     assert table.position is not None
     topic_column, partition_column, offset_column = table.position
+    ends = written_ends(root, table)
+    _refuse_other_topic(ends, span, table)
+    done = ends.get(span.key)
+    if contiguous:
+        _refuse_gap(done, span, table)
+        ends[span.key] = max(span.end, done or 0)
     condition = (
         f"{topic_column} = '{span.topic_id}' AND {partition_column} = {span.partition} "
         f"AND `{offset_column}` >= {span.start} AND `{offset_column}` < {span.end}"
     )
     (
-        conforming(frame, table)
-        .where(condition)
+        _within(conforming(frame, table), table, span)
         .write.format("delta")
         .mode("overwrite")
         .option("replaceWhere", condition)
+        .option("userMetadata", orjson.dumps({METADATA: ends}).decode())
         .save(table.path(root))
     )
 

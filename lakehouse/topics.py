@@ -7,13 +7,13 @@ with it and asks `TopicIdentity.check` before trusting the number.
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from kafka.admin import KafkaAdminClient, NewTopic
-from kafka.errors import KafkaError
+from kafka.errors import BrokerResponseError, KafkaError, RetriableError, TopicAlreadyExistsError
 
-from lakehouse.errors import BrokerUnavailable, FraudlakeError, RangeMissing, TopicReplaced
+from lakehouse.errors import BrokerUnavailable, FraudlakeError, RangeMissing, Terminal, TopicReplaced
 from lakehouse.settings import Settings, load
 
 EVENTS = "events"
@@ -62,6 +62,8 @@ def _admin(settings: Settings) -> Iterator[KafkaAdminClient]:
     try:
         yield client
     except KafkaError as error:
+        if isinstance(error, BrokerResponseError) and not isinstance(error, RetriableError):
+            raise Terminal(f"The Kafka broker refused: {type(error).__name__}: {error}.") from None
         raise unavailable(settings, error) from None
     finally:
         client.close()
@@ -96,7 +98,8 @@ def ensure(settings: Settings) -> None:
             if topic_name(settings, topic) not in existing
         ]
         if wanted:
-            admin.create_topics(wanted)
+            with suppress(TopicAlreadyExistsError):  # somebody else made them just now
+                admin.create_topics(wanted)
 
 
 def identify(settings: Settings, topic: str) -> TopicIdentity:

@@ -40,14 +40,15 @@ class EventBatch:
     def take(self, span: Span) -> None:
         """Admit the records of a range; the tables hold it once, however often this is called."""
         arrived = self._arrived(span)
+        admission = self._admission_at(span)
         masked = self._masked(arrived)
         try:
-            verdicts = judged(self._admission_at(span), self._narrow(masked), _controls(masked), self._foreign(arrived))
+            verdicts = judged(admission, self._narrow(masked), _controls(masked), self._foreign(arrived))
             self._write(span, arrived, masked, verdicts)
         finally:
             for frame in masked.values():
                 frame.unpersist()
-        self._admission[span.key] = (span.end, self._admission[span.key][1])
+        self._admission[span.key] = (span.end, admission)
         self._log.info(
             "admitted",
             start=span.start,
@@ -68,12 +69,12 @@ class EventBatch:
         )
 
     def _admission_at(self, span: Span) -> Admission:
-        held = self._admission.get(span.key)
-        if held is None or held[0] != span.start:
+        # Taken out while it moves: after a failure it stands neither before nor behind the range.
+        position, admission = self._admission.pop(span.key, (-1, None))
+        if admission is None or position != span.start:
             context = self._context
-            held = (span.start, restored(context.settings, context.root, span.topic_id, span.partition, span.start))
-            self._admission[span.key] = held
-        return held[1]
+            admission = restored(context.settings, context.root, span.topic_id, span.partition, span.start)
+        return admission
 
     def _masked(self, arrived: DataFrame) -> dict[str, DataFrame]:
         """Typed and masked rows by kind, with the rules they break; persisted, they hold no clear value."""
@@ -133,9 +134,10 @@ class EventBatch:
             table = silver.BY_KIND[kind]
             rows = frame.drop("broken", *(name for name, _ in NARROW)).join(admitted, "offset")
             self._put(rows.select(*table.column_names), table, span)
-        if verdicts.refused_rows.num_rows:
+        # A repair also replaces what is no longer refused or repeated.
+        if verdicts.refused_rows.num_rows or self._context.interval:
             self._put(self._aside(arrived, verdicts.refused_rows, silver.QUARANTINE), silver.QUARANTINE, span)
-        if verdicts.duplicate_rows.num_rows:
+        if verdicts.duplicate_rows.num_rows or self._context.interval:
             self._put(self._aside(arrived, verdicts.duplicate_rows, silver.DUPLICATES), silver.DUPLICATES, span)
         self._put(self._balance(span, verdicts), silver.BALANCE, span)
 

@@ -1,9 +1,10 @@
 """bronze.decisions -> silver.decisions: typed, of engines in office only, each source record once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
+from pyspark.sql import Window
 from pyspark.sql import functions as F
 
 from lakehouse import keys, storage
@@ -19,7 +20,7 @@ from lakehouse.storage import Span
 from lakehouse.texts import Texts
 from silver.typed import arrow_column
 
-Batches = Iterator[pa.RecordBatch]
+Batches = Iterable[pa.RecordBatch]
 
 
 def opening(source: KeySource, schema_id: int, starts: Sequence[int]) -> Callable[[Batches], Batches]:
@@ -71,7 +72,9 @@ class DecisionBatch:
         rows = arrived.where((F.col("offset") >= span.start) & (F.col("schema_id") == decision.id)).mapInArrow(
             opening(keys.source(context.settings), decision.id, starts), ddl
         )
-        rows = rows.dropDuplicates(["topic_id", "partition", "offset"]).persist()
+        # The first one counts, as for readers that see record by record (lakehouse.fencing.Fence).
+        first = Window.partitionBy("topic_id", "partition", "offset").orderBy("decision_offset")
+        rows = rows.withColumn("repeat", F.row_number().over(first)).where("repeat = 1").drop("repeat").persist()
         try:
             bounds = rows.agg(F.min("offset"), F.max("offset")).collect()[0]
             held = storage.read(context.spark, context.root, silver.DECISIONS).where(

@@ -4,10 +4,11 @@ import sys
 
 from lakehouse import jobs
 from lakehouse.contracts import bronze, silver
-from lakehouse.intervals import Flow, drive
+from lakehouse.intervals import Flow, drive, joined
 from lakehouse.jobs import Context
 from lakehouse.keys import source
-from lakehouse.storage import ensure
+from lakehouse.storage import Span, ensure
+from silver.balance import reconciled
 from silver.batch import EventBatch
 from silver.decisions import DecisionBatch
 
@@ -18,11 +19,23 @@ def run(context: Context) -> None:
     for table in silver.TABLES:
         ensure(context.spark, context.root, table)
     settings = context.settings.silver
+    done: list[Span] = []
+    events = EventBatch(context)
+
+    def take(span: Span) -> None:
+        events.take(span)
+        done.append(span)
+
+    def balance() -> None:
+        for span in joined(done):
+            print(reconciled(context.root, span).text())
+        done.clear()
+
     flows = (
-        Flow(bronze.EVENTS, silver.BALANCE, settings.batch_records, EventBatch(context).take),
+        Flow(bronze.EVENTS, silver.BALANCE, settings.batch_records, take),
         Flow(bronze.DECISIONS, silver.DECISIONS, settings.batch_records, DecisionBatch(context).take, False),
     )
-    drive(context, flows, settings.trigger_s)
+    drive(context, flows, settings.trigger_s, balance)
 
 
 if __name__ == "__main__":

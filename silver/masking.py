@@ -4,7 +4,7 @@ Records are opened, decoded, digested and masked in one pass, so no clear value 
 to the JVM. Keys are read on the worker from the key source, never shipped to it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from lakehouse.tables import Table
 from lakehouse.texts import Flags, Ints, Texts
 from silver.typed import arrow_column
 
-Batches = Iterator[pa.RecordBatch]
+Batches = Iterable[pa.RecordBatch]
 
 BY_ADMISSION = (
     *("engine_clock", "amount_base_minor", "reference_version", "category_risk", "country_risk", "effective_at"),

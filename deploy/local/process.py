@@ -16,9 +16,6 @@ from lakehouse.errors import FraudlakeError, PortBusy
 
 STOP_TIMEOUT_S = 20
 
-_started: list[subprocess.Popen[bytes]] = []
-"""Handles are kept: one that is collected while its process runs warns of a leak, but these are ended by pid file."""
-
 
 @dataclass(frozen=True)
 class Service:
@@ -57,7 +54,8 @@ class Service:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        _started.append(process)
+        # It may outlive us and is ended by its pid file: this handle has nothing left to report when it is collected.
+        process.returncode = 0
         started = start_time(process.pid)
         self._pid_file.write_text(f"{process.pid} {started}")
         return process.pid

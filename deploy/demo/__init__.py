@@ -1,0 +1,1 @@
+"""`make demo`: a payment's whole way on one machine, from nothing to a live result."""

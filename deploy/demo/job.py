@@ -1,0 +1,101 @@
+"""The demo: every step as the process that a user would run, on one world of its own."""
+
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from deploy.demo import measuring, plan, tables
+from deploy.demo.plan import API_SHARE, FAULTS_OF_EACH_KIND, Plan
+from deploy.demo.steps import Steps
+from deploy.local import job as services
+from deploy.local.process import Service, port_answers, require_free
+from lakehouse import jobs, keys, topics
+from lakehouse import settings as conf
+from lakehouse.settings import Settings
+
+LAKE = ("bronze.job", "silver.job", "features.job", "gold.job", "--available-now")
+
+
+class Demo:
+    """One run of the demo."""
+
+    def __init__(self, world: Plan) -> None:
+        self.world = world
+        self.settings: Settings = conf.load("local")
+        self.steps = Steps(world.log)
+
+    def _world_options(self) -> list[str]:
+        world = self.world
+        return [
+            *("--seed", str(world.seed), "--days", str(world.days), "--end", world.end),
+            *("--payments-per-day", str(world.payments_per_day), "--rate", str(world.rate)),
+        ]
+
+    def history(self) -> None:
+        """Payments of the past, through Kafka into the lake."""
+        world = self.world
+        files = ["--truth", str(world.truth), "--manifest", str(world.manifest)]
+        if world.data:
+            options = ["replay", "--data", world.data, "--days", str(world.days), "--end", world.end]
+            self.steps.run("recorded payments into the log", "simulator.job", *options, *files)
+        else:
+            options = ["history", *self._world_options(), "--live-seconds", str(world.live_seconds)]
+            faults = ["--faults", str(FAULTS_OF_EACH_KIND)]
+            self.steps.run("history into the log", "simulator.job", *options, *faults, *files)
+        self.steps.run("bronze, silver, features, gold", "lakehouse.jobs", *LAKE)
+
+    def model(self) -> None:
+        """A model from that history, in force from here on."""
+        end = str(measuring.history_end_ms(self.world))
+        digest = self.steps.run(
+            "training", "training.job", "--predictions", str(self.world.predictions), "--test-end-ms", end
+        )
+        self.steps.run("model into force", "decisions.control", "activate", "--scope", "model", "--digest", digest)
+
+    def start(self, name: str, module: str, port: int, setting: str) -> None:
+        """Start the engine or the API and wait until it serves."""
+        self.steps.say(f"{name} starts")
+        service = Service(name, services.services_folder(self.settings))
+        require_free(port, setting)
+        service.start([sys.executable, "-m", module], {}, conf.home())
+        service.wait_ready(lambda: port_answers(port), self.settings.services.start_timeout_s)
+
+    def serve(self) -> None:
+        """Engine and API."""
+        self.start("engine", "decisions.job", self.settings.engine.metrics_port, "engine.metrics_port")
+        self.start("api", "serving.job", self.settings.api.port, "api.port")
+
+    def live(self) -> None:
+        """Live payments, and then what they became in the lake."""
+        world = self.world
+        key = conf.resolve(self.settings.keys.folder) / "api-replay.key"
+        self.steps.run(
+            f"{world.live_seconds:.0f} s of live payments at {world.rate:.0f}/s, {API_SHARE:.0%} through the API",
+            "simulator.job",
+            *("live", *self._world_options(), "--seconds", str(world.live_seconds), "--api-share", str(API_SHARE)),
+            *("--api-url", f"http://{self.settings.api.host}:{self.settings.api.port}", "--api-key-file", str(key)),
+            *("--results", str(world.live_results), "--truth", str(world.truth), "--manifest", str(world.manifest)),
+        )
+        self.steps.run("live payments and decisions into the lake", "lakehouse.jobs", *LAKE)
+
+    def addresses(self) -> dict[str, str]:
+        """Where to look next."""
+        return {
+            "API": f"http://{self.settings.api.host}:{self.settings.api.port}/docs",
+            "MLflow": f"http://127.0.0.1:{self.settings.services.mlflow_port}",
+            "Kafka": self.settings.kafka.bootstrap_servers,
+            "lake": str(self.settings.lake.root),
+        }
+
+    def report(self) -> None:
+        """Measure, print, write .fraudlake/demo.json."""
+        root = str(conf.resolve(self.settings.lake.root))
+        found = measuring.report(self.world, self.settings, root, self.steps.seconds, self.addresses())
+        path = plan.state_folder() / "demo.json"
+        path.write_text(json.dumps(found, indent=1))
+        tables.show(found, Console())
+        self.steps.say(f"done; the same as JSON: {path.relative_to(conf.home())}, the log: {self.world.log.relative_to(conf.home())}")

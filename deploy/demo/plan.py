@@ -1,0 +1,140 @@
+"""What a demo run is: its options, its world's folders and the settings file that makes the world the current one."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lakehouse import settings as conf
+from lakehouse.errors import SettingsError
+
+FAULTS_OF_EACH_KIND = 25
+API_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One demo world and what is to be done with it."""
+
+    run_id: str
+    seed: int
+    days: int
+    payments_per_day: int
+    rate: float
+    live_seconds: float
+    data: str
+    began_at: str
+    end: str
+    """World time at which the live part ends, ISO 8601."""
+
+    @property
+    def folder(self) -> Path:
+        """The world's folder."""
+        return state_folder() / "worlds" / self.run_id
+
+    @property
+    def truth(self) -> Path:
+        """Which payments were fraud; never on a topic or in the lake."""
+        return self.folder / "truth.parquet"
+
+    @property
+    def manifest(self) -> Path:
+        """What the simulator says it sent."""
+        return self.folder / "manifest.json"
+
+    @property
+    def predictions(self) -> Path:
+        """Scores of the evaluated models on the last days."""
+        return self.folder / "predictions.parquet"
+
+    @property
+    def live_results(self) -> Path:
+        """What became of every live payment."""
+        return self.folder / "live.parquet"
+
+    @property
+    def log(self) -> Path:
+        """Everything that the steps printed."""
+        return self.folder / "demo.log"
+
+    def settings_file(self) -> str:
+        """The settings that differ in this world."""
+        where = f"{conf.load('local').state_dir}/worlds/{self.run_id}"
+        values: dict[str, Any] = {
+            "kafka": {"topic_prefix": f"{self.run_id}."},
+            "lake": {"root": f"{where}/lake"},
+            "features": {"snapshot_folder": f"{where}/snapshots"},
+            "models": {"store": f"{where}/models", "name": f"fraud-{self.run_id}"},
+            "engine": {"state_folder": f"{where}/state"},
+            "training": {"seed": self.seed, "search_trials": 1},
+        }
+        return f"# The current world, written by `make demo`; `make wipe` removes it.\n{yaml.safe_dump(values)}"
+
+    def begin(self) -> None:
+        """Make the folder and put the world's settings in force."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "plan.json").write_text(json.dumps(asdict(self), indent=1))
+        world_file().write_text(self.settings_file())
+
+
+def state_folder() -> Path:
+    """The state folder of the local environment."""
+    return conf.resolve(conf.load("local").state_dir)
+
+
+def world_file() -> Path:
+    """The settings file of the current world."""
+    return state_folder() / "world.yml"
+
+
+def new(arguments: argparse.Namespace) -> Plan:
+    """A new world by the command line."""
+    now = datetime.now(UTC)
+    return Plan(
+        run_id=now.strftime("demo-%Y%m%d-%H%M%S"),
+        seed=arguments.seed,
+        days=arguments.days,
+        payments_per_day=arguments.payments_per_day,
+        rate=arguments.rate,
+        live_seconds=0 if arguments.data else arguments.seconds,
+        data=arguments.data or "",
+        began_at=now.isoformat(timespec="seconds"),
+        end=now.replace(second=0, microsecond=0).isoformat(),
+    )
+
+
+def last() -> Plan:
+    """The current world's plan; SettingsError when there is none."""
+    current = world_file()
+    if not current.exists():
+        raise SettingsError("There is no world to continue.", "Run `make demo` without CONTINUE first.")
+    prefix = yaml.safe_load(current.read_text())["kafka"]["topic_prefix"]
+    plan = state_folder() / "worlds" / prefix.rstrip(".") / "plan.json"
+    return Plan(**json.loads(plan.read_text()))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of the demo."""
+    made = argparse.ArgumentParser(
+        prog="python -m deploy.demo.job",
+        description="From nothing to live decisions: history through Kafka, bronze, silver and gold, training, the "
+        "engine and the API, then live payments; ends with a table and .fraudlake/demo.json.",
+    )
+    made.add_argument("--seed", type=int, default=1, help="of the synthetic world (default 1)")
+    made.add_argument("--days", type=int, default=60, help="of history (default 60)")
+    made.add_argument("--payments-per-day", type=int, default=3500, help="of the world (default 3500)")
+    made.add_argument("--rate", type=float, default=200, help="live payments a second (default 200)")
+    made.add_argument("--seconds", type=float, default=30, help="of live payments (default 30)")
+    made.add_argument("--data", metavar="FOLDER", help="recorded payments instead of a synthetic world; no live part")
+    made.add_argument("--continue", dest="go_on", action="store_true", help="let time pass in the last world")
+    return made
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The options of a command line."""
+    return parser().parse_args(argv)

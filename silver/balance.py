@@ -1,0 +1,72 @@
+"""Received = accepted + quarantined + duplicates, counted again from the tables themselves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from lakehouse.contracts import bronze, silver
+from lakehouse.errors import BalanceBroken
+from lakehouse.storage import Span
+from lakehouse.tables import Table
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Distinct source positions of a span, by where they ended up."""
+
+    span: Span
+    received: int
+    accepted: Mapping[str, int]
+    quarantined: int
+    duplicates: int
+
+    def text(self) -> str:
+        """One line for people."""
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.accepted.items() if count)
+        return (
+            f"offsets {self.span.start} to {self.span.end}: received {self.received} = "
+            f"accepted {sum(self.accepted.values())} ({kinds}) + quarantined {self.quarantined} "
+            f"+ duplicates {self.duplicates}"
+        )
+
+
+def _offsets(root: str, table: Table, span: Span) -> Ints:
+    path = table.path(root)
+    if not DeltaTable.is_deltatable(path):
+        return np.zeros(0, np.int64)
+    here = (
+        (pc.field("topic_id") == span.topic_id)
+        & (pc.field("partition") == span.partition)
+        & (pc.field("offset") >= span.start)
+        & (pc.field("offset") < span.end)
+    )
+    offsets: Ints = DeltaTable(path).to_pyarrow_dataset().to_table(columns=["offset"], filter=here)["offset"].to_numpy()
+    return offsets
+
+
+def reconciled(root: str, span: Span) -> Balance:
+    """The balance of a span; BalanceBroken when a position lies in no table, in two, or twice in one."""
+    accepted = {kind: _offsets(root, table, span) for kind, table in silver.BY_KIND.items()}
+    quarantined, duplicates = _offsets(root, silver.QUARANTINE, span), _offsets(root, silver.DUPLICATES, span)
+    received = _offsets(root, bronze.EVENTS, span)
+    everywhere = np.concatenate([*accepted.values(), quarantined, duplicates])
+    distinct, times = np.unique(everywhere, return_counts=True)
+    whole = np.arange(span.start, span.end)
+    for name, wrong in (
+        ("lie in no table", np.setdiff1d(whole, distinct)),
+        ("lie in two places", distinct[times > 1]),
+        ("are lacking in bronze", np.setdiff1d(whole, received)),
+    ):
+        if len(wrong):
+            raise BalanceBroken(
+                f"{len(wrong)} offsets from {wrong[0]} on {name}.",
+                f"Do the range again: python -m silver.job --from-position {wrong[0]} --to-position {wrong[-1] + 1}",
+            )
+    counts = {kind: len(np.unique(offsets)) for kind, offsets in accepted.items()}
+    return Balance(span, len(np.unique(received)), counts, len(np.unique(quarantined)), len(np.unique(duplicates)))

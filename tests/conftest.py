@@ -1,0 +1,179 @@
+"""Real parts for the tests of every room: one broker, one MLflow server, one Spark session, each started when first asked for.
+
+Whatever is random in a run follows from one seed, which is printed when something fails and can be given again with
+`--hypothesis-seed`.
+"""
+
+import os
+import random
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import hypothesis
+import pytest
+from pyspark.sql import SparkSession
+
+from deploy.local import kafka, mlflow
+from deploy.local.process import Service
+from lakehouse import keys
+from lakehouse import settings as conf
+from lakehouse.jobs import Context, Interval
+from lakehouse.settings import Settings
+
+NewSettings = Callable[[Path], Settings]
+NewContext = Callable[..., Context]
+
+hypothesis.settings.register_profile("fraudlake", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("fraudlake")
+
+
+def _seed(config: pytest.Config) -> int:
+    given = config.getoption("--hypothesis-seed")
+    if given is None or given == "random":
+        given = config.option.hypothesis_seed = random.SystemRandom().randrange(2**32)
+    return int(given)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Every property test of a run draws from the run's seed."""
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item.obj, "hypothesis"):
+            hypothesis.seed(_seed(config))(item.obj)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how to repeat a run that failed."""
+    if terminalreporter.stats.get("failed"):
+        terminalreporter.write_line(f"repeat these random values with --hypothesis-seed={_seed(config)}")
+
+
+@pytest.fixture(scope="session")
+def seed(pytestconfig: pytest.Config) -> int:
+    """The run's seed, for tests that draw random values without hypothesis."""
+    return _seed(pytestconfig)
+
+
+def _free_ports(number: int) -> list[int]:
+    """Ports nobody listens on, below the range from which the kernel takes the local ports of connections."""
+    held: list[socket.socket] = []
+    try:
+        while len(held) < number:
+            probe = socket.socket()
+            held.append(probe)
+            try:
+                probe.bind(("127.0.0.1", random.SystemRandom().randrange(20_000, 32_000)))
+            except OSError:
+                held.pop().close()
+        return [probe.getsockname()[1] for probe in held]
+    finally:
+        for probe in held:
+            probe.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_folder() -> Iterator[Path]:
+    """The run's own state folder, keys and ports, in force through the environment alone; gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="fraudlake-tests-"))
+    broker_port, controller_port, mlflow_port, metrics_port, api_port = _free_ports(5)
+    values = {
+        "FRAUDLAKE_ENV": "test",
+        "FRAUDLAKE__STATE_DIR": str(folder),
+        "FRAUDLAKE__KEYS__FOLDER": str(folder / "keys"),
+        "FRAUDLAKE__LAKE__ROOT": str(folder / "lake"),
+        "FRAUDLAKE__SPARK__SCRATCH_FOLDER": str(folder / "spark"),
+        # Two cores on every machine, so that a run costs and splits the same everywhere.
+        "FRAUDLAKE__SPARK__MASTER": "local[2]",
+        "FRAUDLAKE__FEATURES__SNAPSHOT_FOLDER": str(folder / "snapshots"),
+        "FRAUDLAKE__MODELS__STORE": str(folder / "models"),
+        "FRAUDLAKE__MODELS__REGISTRY_URI": f"http://127.0.0.1:{mlflow_port}",
+        "FRAUDLAKE__ENGINE__STATE_FOLDER": str(folder / "state"),
+        "FRAUDLAKE__ENGINE__METRICS_PORT": str(metrics_port),
+        "FRAUDLAKE__API__PORT": str(api_port),
+        "FRAUDLAKE__SERVICES__KAFKA_PORT": str(broker_port),
+        "FRAUDLAKE__SERVICES__KAFKA_CONTROLLER_PORT": str(controller_port),
+        "FRAUDLAKE__SERVICES__MLFLOW_PORT": str(mlflow_port),
+        "FRAUDLAKE__KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{broker_port}",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("FRAUDLAKE_")]:
+            patch.delenv(name)
+        for name, value in values.items():
+            patch.setenv(name, value)
+        keys.create(folder / "keys")
+        yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def broker(state_folder: Path) -> Iterator[str]:
+    """The address of a real broker that this run started."""
+    folder = state_folder / "services"
+    settings = conf.load()
+    kafka.start(settings, folder)
+    yield settings.kafka.bootstrap_servers
+    Service(kafka.NAME, folder).stop()
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(state_folder: Path) -> Iterator[str]:
+    """The address of a real MLflow server that this run started."""
+    folder = state_folder / "services"
+    settings = conf.load()
+    mlflow.start(settings, folder)
+    yield settings.models.registry_uri
+    Service(mlflow.NAME, folder).stop()
+
+
+@pytest.fixture(scope="session")
+def spark(state_folder: Path) -> Iterator[SparkSession]:
+    """The one Spark session of a run; its settings are those of conf/test.yml and of lakehouse.session."""
+    from lakehouse.session import build_session
+
+    session = build_session(conf.load(), "tests")
+    yield session
+    session.stop()
+
+
+_worlds = count(1)
+
+
+@pytest.fixture(scope="session")
+def new_settings(state_folder: Path) -> NewSettings:
+    """Makes the settings of a fresh world whose files lie in a folder: own topics, lake, snapshots, models, state."""
+
+    def made(folder: Path) -> Settings:
+        base = conf.load()
+        return base.model_copy(
+            update={
+                "kafka": base.kafka.model_copy(update={"topic_prefix": f"world{next(_worlds)}."}),
+                "lake": base.lake.model_copy(update={"root": str(folder / "lake")}),
+                "features": base.features.model_copy(update={"snapshot_folder": folder / "snapshots"}),
+                "models": base.models.model_copy(update={"store": folder / "models"}),
+                "engine": base.engine.model_copy(update={"state_folder": folder / "state"}),
+            }
+        )
+
+    return made
+
+
+@pytest.fixture
+def settings(new_settings: NewSettings, tmp_path: Path) -> Settings:
+    """The settings of a fresh world."""
+    return new_settings(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def context(spark: SparkSession) -> NewContext:
+    """Makes what a job needs for one scheduled run over a world: everything that is there, or one interval again."""
+    from lakehouse.storage import make_root
+
+    def made(settings: Settings, interval: Interval | None = None) -> Context:
+        context = Context(settings, spark, True, interval)
+        make_root(context.root)
+        return context
+
+    return made

@@ -1,0 +1,38 @@
+"""A small real model on random vectors, signed and stored, for tests that need one."""
+
+import numpy as np
+
+from features.catalogue import NAMES
+from lakehouse.signing import signer
+from training.fit import Fitted, anomaly, calibrated, isolated, margins_of, refitted
+from training.package import packed
+
+
+def vectors(seed, n):
+    """Random float32 vectors with missing values, and labels that follow from two of their columns."""
+    random = np.random.default_rng(seed)
+    X = random.normal(size=(n, len(NAMES))).astype(np.float32)
+    fraud = X[:, 0] + X[:, 1] + random.normal(size=n) > 2.5
+    X[random.random(X.shape) < 0.1] = np.nan
+    return X, fraud
+
+
+def fitted(seed=0, n=4000, trees=30):
+    """Both models fitted on random vectors."""
+    X, fraud = vectors(seed, n)
+    rows = np.arange(n)
+    booster = refitted(X, fraud, rows, {"max_depth": 4, "learning_rate": 0.2}, trees, seed)
+    isolation, expected, medians = isolated(X, rows, seed)
+    calibration = {
+        "xgboost": calibrated(margins_of(booster, X), fraud),
+        "isolation_forest": calibrated(anomaly(isolation, expected, medians, X), fraud),
+    }
+    return Fitted(booster, isolation, expected, medians, calibration, {"max_depth": 4}, trees)
+
+
+def stored(store, scratch, keys_folder, seed=0, cuts=None):
+    """Digest of a signed bundle in the store."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    cuts = cuts or {"challenge": 0.3, "review": 0.5, "decline": 0.8}
+    made = fitted(seed)
+    return packed(store, scratch, made, cuts, vectors(seed + 1, 50)[0], {"name": "test"}, signer(keys_folder / "author.pem"))

@@ -1,0 +1,104 @@
+"""A decision is a pure function of the log: no cut, restart or repetition of it changes a byte."""
+
+import numpy as np
+import orjson
+import pytest
+
+import logs
+import models
+from decisions.outcome import OUTCOMES
+from features import snapshot, store
+from lakehouse.errors import BundleRefused, Terminal
+
+
+@pytest.fixture
+def world(settings, tmp_path):
+    """(settings, messages): reference and model in force, then a small world with faults of every kind."""
+    versions = {}
+    digest = models.stored(settings.models.store, tmp_path / "scratch", logs.keys_folder(settings))
+    values = [
+        logs.control(settings, versions, "reference", logs.reference()),
+        logs.control(settings, versions, "model", orjson.dumps({"digest": digest}).decode()),
+        *logs.payments(faults=1),
+    ]
+    return settings, logs.messages(values)
+
+
+def test_any_cut_of_the_log_gives_the_same_bytes(world, seed):
+    settings, messages = world
+    whole = logs.decided(logs.engine(settings), messages)
+    assert len(whole) > 700
+    random = np.random.default_rng(seed)
+    one_by_one = logs.decided(logs.engine(settings), messages, range(1, len(messages)))
+    somewhere = logs.decided(logs.engine(settings), messages, np.sort(random.integers(1, len(messages), 20)).tolist())
+    assert one_by_one == whole
+    assert somewhere == whole, f"seed {seed}"
+
+
+def test_a_restart_from_a_snapshot_gives_the_same_bytes(world, seed, tmp_path):
+    settings, messages = world
+    whole = logs.decided(logs.engine(settings), messages)
+    place = int(np.random.default_rng(seed).integers(10, len(messages) - 10))
+    first = logs.engine(settings)
+    before = logs.decided(first, messages[:place])
+    path = tmp_path / snapshot.file_name(place)
+    snapshot.write(path, *store.saved(first.state))
+    second = logs.engine(settings, store.load(path, settings, logs.TOPIC_ID))
+    assert second.state.place.next_offset == place
+    assert before + logs.decided(second, messages[place:]) == whole, f"seed {seed}"
+
+
+def test_every_accepted_payment_is_decided_once_in_log_order(world):
+    settings, messages = world
+    found = logs.columns(logs.decided(logs.engine(settings), messages))
+    offsets = [one["offset"] for one in found]
+    assert offsets == sorted(set(offsets))
+    judged = [one for one in found if one["outcome"] != b"rejected"]
+    assert len({one["transaction_id"] for one in judged}) == len(judged)
+    assert {one["outcome"].decode() for one in judged} <= set(OUTCOMES)
+    assert all(one["vector"] is not None and 0 <= one["score"] <= 1 for one in judged)
+
+
+def test_what_admission_refuses_is_rejected_by_name_and_unreadable_records_are_not_decided(world):
+    settings, messages = world
+    found = logs.columns(logs.decided(logs.engine(settings), messages))
+    reasons = sorted({name for one in found for name in one["rejected_by"]})
+    assert reasons == [
+        "amount_plausible",
+        "card_well_formed",
+        "channel_known",
+        "conflict",
+        "currency_known",
+        "event_time_plausible",
+    ]
+    rejected = [one for one in found if one["rejected_by"]]
+    assert all(one["outcome"] == b"rejected" and one["vector"] is None and one["score"] is None for one in rejected)
+
+
+def test_a_decision_names_the_model_that_was_in_force_at_its_place(settings, tmp_path):
+    versions = {}
+    folder = logs.keys_folder(settings)
+    one, other = (models.stored(settings.models.store, tmp_path / str(s), folder, s) for s in (1, 2))
+    values = logs.payments()
+    middle = len(values) // 2
+    activate = [logs.control(settings, versions, "reference", logs.reference())]
+    activate.append(logs.control(settings, versions, "model", orjson.dumps({"digest": one}).decode()))
+    swap = logs.control(settings, versions, "model", orjson.dumps({"digest": other}).decode())
+    messages = logs.messages([*activate, *values[:middle], swap, *values[middle:]])
+    found = logs.columns(logs.decided(logs.engine(settings), messages))
+    at = middle + len(activate)
+    assert {d["model_digest"].decode() for d in found if d["offset"] < at} == {one}
+    assert {d["model_digest"].decode() for d in found if d["offset"] > at} == {other}
+    assert len({d["control_digest"] for d in found}) == 2
+
+
+def test_without_a_model_in_force_a_payment_stops_the_engine_by_name(settings):
+    messages = logs.messages([logs.control(settings, {}, "reference", logs.reference()), *logs.payments()])
+    with pytest.raises(Terminal, match="offset 1 cannot be decided: no model is in force"):
+        logs.decided(logs.engine(settings), messages)
+
+
+def test_a_model_that_cannot_be_verified_stops_the_engine(settings):
+    payload = orjson.dumps({"digest": "0" * 64}).decode()
+    with pytest.raises(BundleRefused, match="missing"):
+        logs.decided(logs.engine(settings), logs.messages([logs.control(settings, {}, "model", payload)]))
