@@ -9,10 +9,12 @@ import numpy as np
 
 from decisions.bundle import Model, Scores
 from decisions.identities import Identities, addresses_differ, identified
-from decisions.intake import Intake, Message, Part, is_control, taken_in
+from decisions.intake import Message, is_control, taken_in
+from decisions.judged import Judged
 from decisions.outcome import FULL, OUTCOMES, REJECTED, RISKS, bands
 from decisions.record import Body, decision_ids, no_lists, repeated
-from expectations.admission import ACCEPTED, QUARANTINED, Verdicts
+from decisions.stages import Stages
+from expectations.admission import ACCEPTED
 from features.catalogue import feature_set_hash
 from features.inputs import Admitted, Placed, authorisations, labels, payments
 from features.records import empty
@@ -38,6 +40,7 @@ class Engine:
         self._tokens = Tokens(keyring)
         self._load_model = load_model
         self._model: Model | None = None
+        self.stages = Stages()
         self._activate()
 
     def _activate(self) -> None:
@@ -66,48 +69,23 @@ class Engine:
         return [body for body in bodies if len(body.offset)]
 
     def _segment(self, messages: Sequence[Message]) -> Body:
+        self.stages.begin()
         intake = taken_in(messages, self._digests)
+        self.stages.done("decode")
         verdicts = self.state.admission.admit(intake.candidates)
-        known = {part.kind: (part, _Judged(part, intake, verdicts)) for part in intake.parts}
-        paid = known.get("payment")
-        identities = None if paid is None else identified(paid[0].decoded.batch, self._tokens)
-        vectors = self.state.flow.take(
-            joined([self._payments(paid, identities), self._authorisations(known.get("authorisation"))]),
-            self._labels(known.get("label")),
-        )
-        if paid is None or identities is None:
-            return _no_bodies()
-        return self._bodies(*paid, identities, vectors)
-
-    def _payments(self, paid: "tuple[Part, _Judged] | None", identities: Identities | None) -> Placed:
-        if paid is None or identities is None:
-            return _NOBODY
-        part, judged = paid
-        at = judged.accepted
-        batch = part.decoded.batch
-        whom = identities.whom(batch.rows)
-        admitted = Admitted(
-            judged.offset[at], judged.clock[at], judged.amount[at], judged.category_risk[at], judged.country_risk[at]
-        )
-        good = batch.take(at)
-        return payments(good, type(whom)(*(keys[at] for keys in whom)), admitted, addresses_differ(good))
-
-    def _authorisations(self, found: "tuple[Part, _Judged] | None") -> Placed:
-        if found is None:
-            return _NOBODY
-        part, judged = found
-        batch = part.decoded.batch.take(judged.accepted)
-        whom = identified(batch, self._tokens).whom(batch.rows)
-        return authorisations(batch, whom, judged.offset[judged.accepted], judged.clock[judged.accepted])
-
-    def _labels(self, found: "tuple[Part, _Judged] | None") -> Placed:
-        if found is None:
-            return _NOBODY
-        part, judged = found
-        at = judged.accepted
-        batch = part.decoded.batch.take(at)
-        whom = identified(batch, self._tokens).whom(batch.rows)
-        return labels(batch, whom, judged.amount[at], judged.offset[at], judged.clock[at])
+        judged = {part.kind: Judged(part, intake, verdicts) for part in intake.parts}
+        self.stages.done("admission")
+        people = {kind: identified(judged[kind].batch, self._tokens) for kind in _WITH_PEOPLE if kind in judged}
+        self.stages.done("tokens")
+        placed = {kind: _PLACED[kind](judged[kind], people[kind]) for kind in people}
+        events = joined([placed[kind] for kind in ("payment", "authorisation") if kind in placed])
+        vectors = self.state.flow.take(events, placed.get("label", _NOBODY))
+        self.stages.done("features")
+        if "payment" not in judged:
+            return _NO_BODIES
+        body = self._bodies(judged["payment"], people["payment"], vectors)
+        self.stages.done("body")
+        return body
 
     def _scored(self, vectors: Matrix, offset: Ints) -> tuple[Scores, Ints]:
         if self._model is None:
@@ -115,46 +93,46 @@ class Engine:
                 f"The payment at offset {int(offset[0])} cannot be decided: no model is in force there.",
                 "Activate one (python -m decisions.control activate --scope model), then bootstrap later than that.",
             )
+        self.stages.done("body")
         scores = self._model.scores(vectors)
+        self.stages.done("models")
         return scores, bands(scores.ensemble, self._model.manifest["cuts"])
 
-    def _bodies(self, part: Part, judged: "_Judged", identities: Identities, vectors: Matrix) -> Body:
+    def _bodies(self, judged: Judged, people: Identities, vectors: Matrix) -> Body:
         """One body for every accepted payment and every one that admission rejected."""
         decided = judged.decided
         n = len(decided)
         accepted = judged.status[decided] == ACCEPTED
         place, in_force = self.state.place, self.state.admission.in_force
-        batch = part.decoded.batch.take(decided)
+        batch, offset, decoded = judged.batch.take(decided), judged.offset[decided], judged.part.decoded
         columns: dict[str, Column] = {
-            name: batch.columns[name] for name in ("transaction_id", "event_time", "received_at", "merchant_id")
+            "topic_id": repeated(place.topic_id, n),
+            "partition": np.full(n, place.partition, np.int64),
+            "offset": offset,
+            "decision_id": Texts.of(decision_ids(place.topic_id, place.partition, offset)),
+            "transaction_id": batch.columns["transaction_id"],
+            "event_time": batch.columns["event_time"],
+            "received_at": batch.columns["received_at"],
+            "engine_clock": judged.clock_ms[decided],
+            "rejected_by": no_lists(n) if accepted.all() else Strings.of(judged.reasons()),
+            "merchant_id": batch.columns["merchant_id"],
+            "amount_base_minor": judged.amount[decided],
+            "feature_set": repeated(feature_set_hash(), n),
+            "model_digest": repeated(in_force.model_digest or "", n),
+            "control_digest": repeated(in_force.digest, n),
+            "rung": repeated(FULL, n),
+            "payload_digest": Texts.of([decoded.payload[row] for row in decided.tolist()]),
+            "content_digest": Texts.fixed(decoded.content[decided].astype(">i8").view(np.uint8)),
+            **self._verdict(accepted, offset, vectors),
         }
-        valid: dict[str, Flags] = {}
+        valid: dict[str, Flags] = dict.fromkeys(_ONLY_ACCEPTED, accepted)
         for kind in ("card", "customer", "device", "ip"):
-            columns[f"{kind}_token"] = identities.texts(kind, self._tokens).take(decided)
-            valid[f"{kind}_token"] = identities.has[kind][decided]
-        offset = judged.offset[decided]
-        columns["topic_id"] = repeated(place.topic_id, n)
-        columns["partition"] = np.full(n, place.partition, np.int64)
-        columns["offset"] = offset
-        columns["decision_id"] = Texts.of(decision_ids(place.topic_id, place.partition, offset))
-        columns["engine_clock"] = judged.clock[decided]
-        columns["amount_base_minor"] = judged.amount[decided]
-        columns["control_digest"] = repeated(in_force.digest, n)
-        columns["rung"] = repeated(FULL, n)
-        columns["payload_digest"] = Texts.of([part.decoded.payload[row] for row in decided.tolist()])
-        columns["content_digest"] = Texts.fixed(part.decoded.content[decided].astype(">i8").view(np.uint8))
-        columns["feature_set"] = repeated(feature_set_hash(), n)
-        columns["model_digest"] = repeated(in_force.model_digest or "", n)
-        self._verdict(columns, accepted, judged, offset, vectors)
-        for name in ("amount_base_minor", "feature_set", "vector", "model_digest", "risk"):
-            valid[name] = accepted
-        for name in ("score", "score_xgboost", "score_isolation_forest"):
-            valid[name] = accepted
+            columns[f"{kind}_token"] = people.texts(kind, self._tokens).take(decided)
+            valid[f"{kind}_token"] = people.has[kind][decided]
         return Body(offset, batch.texts("transaction_id").to_list(), columns, valid)
 
-    def _verdict(
-        self, columns: dict[str, Column], accepted: Flags, judged: "_Judged", offset: Ints, vectors: Matrix
-    ) -> None:
+    def _verdict(self, accepted: Flags, offset: Ints, vectors: Matrix) -> dict[str, Column]:
+        """Outcome, risk, scores and vector; `rejected` and nothing else where not accepted."""
         n = len(accepted)
         at = np.flatnonzero(accepted)
         outcome, risk, vector = [REJECTED] * n, [""] * n, [b""] * n
@@ -166,42 +144,38 @@ class Engine:
             for i, (row, which) in enumerate(zip(at.tolist(), band.tolist(), strict=True)):
                 outcome[row], risk[row] = OUTCOMES[which], RISKS[which]
                 vector[row] = raw[i * width : (i + 1) * width]
-        columns["outcome"], columns["risk"], columns["vector"] = (Texts.of(x) for x in (outcome, risk, vector))
-        for name, values in zip(("score", "score_xgboost", "score_isolation_forest"), score, strict=True):
-            columns[name] = values
-        columns["rejected_by"] = no_lists(n) if accepted.all() else Strings.of(judged.reasons())
+        return {
+            "outcome": Texts.of(outcome),
+            "risk": Texts.of(risk),
+            "vector": Texts.of(vector),
+            **dict(zip(("score", "score_xgboost", "score_isolation_forest"), score, strict=True)),
+        }
 
 
-class _Judged:
-    """The verdicts over the records of one part, in its rows."""
-
-    def __init__(self, part: Part, intake: Intake, verdicts: Verdicts) -> None:
-        self.offset = intake.offset[part.rows]
-        place = intake.place[part.rows]
-        decodable = place >= 0
-        at = np.maximum(place, 0)
-
-        def column(values: Ints) -> Ints:
-            return values[at] if len(values) else np.zeros(len(at), values.dtype)
-
-        self.status = np.where(decodable, column(verdicts.status), -1)
-        self.clock = column(verdicts.engine_clock)
-        self.amount = column(verdicts.amount_base_minor)
-        self.category_risk, self.country_risk = (
-            verdicts.category_risk[at] if len(verdicts.category_risk) else np.zeros(len(at)),
-            verdicts.country_risk[at] if len(verdicts.country_risk) else np.zeros(len(at)),
-        )
-        self.accepted = np.flatnonzero(self.status == ACCEPTED)
-        self.decided = np.flatnonzero((self.status == ACCEPTED) | (self.status == QUARANTINED))
-        self._broken, self._place, self._verdicts = part.broken, place, verdicts
-
-    def reasons(self) -> list[list[str]]:
-        """Per decided record, the names of the rules that refused it."""
-        return [
-            self._verdicts.reason(int(self._place[row]), self._broken[row]) if self.status[row] == QUARANTINED else []
-            for row in self.decided.tolist()
-        ]
+def _payments(judged: Judged, people: Identities) -> Placed:
+    at = judged.accepted
+    admitted = Admitted(
+        judged.offset[at], judged.clock_ms[at], judged.amount[at], judged.category_risk[at], judged.country_risk[at]
+    )
+    batch = judged.batch.take(at)
+    return payments(batch, people.whom(at), admitted, addresses_differ(batch))
 
 
-def _no_bodies() -> Body:
-    return Body(np.zeros(0, np.int64), [], {}, {})
+def _authorisations(judged: Judged, people: Identities) -> Placed:
+    at = judged.accepted
+    return authorisations(judged.batch.take(at), people.whom(at), judged.offset[at], judged.clock_ms[at])
+
+
+def _labels(judged: Judged, people: Identities) -> Placed:
+    at = judged.accepted
+    return labels(judged.batch.take(at), people.whom(at), judged.amount[at], judged.offset[at], judged.clock_ms[at])
+
+
+_PLACED = {"payment": _payments, "authorisation": _authorisations, "label": _labels}
+_WITH_PEOPLE = tuple(_PLACED)
+_ONLY_ACCEPTED = (
+    *("amount_base_minor", "feature_set", "vector", "model_digest", "risk"),
+    *("score", "score_xgboost", "score_isolation_forest"),
+)
+"""Fields of a decision that a rejected payment does not have."""
+_NO_BODIES = Body(np.zeros(0, np.int64), [], {}, {})

@@ -19,16 +19,16 @@ class Identities:
     digests: dict[str, list[bytes]]
     has: dict[str, Flags]
 
-    def whom(self, rows: int) -> Whom:
-        """The 64-bit keys, zero for nobody."""
-        return Whom(*(self._keys(kind, rows) for kind in FIELDS))
+    def whom(self, rows: Ints) -> Whom:
+        """The 64-bit keys of these rows, zero for nobody."""
+        return Whom(*(self._keys(kind)[rows] for kind in FIELDS))
 
-    def _keys(self, kind: str, rows: int) -> Ints:
-        out = np.zeros(rows, np.int64)
-        at = np.flatnonzero(self.has[kind])
-        if len(at):
-            out[at] = entity_keys(self.digests[kind])
-        return nonzero(out, self.has[kind])
+    def _keys(self, kind: str) -> Ints:
+        has = self.has[kind]
+        out = np.zeros(len(has), np.int64)
+        if has.any():
+            out[has] = entity_keys(self.digests[kind])
+        return nonzero(out, has)
 
     def texts(self, kind: str, tokens: Tokens) -> Texts:
         """The tokens as text, empty for nobody."""
