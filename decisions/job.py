@@ -56,10 +56,10 @@ class Process:
             )
         store = resolve(settings.models.store)
         self.engine = Engine(state, keyring, lambda digest: bundle.load(store, digest, trusted))
-        self._office = Office(settings, PARTITION)
+        self.office = Office(settings, PARTITION)
         self._keeper = Keeper(settings, state.place.next_offset)
         fence, since = place_on_decisions(state.extra)
-        self._office.take(identity.topic_id, state.place.next_offset, fence, since)
+        self.office.take(identity.topic_id, state.place.next_offset, fence, since)
         self._reader: Consumer = broker.consumer(
             settings, identity.name, PARTITION, state.place.next_offset, low_latency=True
         )
@@ -69,25 +69,36 @@ class Process:
         """Ask the loop to end after the batch at hand."""
         self._stopping = True
 
+    def close(self) -> None:
+        """Stop reading."""
+        self._reader.close()
+
     def run(self) -> None:
         """Decide until asked to stop; then write a last snapshot."""
         place = self.engine.state.place
-        self._log.info("in office", epoch=self._office.epoch, next_offset=place.next_offset, partition=place.partition)
+        self._log.info("in office", epoch=self.office.epoch, next_offset=place.next_offset, partition=place.partition)
         try:
             while not self._stopping:
-                self._once()
+                self.once()
         finally:
-            self._reader.close()
+            self.close()
         self._remember_place()
         self._keeper.save_now(self.engine.state)
         self._log.info("out of office", next_offset=self.engine.state.place.next_offset)
 
-    def _once(self) -> None:
+    def once(self) -> None:
+        """Decide what is there, waiting a little for the first record; then a snapshot if it is time."""
+        stages = self.engine.stages
+        stages.begin()
         found = broker.take(self._reader, self._settings.engine.batch_records, WAIT_S)
         if found:
             began = time.monotonic()
             messages = [Message(m.offset(), m.timestamp()[1], m.value() or b"") for m in found]
-            emitted = self._office.emit(self.engine.decide(messages), began)
+            stages.done("consume")
+            bodies = self.engine.decide(messages)
+            stages.begin()
+            emitted = self.office.emit(bodies, began)
+            stages.done("encode")
             RECORDS.inc(len(messages))
             DECISIONS.inc(emitted)
             BATCH.observe(len(messages))
@@ -100,9 +111,9 @@ class Process:
 
     def _remember_place(self) -> None:
         """Note for the snapshot where topic `decisions` stands; only an engine that is still in office may."""
-        self._office.writer.flush()
-        self._office.stay()
-        state, office = self.engine.state, self._office
+        self.office.writer.flush()
+        self.office.stay()
+        state, office = self.engine.state, self.office
         decided = max(office.decided_before, state.place.next_offset - 1)
         state.extra[ENGINE_EXTRA] = {"epoch": office.epoch, "decided": decided, "since": office.writer.next_place}
 

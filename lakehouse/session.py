@@ -17,6 +17,7 @@ def build_session(settings: Settings, name: str) -> SparkSession:
     scratch = resolve(settings.spark.scratch_folder)
     scratch.mkdir(parents=True, exist_ok=True)
     # Workers must run this interpreter, else they lack our packages; they find our rooms through PYTHONPATH.
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(home()), os.environ.get("PYTHONPATH"))))
@@ -31,7 +32,10 @@ def build_session(settings: Settings, name: str) -> SparkSession:
         "spark.jars": ",".join(jars),
         "spark.local.dir": str(scratch),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
-        "spark.driver.extraJavaOptions": f"-Dderby.system.home={scratch} -XX:+UseParallelGC",
+        "spark.driver.extraJavaOptions": (
+            f"-Dlog4j2.configurationFile={home() / 'conf' / 'spark-log4j2.properties'} "
+            f"-Dderby.system.home={scratch} -XX:+UseParallelGC"
+        ),
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.session.timeZone": "UTC",
@@ -55,6 +59,4 @@ def build_session(settings: Settings, name: str) -> SparkSession:
     builder = SparkSession.builder.appName(f"fraudlake {name}")
     for key, value in options.items():
         builder = builder.config(key, value)
-    session = builder.getOrCreate()
-    session.sparkContext.setLogLevel("ERROR")
-    return session
+    return builder.getOrCreate()

@@ -6,6 +6,7 @@ with it and asks `TopicIdentity.check` before trusting the number.
 
 import argparse
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -100,6 +101,10 @@ def ensure(settings: Settings) -> None:
         if wanted:
             with suppress(TopicAlreadyExistsError):  # somebody else made them just now
                 admin.create_topics(wanted)
+            # A broker answers before its own metadata knows the topics.
+            deadline = time.monotonic() + settings.kafka.request_timeout_s
+            while not {topic.name for topic in wanted} <= set(admin.list_topics()) and time.monotonic() < deadline:
+                time.sleep(0.05)
 
 
 def identify(settings: Settings, topic: str) -> TopicIdentity:

@@ -4,7 +4,6 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
@@ -98,4 +97,51 @@ class Demo:
         path = plan.state_folder() / "demo.json"
         path.write_text(json.dumps(found, indent=1))
         tables.show(found, Console())
-        self.steps.say(f"done; the same as JSON: {path.relative_to(conf.home())}, the log: {self.world.log.relative_to(conf.home())}")
+        self.steps.say(f"done; the same as JSON: {path}, all output: {self.world.log}")
+
+
+def run(world: Plan, go_on: bool) -> None:
+    """The whole demo; Ctrl-C ends everything that it started."""
+    demo = Demo(world)
+    steps, settings = demo.steps, demo.settings
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        steps.say(f"world {world.run_id}, seed {world.seed}")
+        services.down(settings, services.OWN_PROCESSES)
+        services.up(settings)
+        keys.create(conf.resolve(settings.keys.folder))
+        topics.ensure(settings)
+        if not go_on:
+            steps.run(
+                "reference tables into force",
+                "decisions.control",
+                *("activate", "--scope", "reference", "--file", str(conf.home() / "conf" / "reference.json")),
+            )
+            demo.history()
+            demo.model()
+        if not world.data:
+            demo.serve()
+            demo.live()
+        demo.report()
+    except KeyboardInterrupt:
+        steps.say("stopping everything")
+        steps.stop()
+        services.down(settings)
+        raise
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the demo; exit code 0 when everything it promises holds."""
+    arguments = plan.parse(argv)
+
+    def work() -> None:
+        world = plan.last() if arguments.go_on else plan.new(arguments)
+        if not arguments.go_on:
+            world.begin()
+        run(world, arguments.go_on)
+
+    return jobs.guarded(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

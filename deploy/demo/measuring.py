@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,14 @@ LEAST_ACCEPTED_SHARE = 0.999
 
 class DemoFailed(Terminal):
     """Something that the demo promises does not hold."""
+
+
+def history_end_ms(plan: Plan) -> int:
+    """World time at which the history ends, by the simulator's manifest."""
+    manifest = json.loads(plan.manifest.read_text())
+    past = manifest["replay"] if plan.data else manifest["history"]
+    text = past["last_received_at"] if plan.data else past["options"]["history_ends_at"]
+    return int(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def detection(plan: Plan, truth: Truth, budget_per_1000: float) -> tuple[dict[str, float], dict[str, dict[str, int]]]:
@@ -93,7 +102,9 @@ def accepted(plan: Plan, truth: Truth, lake: Lake) -> float:
     return share
 
 
-def report(plan: Plan, settings: Settings, root: str, steps: dict[str, float], addresses: dict[str, str]) -> dict[str, Any]:
+def report(
+    plan: Plan, settings: Settings, root: str, steps: dict[str, float], addresses: dict[str, str]
+) -> dict[str, Any]:
     """Everything, as .fraudlake/demo.json holds it; DemoFailed or BalanceBroken where something does not add up."""
     lake, truth = Lake(root), Truth.of(plan)
     balance = lake.balance()

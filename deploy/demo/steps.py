@@ -1,5 +1,6 @@
 """Running the parts of the demo as the processes that a user would run, with progress, and nothing left behind."""
 
+import contextlib
 import os
 import re
 import signal
@@ -12,7 +13,8 @@ from pathlib import Path
 from lakehouse import settings as conf
 from lakehouse.errors import FraudlakeError
 
-_NOISE = re.compile(r"^\s*$|^WARNING: |^:: |^Picked up ")
+_NOISE = re.compile(r"^\s*$|^WARNING: |^Setting default log level|^To adjust logging level")
+"""What the JVM says at every start."""
 STOP_TIMEOUT_S = 20
 
 
@@ -58,7 +60,9 @@ class Steps:
         self.seconds[title] = round(time.monotonic() - started, 1)
         if status:
             end = "\n".join(lines[-12:])
-            raise FraudlakeError(f"The step '{title}' ended with code {status}:\n{end}\n", f"All of it is in {self.log}.")
+            raise FraudlakeError(
+                f"The step '{title}' ended with code {status}:\n{end}\n", f"All of it is in {self.log}."
+            )
         return lines[-1] if lines else ""
 
     def stop(self) -> None:
@@ -67,10 +71,8 @@ class Steps:
         if child is None:
             return
         _signal(child.pid, signal.SIGTERM)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            pass
         _signal(child.pid, signal.SIGKILL)
         child.wait()
 

@@ -1,0 +1,85 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # One fraud, and why it was seen
+#
+# Opens gold of the current world, takes the known fraud with the highest score and shows what the model saw:
+# its features, how unusual each is, and how much each family of features contributed.
+
+# %%
+import numpy as np
+import orjson
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from decisions import bundle
+from features.catalogue import FEATURES, NAMES
+from lakehouse import settings as conf
+from lakehouse.contracts import gold
+
+settings = conf.load()
+root = str(conf.resolve(settings.lake.root))
+
+
+def table(contract):
+    return DeltaTable(contract.path(root)).to_pyarrow_table()
+
+
+# %% [markdown]
+# ## The payment
+# The training set says what was known at its `as_of`; the scores are the champion's.
+
+# %%
+training_set, scores = table(gold.TRAINING_SET), table(gold.SCORES)
+known = training_set.filter(pc.field("is_fraud")).select(["offset", "transaction_id", "event_time", "amount_base_minor", "vector"])
+joined = known.join(scores.select(["offset", "score", "risk", "model_digest"]), "offset").sort_by([("score", "descending")])
+fraud = joined.slice(0, 1).to_pylist()[0]
+vector = np.array(fraud.pop("vector"), np.float32)
+fraud
+
+# %% [markdown]
+# ## What is unusual about it
+# The share of all payments whose value is smaller, for the features that the payment has.
+
+# %%
+everything = np.vstack(training_set.column("vector").combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, len(NAMES)))
+with np.errstate(invalid="ignore"):
+    rank = np.array([np.mean(column[~np.isnan(column)] < value) for column, value in zip(everything.T, vector)])
+unusual = sorted(
+    ((abs(r - 0.5), f.name, float(v), float(r)) for f, v, r in zip(FEATURES, vector, rank) if not np.isnan(v)), reverse=True
+)[:15]
+for _, name, value, share in unusual:
+    print(f"{name:36} {value:14.3f}   above {share:.1%} of all payments")
+
+# %% [markdown]
+# ## Why the model said so
+# Exact contributions to the log odds (XGBoost's tree SHAP), summed by family.
+
+# %%
+import xgboost as xgb
+
+folder = conf.resolve(settings.models.store) / fraud["model_digest"]
+booster = xgb.Booster(model_file=bytearray((folder / bundle.XGBOOST).read_bytes()))
+contributions = booster.predict(xgb.DMatrix(vector.reshape(1, -1)), pred_contribs=True)[0][:-1]
+by_family: dict[str, float] = {}
+for feature, part in zip(FEATURES, contributions):
+    by_family[feature.family] = by_family.get(feature.family, 0.0) + float(part)
+reasons = sorted(by_family.items(), key=lambda item: -item[1])
+for family, part in reasons:
+    strongest = max((f for f in zip(FEATURES, contributions) if f[0].family == family), key=lambda f: f[1])
+    print(f"{family:10} {part:+.2f}   most: {strongest[0].meaning} ({strongest[1]:+.2f})")
+
+# %%
+manifest = orjson.loads((folder / bundle.MANIFEST).read_bytes())
+assert manifest["features"] == list(NAMES)
+assert reasons[0][1] > 0
