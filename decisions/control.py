@@ -20,13 +20,14 @@ import orjson
 from deltalake import DeltaTable
 
 from expectations.control import SCOPES, ControlEvent, Version, check, payload_digest
-from expectations.decoded import control_event
-from lakehouse import broker, jobs, topics
+from expectations.decoded import broken_rules, control_event, decode
+from lakehouse import broker, jobs, keys, topics
 from lakehouse import settings as conf
 from lakehouse.codec import Batch, slices
 from lakehouse.contracts import silver
+from lakehouse.crypto import Digests
 from lakehouse.errors import BrokerUnavailable, ControlRefused
-from lakehouse.registry import PREFIX_BYTES, registry, schema_ids
+from lakehouse.registry import registry, schema_ids
 from lakehouse.settings import Settings
 from lakehouse.signing import Signer, Trust, signer, trust
 from lakehouse.texts import Texts
@@ -60,12 +61,17 @@ def in_force(settings: Settings, trusted: Trust) -> dict[str, Version]:
     name = topics.topic_name(settings, topics.EVENTS)
     low, end = broker.watermarks(settings, name, PARTITION)
     schema = registry().latest("control")
+    digests = Digests(keys.source(settings).keyring())
     for begin in range(max(start, low), end, _CHUNK):
         messages = broker.read_range(settings, name, PARTITION, begin, min(begin + _CHUNK, end))
         texts = Texts.of([m.value() or b"" for m in messages])
-        ours = texts.take(schema_ids(texts.buffer, texts.start, texts.start + texts.length) == schema.id)
-        found = schema.codec.decode(ours.buffer, ours.start + PREFIX_BYTES, ours.start + ours.length)
-        for row in np.flatnonzero(found.fault == 0).tolist():
+        ends = texts.start + texts.length
+        ours = np.flatnonzero(schema_ids(texts.buffer, texts.start, ends) == schema.id)
+        broker_ms = np.array([messages[at].timestamp()[1] for at in ours.tolist()], np.int64)
+        found = decode(schema, texts.buffer.tobytes(), texts.start[ours], ends[ours], broker_ms, digests)
+        for row, broken in enumerate(broken_rules(found)):
+            if broken:
+                continue
             event = control_event(found.batch, row)
             try:
                 check(event, versions, trusted)
@@ -138,18 +144,22 @@ def activate(settings: Settings, scope: str, payload: str, author: Path, approve
 def _payload(arguments: argparse.Namespace) -> str:
     if arguments.scope == "model":
         return orjson.dumps({"digest": arguments.digest}).decode()
-    return orjson.dumps(orjson.loads(Path(arguments.file).read_bytes()), option=orjson.OPT_SORT_KEYS).decode()
+    try:
+        content = orjson.loads(Path(arguments.file).read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise ControlRefused(f"{arguments.file} cannot be read: {error}.", "It must be a JSON file.") from None
+    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def _run(arguments: argparse.Namespace) -> None:
     settings = conf.load(arguments.env)
-    keys = conf.resolve(settings.keys.folder)
+    folder = conf.resolve(settings.keys.folder)
     if arguments.action == "show":
-        for scope, version in sorted(in_force(settings, trust(keys)).items()):
+        for scope, version in sorted(in_force(settings, trust(folder)).items()):
             print(f"{scope:10} version {version.version}  digest {version.digest}  {version.payload[:80]}")
         return
     author, approver = (
-        Path(p) if p else keys / f"{role}.pem"
+        Path(p) if p else folder / f"{role}.pem"
         for role, p in (("author", arguments.author_key), ("approver", arguments.approver_key))
     )
     event, offset = activate(settings, arguments.scope, _payload(arguments), author, approver)

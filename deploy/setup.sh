@@ -68,6 +68,6 @@ if [ "$(cat $state/numba/.kernels 2>/dev/null)" != "$kernels" ]; then
   # numba notices a change of a function's own file only, not of the functions that it calls.
   rm -rf $state/numba
   mkdir -p $state/numba
-  NUMBA_CACHE_DIR=$PWD/$state/numba .venv/bin/python -m deploy.warm
+  NUMBA_CACHE_DIR=$PWD/$state/numba .venv/bin/python -m lakehouse.warming
   printf '%s' "$kernels" > $state/numba/.kernels
 fi

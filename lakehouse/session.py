@@ -22,7 +22,7 @@ def build_session(settings: Settings, name: str) -> SparkSession:
     os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(home()), os.environ.get("PYTHONPATH"))))
     # One kernel thread per task: Spark already runs a task per core.
-    for variable in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "ARROW_NUM_THREADS"):
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "ARROW_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     options = {
         "spark.master": settings.spark.master,
@@ -48,6 +48,7 @@ def build_session(settings: Settings, name: str) -> SparkSession:
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
+        "spark.python.daemon.module": "lakehouse.worker_daemon",
         "spark.sql.execution.pyspark.udf.faulthandler.enabled": "true",
         # Kernels are deterministic in log order; re-planning by size would only change task counts.
         "spark.sql.adaptive.coalescePartitions.enabled": "false",

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pyspark.errors import StreamingQueryException
@@ -76,7 +77,8 @@ class Stream:
 
 def _cause(error: StreamingQueryException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:500] if lines else type(error).__name__
+    telling = [line for line in lines if "offset" in line.lower() and any(c.isdigit() for c in line)]
+    return [*telling, *lines, type(error).__name__][0][:500]
 
 
 def run(context: Context, streams: Sequence[Stream]) -> None:
@@ -103,4 +105,5 @@ def run(context: Context, streams: Sequence[Stream]) -> None:
         if not active and context.available_now:
             return
         if active and active[0].query is not None:
-            active[0].query.awaitTermination(0.2)
+            with suppress(StreamingQueryException):  # `failure` says why
+                active[0].query.awaitTermination(0.2)

@@ -1,4 +1,4 @@
-"""Real parts for the tests of every room: one broker, one MLflow server, one Spark session, each started when first asked for.
+"""Real parts for the tests of every room: one broker, one MLflow server, one Spark session, started when asked for.
 
 Whatever is random in a run follows from one seed, which is printed when something fails and can be given again with
 `--hypothesis-seed`.

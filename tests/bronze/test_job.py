@@ -1,0 +1,104 @@
+"""What stops the landing of a topic, and what does not: every stop is one of our errors and names what to do."""
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+import bronze.job
+from bronze.spans import spans_of
+from lakehouse import broker as log
+from lakehouse import topics
+from lakehouse.contracts import bronze as tables
+from lakehouse.errors import RangeMissing, TopicReplaced
+from lakehouse.jobs import Context, Interval
+from lakehouse.settings import Settings
+from lakehouse.storage import Span
+from tests.conftest import NewContext
+
+
+@pytest.fixture
+def landed(broker: str, settings: Settings, context: NewContext) -> Context:
+    """A world of which ten events have landed."""
+    topics.ensure(settings)
+    _produce(settings, 10)
+    made = context(settings)
+    bronze.job.run(made)
+    assert _offsets(made) == list(range(10))
+    return made
+
+
+def _produce(settings: Settings, number: int) -> None:
+    writer = log.producer(settings)
+    for value in range(number):
+        writer.produce(topics.topic_name(settings, topics.EVENTS), str(value).encode(), partition=0)
+    assert writer.flush(10) == 0
+
+
+def _offsets(context: Context) -> list[int]:
+    table = DeltaTable(tables.EVENTS.path(context.root)).to_pyarrow_table(columns=["offset"])
+    return sorted(table.column("offset").to_pylist())
+
+
+def _delete_below(settings: Settings, offset: int) -> None:
+    client = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    place = TopicPartition(topics.topic_name(settings, topics.EVENTS), 0, offset)
+    client.delete_records([place])[place].result()
+
+
+def _replace(settings: Settings) -> None:
+    client = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    topics.delete(settings)
+    while topics.topic_name(settings, topics.EVENTS) in client.list_topics(timeout=5).topics:
+        time.sleep(0.05)
+    topics.ensure(settings)
+
+
+def _lose_checkpoints(context: Context) -> None:
+    shutil.rmtree(Path(context.root) / "_checkpoints")
+
+
+def test_a_topic_that_was_replaced_stops_the_job_with_or_without_its_checkpoint(landed: Context) -> None:
+    _replace(landed.settings)
+    _produce(landed.settings, 5)
+    with pytest.raises((TopicReplaced, RangeMissing)):
+        bronze.job.run(landed)
+    _lose_checkpoints(landed)
+    with pytest.raises(TopicReplaced, match=r"bronze\.events holds positions of topic id .*: the topic was replaced"):
+        bronze.job.run(landed)
+    assert _offsets(landed) == list(range(10))
+
+
+def test_retention_that_overtook_the_job_stops_it_with_the_missing_range(landed: Context) -> None:
+    _produce(landed.settings, 10)
+    _delete_below(landed.settings, 14)
+    with pytest.raises(
+        RangeMissing, match=r"bronze\.events: records were deleted from the topic .*offset \[1\d, 1\d\)"
+    ):
+        bronze.job.run(landed)
+    _lose_checkpoints(landed)
+    with pytest.raises(RangeMissing, match=r"bronze\.events ends at offset 10 of partition 0, the batch begins at 14"):
+        bronze.job.run(landed)
+    assert _offsets(landed) == list(range(10))
+
+
+def test_an_interval_that_is_landed_again_closes_a_gap(landed: Context, context: NewContext) -> None:
+    _produce(landed.settings, 10)
+    bronze.job.run(context(landed.settings, Interval(8, 15)))
+    assert _offsets(landed) == list(range(15))
+    bronze.job.run(landed)
+    assert _offsets(landed) == list(range(20))
+
+
+def test_a_batch_with_a_hole_is_refused(spark: SparkSession) -> None:
+    def batch(*places: tuple[int, int]) -> list[Span]:
+        return spans_of(spark.createDataFrame(places, "partition int, offset bigint"), "T")
+
+    assert batch((0, 5), (1, 3), (0, 4), (0, 6), (1, 2)) == [Span("T", 0, 4, 7), Span("T", 1, 2, 4)]
+    with pytest.raises(RangeMissing, match="Offsets 4 to 7 of partition 0 hold 3 records"):
+        batch((0, 4), (0, 5), (0, 7))

@@ -1,0 +1,190 @@
+"""One payment through every layer to its decision, one bad record to quarantine, one label to a feature."""
+
+import http.client
+import json
+import time
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from deltalake import DeltaTable
+
+import deciding
+from conftest import send
+from features.catalogue import NAMES
+from lakehouse import settings as conf
+from lakehouse.codec import Batch, slices
+from lakehouse.contracts import bronze, gold, silver
+from lakehouse.registry import registry
+from lakehouse.texts import Texts
+
+
+def rows(world, table, **where):
+    found = DeltaTable(table.path(world.settings.lake.root)).to_pyarrow_table().to_pylist()
+    return [row for row in found if all(row[name] == value for name, value in where.items())]
+
+
+def call(port, method, path, body=None, key="local", world=None):
+    text = (conf.resolve(world.settings.keys.folder) / f"api-{key}.key").read_text() if key else ""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    headers = {"Content-Type": "application/json", **({"X-API-Key": text} if text else {})}
+    connection.request(method, path, None if body is None else json.dumps(body), headers)
+    answer = connection.getresponse()
+    raw = answer.read()
+    connection.close()
+    return answer.status, json.loads(raw) if raw else None
+
+
+def payment(number, **changes):
+    now = datetime.now(UTC).isoformat()
+    return {
+        "transaction_id": f"whole-way-{number}",
+        "event_time": now,
+        "card_number": "4000000000000002",
+        "customer_id": "somebody",
+        "merchant_id": "a-shop",
+        "amount_minor": 1999,
+        "currency": "EUR",
+        "channel": "ecom",
+        "device_id": "a-device",
+        **changes,
+    }
+
+
+@pytest.fixture(scope="module")
+def decided(history, engine, api):
+    """The API's answer to one payment, then a bad record on the log, both taken into the lake."""
+    status, answer = call(api, "POST", "/v1/decisions", payment(1), world=history)
+    assert status == 200, answer
+    offset = send(history.settings, [b"\x00\x00\x00\x00\x63no such schema"]) - 1
+    time.sleep(0.5)
+    history.run_lake()
+    return answer, offset
+
+
+def test_a_payment_is_in_every_layer_under_its_position(history, decided):
+    answer, _ = decided
+    at = answer["position"]["offset"]
+    assert not answer["degraded"]
+    assert len(rows(history, bronze.EVENTS, offset=at)) == 1
+    (in_silver,) = rows(history, silver.PAYMENTS, offset=at)
+    assert in_silver["transaction_id"] == "whole-way-1"
+    assert in_silver["card_token"].startswith("v1:")
+    assert in_silver["amount_base_minor"] == 1999
+    (vector,) = rows(history, gold.VECTORS, offset=at)
+    (named,) = rows(history, gold.FEATURES, offset=at)
+    assert named["amount_minor"] == 1999.0
+    (score,) = rows(history, gold.SCORES, offset=at)
+    (decision,) = rows(history, silver.DECISIONS, offset=at)
+    assert decision["decision_id"] == answer["decision_id"]
+    assert decision["outcome"] == answer["outcome"]
+    assert score["score"] == decision["score"] == answer["score"]
+    assert np.array(vector["vector"], np.float32).tobytes() == decision["vector"]
+    (final,) = rows(history, gold.DECISIONS, offset=at)
+    assert final["effective_outcome"] == answer["outcome"]
+
+
+def test_a_bad_record_is_in_quarantine_with_its_reason_and_place(history, decided):
+    _, offset = decided
+    (refused,) = rows(history, silver.QUARANTINE, offset=offset)
+    assert refused["reasons"] == ["unknown_schema_id"]
+    assert refused["kind"] is None
+
+
+def test_every_layer_of_the_history_adds_up(history, decided):
+    for balance in rows(history, silver.BALANCE):
+        assert balance["received"] == balance["accepted"] + balance["quarantined"] + balance["duplicates"]
+    accepted = {row["transaction_id"] for row in rows(history, silver.PAYMENTS)}
+    assert set(history.truth) <= accepted
+    assert len(rows(history, gold.VECTORS)) == len(accepted) == len(rows(history, gold.FEATURES))
+
+
+def test_the_engines_vectors_equal_the_lakes_to_the_bit(history, decided):
+    lake = {row["offset"]: np.array(row["vector"], np.float32).tobytes() for row in rows(history, gold.VECTORS)}
+    engine = {o: d["vector"] for o, d in deciding.counted(history.settings).items() if d["vector"] is not None}
+    assert engine
+    assert {o: lake[o] for o in engine} == engine
+
+
+def test_a_label_becomes_a_feature_only_when_it_is_available(history, engine, api):
+    fraud_count = NAMES.index("card_fraud_count_7d")
+
+    def pay(number):
+        status, answer = call(api, "POST", "/v1/decisions", payment(number), world=history)
+        assert status == 200
+        vector = deciding.counted(history.settings)[answer["position"]["offset"]]["vector"]
+        return float(np.frombuffer(vector, np.float32)[fraud_count])
+
+    assert pay(10) == 0
+    now = int(time.time() * 1000)
+    schema = registry().latest("label")
+    texts = {
+        "label_id": "a-label",
+        "transaction_id": "whole-way-10",
+        "card_number": "4000000000000002",
+        "customer_id": "somebody",
+        "merchant_id": "a-shop",
+        "currency": "EUR",
+        "source": "analyst",
+        "device_id": "",
+        "ip_address": "",
+        "reverses": "",
+    }
+    columns = {name: Texts.of([value]) for name, value in texts.items()}
+    columns |= {name: np.array([now]) for name in ("event_time", "received_at")}
+    columns |= {"label_available_at": np.array([now + 1500]), "amount_minor": np.array([1999])}
+    columns |= {"is_fraud": np.array([True]), "confidence": np.array([1.0])}
+    missing = {name: np.array([False]) for name in ("device_id", "ip_address", "reverses")}
+    send(history.settings, slices(*schema.codec.encode(Batch(1, columns, missing), schema.prefix)))
+    assert pay(11) == 0
+    time.sleep(1.6)
+    assert pay(12) == 1
+
+
+def test_the_same_request_gets_the_first_answer_and_other_content_is_refused(history, api):
+    body = payment(20)
+    status, first = call(api, "POST", "/v1/decisions", body, world=history)
+    again = call(api, "POST", "/v1/decisions", body, world=history)
+    assert (status, again) == (200, (200, first))
+    status, problem = call(api, "POST", "/v1/decisions", {**body, "amount_minor": 2000}, world=history)
+    assert (status, problem["title"]) == (409, "Another payment has this transaction_id")
+    assert call(api, "GET", "/v1/decisions/whole-way-20", world=history) == (200, first)
+
+
+def test_a_wrong_request_is_told_the_field_and_never_the_card_number(history, api):
+    body = payment(30, amount_minor="many")
+    del body["merchant_id"]
+    status, problem = call(api, "POST", "/v1/decisions", body, world=history)
+    assert status == 422
+    assert {e["field"] for e in problem["errors"]} == {"merchant_id", "amount_minor"}
+    assert "4000000000000002" not in json.dumps(problem)
+    status, problem = call(api, "POST", "/v1/decisions", payment(31, card_number="4000000000000003"), world=history)
+    assert (status, problem["rejected_by"]) == (422, ["card_well_formed"])
+    assert "4000000000000003" not in json.dumps(problem)
+
+
+@pytest.mark.parametrize(("key", "status"), [(None, 401), ("local", 403)])
+def test_only_known_keys_may_decide_and_only_replay_keys_may_set_the_time(history, api, key, status):
+    body = payment(40, received_at=datetime.now(UTC).isoformat())
+    assert call(api, "POST", "/v1/decisions", body, key=key, world=history)[0] == status
+
+
+def test_metrics_and_health_answer_without_a_key(history, api):
+    assert call(api, "GET", "/health/live", key=None, world=history)[0] == 200
+    connection = http.client.HTTPConnection("127.0.0.1", api, timeout=5)
+    connection.request("GET", "/metrics")
+    assert b"fraudlake_api_decisions" in connection.getresponse().read()
+    connection.close()
+
+
+def test_running_every_job_again_changes_nothing(history, decided):
+    def counts():
+        return {t.name: DeltaTable(t.path(history.settings.lake.root)).to_pyarrow_table().num_rows for t in _TABLES}
+
+    history.run_lake()
+    before = counts()
+    history.run_lake()
+    assert counts() == before
+
+
+_TABLES = (bronze.EVENTS, bronze.DECISIONS, *silver.TABLES, *gold.TABLES)

@@ -1,0 +1,109 @@
+import struct
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakehouse.crypto import RecordSeal
+from lakehouse.envelope import open_values, packed, position, value_of
+from lakehouse.errors import ContractBroken
+from lakehouse.keys import Keyring
+
+Headers = list[tuple[str, bytes | None]]
+
+NULLABLE = st.none() | st.binary(max_size=30)
+HEADERS = st.lists(st.tuples(st.text(max_size=8), NULLABLE), max_size=4)
+
+
+def unpacked(record: bytes) -> tuple[bytes | None, Headers, bytes | None]:
+    """The format of lakehouse.envelope read by its description."""
+
+    def run(size: int) -> bytes | None:
+        nonlocal at
+        if size == 0xFFFFFFFF:
+            return None
+        at += size
+        return record[at - size : at]
+
+    def number(form: str) -> int:
+        nonlocal at
+        (found,) = struct.unpack_from(form, record, at)
+        at += struct.calcsize(form)
+        return int(found)
+
+    at = 0
+    key = run(number(">I"))
+    headers: Headers = []
+    for _ in range(number(">H")):
+        name_size, content_size = number(">I"), number(">I")
+        name = run(name_size)
+        assert name is not None
+        headers.append((name.decode(), run(content_size)))
+    has_value = number(">B")
+    assert has_value or at == len(record)
+    return key, headers, record[at:] if has_value else None
+
+
+@given(key=NULLABLE, headers=HEADERS, value=NULLABLE)
+def test_a_record_comes_back_with_its_key_headers_and_value(
+    key: bytes | None, headers: Headers, value: bytes | None
+) -> None:
+    record = packed(key, headers, value)
+    assert unpacked(record) == (key, headers, value)
+    assert value_of(record) == value
+
+
+@pytest.mark.parametrize(
+    ("record", "bytes_of_it"),
+    [
+        ((None, [], b"v"), b"\xff\xff\xff\xff\x00\x00\x01v"),
+        ((None, [], b""), b"\xff\xff\xff\xff\x00\x00\x01"),
+        ((None, [], None), b"\xff\xff\xff\xff\x00\x00\x00"),
+        ((b"", [], None), b"\x00\x00\x00\x00\x00\x00\x00"),
+        ((b"k", [("h", None)], b"v"), b"\x00\x00\x00\x01k\x00\x01\x00\x00\x00\x01\xff\xff\xff\xffh\x01v"),
+        ((b"k", [("h", b"x")], None), b"\x00\x00\x00\x01k\x00\x01\x00\x00\x00\x01\x00\x00\x00\x01hx\x00"),
+    ],
+)
+def test_the_bytes_of_a_record(record: tuple[bytes | None, Headers, bytes | None], bytes_of_it: bytes) -> None:
+    assert packed(*record) == bytes_of_it
+
+
+def test_absent_and_empty_are_not_the_same() -> None:
+    records = {
+        packed(key, [("h", header)], value) for key in (None, b"") for header in (None, b"") for value in (None, b"")
+    }
+    assert len(records) == 8
+
+
+RING = Keyring({1: bytes(range(32)), 2: bytes(range(32, 64))})
+
+
+def _rows(places: list[tuple[str, int, int]], sealed: list[bytes], key_ids: list[str]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict(
+        {
+            "topic_id": [p[0] for p in places],
+            "partition": pa.array([p[1] for p in places], pa.int32()),
+            "offset": [p[2] for p in places],
+            "sealed": pa.array(sealed, pa.binary()),
+            "sealing_key": key_ids,
+        }
+    )
+
+
+def test_sealed_rows_of_several_days_open_to_their_values() -> None:
+    places = [("T", 0, 7), ("T", 0, 8), ("T", 1, 7)]
+    values = [b"one", None, b""]
+    seals = [RecordSeal(RING, "2026-01-05"), RecordSeal(RING, "2026-01-06"), RecordSeal(RING, "2026-01-05", 1)]
+    sealed = [
+        seal.seal([packed(b"key", [("h", b"x")], value)], [position(*place)])[0]
+        for seal, value, place in zip(seals, values, places, strict=True)
+    ]
+    key_ids = [seal.key_id for seal in seals]
+    assert open_values(_rows(places, sealed, key_ids), RING) == [b"one", b"", b""]
+    with pytest.raises(ContractBroken, match="T/0/8"):
+        open_values(_rows(places, [sealed[0], sealed[0], sealed[2]], key_ids), RING)
+
+
+def test_a_position_names_topic_partition_and_offset() -> None:
+    assert position("T", 0, 17) == b"T/0/17"

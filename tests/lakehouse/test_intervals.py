@@ -1,0 +1,44 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakehouse.intervals import joined, spans_between
+from lakehouse.storage import Span
+
+
+def test_the_next_range_of_every_partition_that_is_behind() -> None:
+    done = {"T/0": 100, "T/1": 50, "T/2": 7}
+    ready = {"T/2": 7, "T/0": 1_000, "T/1": 60, "T/3": 5}
+    assert spans_between(done, ready, 200) == [Span("T", 0, 100, 300), Span("T", 1, 50, 60), Span("T", 3, 0, 5)]
+
+
+def test_a_target_that_is_ahead_of_its_source_has_nothing_to_do() -> None:
+    assert spans_between({"T/0": 10}, {"T/0": 5}, 100) == []
+    assert spans_between({"T/0": 10}, {}, 100) == []
+
+
+def test_a_topic_id_may_hold_slashes() -> None:
+    assert spans_between({}, {"a/b/0": 3}, 100) == [Span("a/b", 0, 0, 3)]
+
+
+@given(end=st.integers(0, 500), at_most=st.integers(1, 100))
+def test_ranges_taken_one_after_the_other_cover_everything_once(end: int, at_most: int) -> None:
+    done: dict[str, int] = {}
+    taken: list[int] = []
+    while spans := spans_between(done, {"T/0": end}, at_most):
+        for span in spans:
+            taken += range(span.start, span.end)
+            assert span.end - span.start <= at_most
+            done[span.key] = span.end
+    assert taken == list(range(end))
+
+
+def test_ranges_that_follow_each_other_are_joined() -> None:
+    spans = [
+        Span("T", 0, 10, 20),
+        Span("T", 1, 20, 30),
+        Span("T", 0, 0, 10),
+        Span("T", 0, 25, 30),
+        Span("U", 0, 20, 25),
+    ]
+    assert joined(spans) == [Span("T", 0, 0, 20), Span("T", 0, 25, 30), Span("T", 1, 20, 30), Span("U", 0, 20, 25)]
+    assert joined([]) == []
