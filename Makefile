@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 export NUMBA_CACHE_DIR := $(CURDIR)/.fraudlake/numba
 PYTHON := .venv/bin/python
-PACKAGES := lakehouse simulator deploy
+PACKAGES := lakehouse simulator expectations bronze silver features decisions training gold serving deploy benchmarks
 
 ##@ Start here
 help: ## this list
@@ -14,6 +14,10 @@ setup: ## environment, jars and compiled kernels; what is there is left alone
 
 keys: setup ## local keys where there are none: master key, author's and approver's pair, API keys
 	@$(PYTHON) -m lakehouse.keys
+
+demo: setup ## the whole way on one machine: history, training, live payments, figures (SEED, RATE, SECONDS_LIVE, DATA, CONTINUE)
+	@$(PYTHON) -m deploy.demo.job $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE)) $(if $(SECONDS_LIVE),--seconds $(SECONDS_LIVE)) \
+	  $(if $(DATA),--data "$(DATA)") $(if $(CONTINUE),--continue)
 
 ##@ Services
 up: setup ## start the local Kafka broker and MLflow server
@@ -28,6 +32,9 @@ status: setup ## what runs
 wipe: setup ## delete every world and the services' data, after asking
 	@$(PYTHON) -m deploy.local.job wipe
 
+topics: setup ## create the topics of the configured world, or say how they differ
+	@$(PYTHON) -m lakehouse.topics
+
 config: setup ## every setting in force and where its value comes from
 	@$(PYTHON) -m lakehouse.settings
 
@@ -39,13 +46,20 @@ check: setup ## format, lint, types, import contracts
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m mypy $(PACKAGES)
-	@.venv/bin/lint-imports
+	@PYTHONPATH=. .venv/bin/lint-imports
 
 fix: setup ## format and mend what the linter can mend
 	@$(PYTHON) -m ruff format .
 	@$(PYTHON) -m ruff check --fix .
 
+generate: setup ## write suites, predicates and the feature reference from their definitions
+	@$(PYTHON) -m expectations.suites
+	@$(PYTHON) -m features.reference
+
+bench: setup ## every benchmark, and their table (minutes)
+	@$(PYTHON) -m benchmarks.all
+
 lock: setup ## resolve pyproject.toml into requirements.lock again
 	@$(PYTHON) -m uv pip compile --quiet --generate-hashes --all-extras --no-header --no-annotate pyproject.toml -o requirements.lock
 
-.PHONY: help setup keys up down status wipe config test check fix lock
+.PHONY: help setup keys demo up down status wipe topics config test check fix generate bench lock

@@ -26,7 +26,9 @@ ACCEPTED, QUARANTINED, DUPLICATE = range(3)
 ROW_RULE, NO_REFERENCE, NO_RATE, CONFLICT, REFUSED = range(1, 6)
 REASONS = {NO_REFERENCE: "no_reference_in_force", NO_RATE: "currency_without_rate", CONFLICT: "conflict"}
 
-PAYMENT, AUTHORISATION, LABEL, CONTROL = (EVENT_KINDS.index(k) for k in ("payment", "authorisation", "label", "control"))
+PAYMENT, AUTHORISATION, LABEL, CONTROL = (
+    EVENT_KINDS.index(k) for k in ("payment", "authorisation", "label", "control")
+)
 
 _HOUR_MS = 3_600_000
 _KEY_HI, _KEY_LO, _CONTENT_HI, _CONTENT_LO, _EXPIRES, _OFFSET = range(6)
@@ -82,16 +84,16 @@ class Verdicts:
         return [self.refusals[row]] if why == REFUSED else [REASONS[why]]
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _slot(seen: Ints, hi: int, lo: int) -> int:
     mask = seen.shape[0] - 1
     at = (hi ^ (lo >> 7)) & mask
     while seen[at, _EXPIRES] != _FREE and (seen[at, _KEY_HI] != hi or seen[at, _KEY_LO] != lo):
         at = (at + 1) & mask
-    return at
+    return int(at)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _judge(
     first: int,
     last: int,
@@ -140,7 +142,7 @@ def _judge(
     return clock, held
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _rebuilt(seen: Ints, clock: int, size: int) -> tuple[Ints, int]:
     out = np.full((size, 6), _FREE, np.int64)
     held = 0
@@ -152,7 +154,7 @@ def _rebuilt(seen: Ints, clock: int, size: int) -> tuple[Ints, int]:
     return out, held
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _remember(seen: Ints, rows: Ints, held: int) -> int:
     for i in range(rows.shape[0]):
         at = _slot(seen, rows[i, _KEY_HI], rows[i, _KEY_LO])

@@ -98,7 +98,7 @@ class InForce:
 
 
 def check(event: ControlEvent, versions: Mapping[str, Version], trust: Trust) -> None:
-    """ControlRefused unless the event is the next of its scope, valid, and signed by two people with the right roles."""
+    """ControlRefused unless the event is the next of its scope, valid, signed by two people with the right roles."""
     if event.scope not in SCOPES:
         raise ControlRefused(f"There is no scope '{event.scope}'.")
     current = versions.get(event.scope, Version(0, "", ""))

@@ -29,7 +29,7 @@ MAX_RATE_MICRO = 90_000_000
 Doubles = npt.NDArray[np.float64]
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _short_codes(buffer: Bytes8, start: Ints, length: Ints, out: Ints) -> None:
     for i in range(len(start)):
         code = np.int64(0)
@@ -45,9 +45,9 @@ def short_codes(texts: Texts) -> Ints:
     return out
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def converted(amount_minor: Ints, rate_micro: Ints) -> Ints:
-    """amount x rate / 1,000,000 in whole minor units, halves to even, exact."""
+    """Product of amount and rate / 1,000,000 in whole minor units, halves to even, exact."""
     out = np.empty(len(amount_minor), np.int64)
     for i in range(len(amount_minor)):
         product = amount_minor[i] * rate_micro[i]
@@ -113,7 +113,9 @@ def _checked(payload: str) -> dict[str, Any]:
     rates = content["rates_micro"]
     bad = [c for c, r in rates.items() if c not in CURRENCIES or type(r) is not int or not 0 < r <= MAX_RATE_MICRO]
     if bad:
-        raise ControlRefused(f"rates_micro must be whole numbers from 1 to {MAX_RATE_MICRO} by ISO 4217 code: {bad[:5]}.")
+        raise ControlRefused(
+            f"rates_micro must be whole numbers from 1 to {MAX_RATE_MICRO} by ISO 4217 code: {bad[:5]}."
+        )
     if rates.get(content["base_currency"]) != MICRO:
         raise ControlRefused(f"The base currency must have the rate {MICRO}.")
     for name, known in (("category_risk", None), ("country_risk", COUNTRIES)):

@@ -11,7 +11,7 @@ from lakehouse.tables import Between, Digits, Holds, Length, OneOf, Required, Ru
 from lakehouse.texts import Bytes8, Flags, Ints, Texts
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _characters(buffer: Bytes8, start: Ints, length: Ints, out: Ints) -> None:
     # UTF-8: every byte that is not a continuation begins a character.
     for i in range(len(start)):
@@ -21,7 +21,7 @@ def _characters(buffer: Bytes8, start: Ints, length: Ints, out: Ints) -> None:
         out[i] = n
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _all_digits(buffer: Bytes8, start: Ints, length: Ints, wanted: int, out: Flags) -> None:
     for i in range(len(start)):
         good = length[i] == wanted
@@ -30,7 +30,7 @@ def _all_digits(buffer: Bytes8, start: Ints, length: Ints, wanted: int, out: Fla
         out[i] = good
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _one_of(buffer: Bytes8, start: Ints, length: Ints, words: Bytes8, first: Ints, out: Flags) -> None:
     for i in range(len(start)):
         found = False
@@ -48,7 +48,7 @@ def _one_of(buffer: Bytes8, start: Ints, length: Ints, words: Bytes8, first: Int
         out[i] = found
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _well_formed_card(buffer: Bytes8, start: Ints, length: Ints, out: Flags) -> None:
     # ISO/IEC 7812-1, annex B: double every second digit from the right; the sum is a multiple of ten.
     for i in range(len(start)):
@@ -60,7 +60,7 @@ def _well_formed_card(buffer: Bytes8, start: Ints, length: Ints, out: Flags) -> 
             if c < 48 or c > 57:
                 good = False
                 break
-            digit = np.int64(c) - 48
+            digit = int(c) - 48
             if k % 2 == 1:
                 digit = digit * 2 - 9 if digit > 4 else digit * 2
             total += digit
@@ -89,8 +89,8 @@ def _holds(rule: Rule, batch: Batch) -> Flags:
     texts = batch.texts(rule.column)
     out = np.zeros(batch.rows, np.bool_)
     match rule:
-        case OneOf(values=values):
-            words, first = Texts.of(values).packed()
+        case OneOf(values=names):
+            words, first = Texts.of(names).packed()
             _one_of(texts.buffer, texts.start, texts.length, words, first, out)
         case Digits(length=length):
             _all_digits(texts.buffer, texts.start, texts.length, length, out)

@@ -26,7 +26,7 @@ FOLDER = Path(__file__).parent
 
 def _expectations(rule: Rule) -> list[dict[str, Any]]:
     """One or two expectations; the rule holds where all of them do."""
-    column = {"column": rule.column}
+    column: dict[str, Any] = {"column": rule.column}
     match rule:
         case Required():
             found = [("expect_column_values_to_not_be_null", column)]
@@ -127,6 +127,7 @@ def _predicate(query: str) -> str:
     assert isinstance(inner, ast.Call)
     text = inner.args[0]
     assert isinstance(text, ast.Constant)
+    assert isinstance(text.value, str)
     return f"coalesce({text.value}, false)"
 
 

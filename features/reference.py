@@ -45,7 +45,8 @@ def page() -> str:
         parts.append("| feature | meaning | unit | entity | from | without history | bound | pattern |")
         parts.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
         parts += [
-            f"| `{f.name}` | {f.meaning} | {f.unit} | {f.entity} | `{_how(f)}` | {f.without_history} | {f.bound} | {f.pattern} |"
+            f"| `{f.name}` | {f.meaning} | {f.unit} | {f.entity} | `{_how(f)}` "
+            f"| {f.without_history} | {f.bound} | {f.pattern} |"
             for f in mine
         ]
     return "\n".join(parts) + "\n"

@@ -88,7 +88,9 @@ def take(reader: Consumer, at_most: int, wait_s: float) -> list[Message]:
     return good
 
 
-def read_range(settings: Settings, name: str, partition: int, start: int, end: int, chunk: int = 20_000) -> list[Message]:
+def read_range(
+    settings: Settings, name: str, partition: int, start: int, end: int, chunk: int = 20_000
+) -> list[Message]:
     """The records [start, end) of a partition, all of them, in order."""
     reader = consumer(settings, name, partition, start)
     out: list[Message] = []
@@ -102,7 +104,9 @@ def read_range(settings: Settings, name: str, partition: int, start: int, end: i
                 if got[-1].offset() >= end - 1:
                     break
             elif time.monotonic() > deadline:
-                raise BrokerUnavailable(f"Topic {name} gave nothing after offset {start + len(out)}.", "Is the broker up?")
+                raise BrokerUnavailable(
+                    f"Topic {name} gave nothing after offset {start + len(out)}.", "Is the broker up?"
+                )
     finally:
         reader.close()
     return out

@@ -12,6 +12,7 @@ strings. Logical types are their underlying numbers here.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ class Batch:
         return np.ones(self.rows, np.bool_) if valid is None else valid
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _varint(buf: Bytes8, at: int, end: int) -> tuple[int, int]:
     """(value, next place); next place -1: it ends too early, -2: it does not fit 64 bits."""
     shift = 0
@@ -116,10 +117,10 @@ def _varint(buf: Bytes8, at: int, end: int) -> tuple[int, int]:
         if b < 0x80:
             break
         shift += 7
-    return np.int64(raw >> np.uint64(1)) ^ -np.int64(raw & np.uint64(1)), at
+    return int(np.int64(raw >> np.uint64(1)) ^ -np.int64(raw & np.uint64(1))), at
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _is_utf8(buf: Bytes8, at: int, end: int) -> bool:
     while at < end:
         b = buf[at]
@@ -149,7 +150,7 @@ def _is_utf8(buf: Bytes8, at: int, end: int) -> bool:
     return True
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _decode(
     buf: Bytes8,
     start: Ints,
@@ -195,7 +196,7 @@ def _decode(
                     break
                 fixed[f, i] = buf[at]
                 at += 1
-            elif kind == INT or kind == LONG:
+            elif kind in (INT, LONG):
                 value, at = _varint(buf, at, stop)
                 if at < 0:
                     bad = TRUNCATED if at == -1 else BAD_NUMBER
@@ -278,7 +279,7 @@ def _decode(
     return items
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _put_varint(out: Bytes8, at: int, value: int) -> int:
     raw = np.uint64(value << 1) ^ np.uint64(value >> 63)
     while raw >= np.uint64(0x80):
@@ -289,7 +290,7 @@ def _put_varint(out: Bytes8, at: int, value: int) -> int:
     return at + 1
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _encode(
     kinds: Ints,
     nullable: Flags,
@@ -320,7 +321,7 @@ def _encode(
             if kind == BOOLEAN:
                 out[at] = 1 if value else 0
                 at += 1
-            elif kind == INT or kind == LONG:
+            elif kind in (INT, LONG):
                 at = _put_varint(out, at, value)
             elif kind == DOUBLE:
                 raw = np.uint64(value)
@@ -357,6 +358,8 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Field:
+    """One field of a schema."""
+
     name: str
     kind: int
     nullable: bool
@@ -473,7 +476,7 @@ class Codec:
                 length[row] = column.count
                 item_start = np.concatenate([item_start, column.items.start + base_of(column.items.buffer)])
                 item_length = np.concatenate([item_length, column.items.length])
-                # Rows may share items (`Batch.take`): what is written is counted by row, ten more for each item's length.
+                # Rows may share items (`Batch.take`): bytes are counted by row, ten more for each item's length.
                 ends = np.concatenate([[0], np.cumsum(column.items.length + 10)])
                 item_bytes += int((ends[column.first + column.count] - ends[column.first]).sum())
             elif isinstance(column, Texts):
@@ -508,4 +511,4 @@ def slices(packed: Bytes8, offsets: Ints) -> list[bytes]:
     """The encoded bodies as Python bytes."""
     raw = packed.tobytes()
     bounds = offsets.tolist()
-    return [raw[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [raw[a:b] for a, b in pairwise(bounds)]

@@ -177,9 +177,13 @@ class PersonalSeal:
         try:
             content = orjson.loads(self._fernet.decrypt(token))
         except InvalidToken:
-            raise ContractBroken(f"The personal data of {table} at {position} was altered.", "Replay the interval.") from None
+            raise ContractBroken(
+                f"The personal data of {table} at {position} was altered.", "Replay the interval."
+            ) from None
         found = (content["table"], content["position"], content["purpose"])
         if not hmac.compare_digest(repr(found), repr((table, position, self.PURPOSE))):
-            raise ContractBroken(f"The personal data of {table} at {position} belongs to another row.", "Replay the interval.")
+            raise ContractBroken(
+                f"The personal data of {table} at {position} belongs to another row.", "Replay the interval."
+            )
         values: dict[str, str | None] = content["values"]
         return values

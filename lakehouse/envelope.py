@@ -51,7 +51,7 @@ def position(topic_id: str, partition: int, offset: int) -> bytes:
 
 
 def open_values(rows: pa.RecordBatch, keyring: Keyring) -> list[bytes]:
-    """The values of sealed rows (columns topic_id, partition, offset, sealed, sealing_key); empty where there is none."""
+    """The values of sealed rows (topic_id, partition, offset, sealed, sealing_key); empty where there is none."""
     seals: dict[str, RecordSeal] = {}
     values = []
     names = ("sealing_key", "sealed", "topic_id", "partition", "offset")

@@ -54,9 +54,7 @@ def _nothing() -> None:
     """Nothing follows."""
 
 
-def drive(
-    context: Context, flows: Sequence[Flow], trigger_s: int, afterwards: Callable[[], None] = _nothing
-) -> None:
+def drive(context: Context, flows: Sequence[Flow], trigger_s: int, afterwards: Callable[[], None] = _nothing) -> None:
     """Take every flow's ranges: until the targets have all that the sources have, for ever, or for one interval.
 
     `afterwards` is called whenever all flows have caught up. An interval is one of topic `events`.

@@ -53,7 +53,9 @@ def parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     """The flags that are the same everywhere."""
     made = argparse.ArgumentParser(prog=prog, description=description)
     made.add_argument("--env", help="environment: conf/<env>.yml (default FRAUDLAKE_ENV, else local)")
-    made.add_argument("--available-now", action="store_true", help="do what is there and stop; without it, keep running")
+    made.add_argument(
+        "--available-now", action="store_true", help="do what is there and stop; without it, keep running"
+    )
     made.add_argument("--from-position", type=int, metavar="OFFSET", help="repair: first source offset to do again")
     made.add_argument("--to-position", type=int, metavar="OFFSET", help="repair: source offset after the last one")
     return made

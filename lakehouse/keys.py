@@ -72,7 +72,9 @@ def from_environment() -> Keyring:
         if name.startswith(VARIABLE) and name.removeprefix(VARIABLE).isdigit()
     }
     if not found:
-        raise KeysMissing(f"{VARIABLE}1 is not set.", "Set it to 32 random bytes in base64; nothing starts without keys.")
+        raise KeysMissing(
+            f"{VARIABLE}1 is not set.", "Set it to 32 random bytes in base64; nothing starts without keys."
+        )
     return Keyring(found)
 
 

@@ -13,7 +13,9 @@ def build_session(settings: Settings, name: str) -> SparkSession:
     """The session of this process; a second call returns the first one's."""
     jars = sorted(str(path) for path in resolve(settings.spark.jars_folder).glob("*.jar"))
     if not jars:
-        raise SettingsError(f"There are no jars in {resolve(settings.spark.jars_folder)}.", "`make setup` fetches them.")
+        raise SettingsError(
+            f"There are no jars in {resolve(settings.spark.jars_folder)}.", "`make setup` fetches them."
+        )
     scratch = resolve(settings.spark.scratch_folder)
     scratch.mkdir(parents=True, exist_ok=True)
     # Workers must run this interpreter, else they lack our packages; they find our rooms through PYTHONPATH.

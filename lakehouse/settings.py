@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
-    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -214,12 +213,16 @@ def load(env: str | None = None) -> Settings:
     for _, values in _layers(env):
         merged = _merge(merged, values)
     unknown = [
-        name for name in os.environ if name.startswith(PREFIX) and name.split("__")[1].lower() not in Settings.model_fields
+        name
+        for name in os.environ
+        if name.startswith(PREFIX) and name.split("__")[1].lower() not in Settings.model_fields
     ]
     if f"{PREFIX}ENV" in os.environ:
         raise SettingsError(f"{PREFIX}ENV would name an environment without loading it.", "Set --env or FRAUDLAKE_ENV.")
     if unknown:
-        raise SettingsError(f"Unknown settings in the environment: {', '.join(sorted(unknown))}.", "`make config` lists all.")
+        raise SettingsError(
+            f"Unknown settings in the environment: {', '.join(sorted(unknown))}.", "`make config` lists all."
+        )
     try:
         settings = Settings(**{**merged, "env": env})
     except ValidationError as error:
@@ -256,7 +259,7 @@ def explain(env: str | None = None) -> list[tuple[str, Any, str]]:
 
 
 def main(argv: list[str]) -> None:
-    """Print every setting in force and where its value comes from (lowest first: base.yml, <env>.yml, world.yml, environment)."""
+    """Print the settings in force and their places (lowest first: base.yml, <env>.yml, world.yml, environment)."""
     parser = argparse.ArgumentParser(prog="python -m lakehouse.settings", description=main.__doc__)
     parser.add_argument("--env")
     for name, value, place in explain(parser.parse_args(argv).env):

@@ -50,16 +50,22 @@ def ensure(spark: SparkSession, root: str, table: Table) -> None:
     if exists(root, table):
         return
     builder = DeltaTable.createIfNotExists(spark).location(table.path(root)).comment(table.meaning)
-    builder = builder.addColumns(StructType.fromDDL(table.ddl))
+    builder = builder.addColumns(_schema(table))
     if table.partition_by:
         builder = builder.partitionedBy(*table.partition_by)
     builder.execute()
 
 
+def _schema(table: Table) -> StructType:
+    schema = StructType.fromDDL(table.ddl)
+    assert isinstance(schema, StructType)
+    return schema
+
+
 def read(spark: SparkSession, root: str, table: Table) -> DataFrame:
     """The table; an empty frame of its schema when it has not been made."""
     if not exists(root, table):
-        return spark.createDataFrame([], StructType.fromDDL(table.ddl))
+        return spark.createDataFrame([], _schema(table))
     return spark.read.format("delta").load(table.path(root))
 
 
@@ -97,7 +103,7 @@ def _ends_of_rows(reader: DeltaReader, table: Table) -> dict[str, int]:
 
 def conforming(frame: DataFrame, table: Table) -> DataFrame:
     """The frame with the contract's columns in its order; ContractBroken where a column lacks or has another type."""
-    wanted = StructType.fromDDL(table.ddl)
+    wanted = _schema(table)
     have = {field.name: field.dataType for field in frame.schema.fields}
     lacking = [f.name for f in wanted if f.name not in have]
     extra = sorted(set(have) - set(wanted.names))

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame
-from pyspark.sql.streaming import DataStreamWriter, StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
+from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 from lakehouse.errors import FraudlakeError, RangeMissing, Terminal
 from lakehouse.jobs import Context
@@ -92,7 +93,9 @@ def run(context: Context, streams: Sequence[Stream]) -> None:
             failure = stream.failure()
             if failure is None:
                 continue
-            waitable = not isinstance(failure, Terminal) and any(sign in f"{type(failure)} {failure}" for sign in _BROKER)
+            waitable = not isinstance(failure, Terminal) and any(
+                sign in f"{type(failure)} {failure}" for sign in _BROKER
+            )
             if context.available_now or not waitable:
                 for other in active:
                     if other.query is not None:
@@ -106,4 +109,4 @@ def run(context: Context, streams: Sequence[Stream]) -> None:
             return
         if active and active[0].query is not None:
             with suppress(StreamingQueryException):  # `failure` says why
-                active[0].query.awaitTermination(0.2)
+                active[0].query.awaitTermination(1)

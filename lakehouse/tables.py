@@ -11,7 +11,17 @@ from typing import Literal
 
 PersonalData = Literal["none", "token", "sealed"]
 SparkType = Literal[
-    "string", "boolean", "int", "bigint", "double", "binary", "date", "timestamp", "array<string>", "array<float>", "float"
+    "string",
+    "boolean",
+    "int",
+    "bigint",
+    "double",
+    "binary",
+    "date",
+    "timestamp",
+    "array<string>",
+    "array<float>",
+    "float",
 ]
 
 

@@ -15,7 +15,7 @@ Flags = npt.NDArray[np.bool_]
 EMPTY = np.zeros(0, np.uint8)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _gather(buffer: Bytes8, start: Ints, length: Ints, out: Bytes8) -> None:
     at = 0
     for i in range(len(start)):
@@ -25,7 +25,7 @@ def _gather(buffer: Bytes8, start: Ints, length: Ints, out: Bytes8) -> None:
         at += length[i]
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _hash64(buffer: Bytes8, start: Ints, length: Ints, seed: int, out: Ints) -> None:
     # FNV-1a followed by the 64-bit finaliser of MurmurHash3: fixed on every machine, no secret.
     for i in range(len(start)):

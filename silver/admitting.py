@@ -46,7 +46,7 @@ def candidates(narrow: pa.Table, controls: dict[int, ControlEvent]) -> Candidate
     """The narrow columns, in log order, as admission takes them; `controls` by offset."""
 
     def ints(name: str) -> np.ndarray:
-        return narrow.column(name).to_numpy()
+        return np.asarray(narrow.column(name).to_numpy())
 
     offset = ints("offset")
     return Candidates(

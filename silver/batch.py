@@ -1,10 +1,9 @@
 """One range of bronze.events into silver: mask on the workers, judge in order, write every table once."""
 
-from collections.abc import Sequence
 from functools import reduce
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from expectations.admission import Admission
@@ -85,7 +84,14 @@ class EventBatch:
                 continue
             table = silver.BY_KIND[schema.kind]
             rows = arrived.where(F.col("schema_id") == schema.id).select(
-                "topic_id", "partition", "offset", "broker_time", "payload_digest", "sealed", "sealing_key", "ingested_at"
+                "topic_id",
+                "partition",
+                "offset",
+                "broker_time",
+                "payload_digest",
+                "sealed",
+                "sealing_key",
+                "ingested_at",
             )
             masked = rows.mapInArrow(masking(self._keys, schema.id), masked_ddl(table))
             broken = F.expr(f"coalesce(fault, {broken_expression(table.name)})")
@@ -127,7 +133,9 @@ class EventBatch:
                 f"Land them again: python -m bronze.job --from-position {span.start} --to-position {span.end}",
             )
         if verdicts.received != verdicts.accepted + verdicts.quarantined + verdicts.duplicates:
-            raise BalanceBroken(f"The verdicts over offsets {span.start} to {span.end} do not add up; nothing was written.")
+            raise BalanceBroken(
+                f"The verdicts over offsets {span.start} to {span.end} do not add up; nothing was written."
+            )
         spark = self._context.spark
         admitted = spark.createDataFrame(verdicts.accepted_rows)
         for kind, frame in masked.items():
@@ -165,7 +173,7 @@ class EventBatch:
 def _controls(masked: dict[str, DataFrame]) -> dict[int, ControlEvent]:
     """Control events by offset."""
     frame = masked.get("control")
-    rows: Sequence = [] if frame is None else frame.where("fault IS NULL").collect()
+    rows: list[Row] = [] if frame is None else frame.where("fault IS NULL").collect()
     return {
         row["offset"]: ControlEvent(
             row["control_id"],

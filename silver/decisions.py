@@ -34,7 +34,9 @@ def opening(source: KeySource, schema_id: int, starts: Sequence[int]) -> Callabl
             found = schema.codec.decode(texts.buffer, texts.start + PREFIX_BYTES, texts.start + texts.length)
             if found.fault.any():
                 bad = rows.column("offset").to_pylist()[int(np.flatnonzero(found.fault)[0])]
-                raise ContractBroken(f"The record at offset {bad} of topic decisions cannot be decoded.", "Who wrote it?")
+                raise ContractBroken(
+                    f"The record at offset {bad} of topic decisions cannot be decoded.", "Who wrote it?"
+                )
             everything = np.ones(rows.num_rows, np.bool_)
             columns = {
                 f["name"]: arrow_column(f["type"], found.batch, f["name"], found.batch.has(f["name"]) & everything)
@@ -80,7 +82,9 @@ class DecisionBatch:
             held = storage.read(context.spark, context.root, silver.DECISIONS).where(
                 (F.col("decision_offset") < span.start) & F.col("offset").between(bounds[0] or 0, bounds[1] or 0)
             )
-            fresh = rows.join(held.select("topic_id", "partition", "offset"), ["topic_id", "partition", "offset"], "leftanti")
+            fresh = rows.join(
+                held.select("topic_id", "partition", "offset"), ["topic_id", "partition", "offset"], "leftanti"
+            )
             storage.append_once(fresh.select(*silver.DECISIONS.column_names), context.root, silver.DECISIONS, [span])
         finally:
             rows.unpersist()

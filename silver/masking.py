@@ -42,6 +42,7 @@ NARROW = (
 )
 """What admission looks at, beside the table's own columns."""
 
+
 def masked_ddl(table: Table) -> str:
     """Spark schema of what the masking pass gives."""
     kept = [f"`{c.name}` {c.type}" for c in table.columns if c.name not in BY_ADMISSION]

@@ -18,7 +18,9 @@ def arrow_column(declared: Any, batch: Batch, name: str, valid: Flags) -> pa.Arr
         declared = declared[1]
     column = batch.columns[name]
     if isinstance(column, Strings):
-        return pa.array([v if ok else None for v, ok in zip(column.to_list(), valid.tolist(), strict=True)], pa.list_(pa.string()))
+        return pa.array(
+            [v if ok else None for v, ok in zip(column.to_list(), valid.tolist(), strict=True)], pa.list_(pa.string())
+        )
     if isinstance(column, Texts):
         return column.to_arrow(valid, binary=declared == "bytes")
     mask = ~valid

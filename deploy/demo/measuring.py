@@ -96,7 +96,7 @@ def accepted(plan: Plan, truth: Truth, lake: Lake) -> float:
     share = 1 - len(lacking) / max(1, len(truth.transaction_id))
     if (plan.data and share < LEAST_ACCEPTED_SHARE) or (not plan.data and lacking):
         raise DemoFailed(
-            f"{len(lacking)} of {len(truth.transaction_id)} valid payments were not accepted, the first is {lacking[0]}.",
+            f"{len(lacking)} of {len(truth.transaction_id)} valid payments were not accepted, first {lacking[0]}.",
             "silver.quarantine says why.",
         )
     return share

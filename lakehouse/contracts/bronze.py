@@ -15,7 +15,12 @@ def _as_received(name: str, topic: str) -> Table:
             Column("schema_id", "int", "id in the Confluent prefix; null where there is none", nullable=True),
             Column("record_bytes", "int", "bytes of the record's value"),
             Column("payload_digest", "binary", "keyed digest of the value's bytes, 16 bytes"),
-            Column("sealed", "binary", "key, headers and value, AES-256-GCM, bound to the source position", personal="sealed"),
+            Column(
+                "sealed",
+                "binary",
+                "key, headers and value, AES-256-GCM, bound to the source position",
+                personal="sealed",
+            ),
             Column("sealing_key", "string", "id of the key of the ingest day"),
             Column("ingested_at", "timestamp", "when the batch began that landed the record"),
             Column("ingest_date", "date", "day of ingested_at"),

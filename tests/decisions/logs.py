@@ -1,6 +1,5 @@
 """A stretch of log from the simulator, as messages, behind the control events that it needs."""
 
-
 import numpy as np
 
 from decisions import bundle
@@ -72,7 +71,9 @@ def columns(bodies):
 
     records = sealed(list(bodies), Envelope(0, 0, 0, "", ""))
     texts = Texts.of(records)
-    found = registry().latest("decision").codec.decode(texts.buffer, texts.start + PREFIX_BYTES, texts.start + texts.length)
+    found = (
+        registry().latest("decision").codec.decode(texts.buffer, texts.start + PREFIX_BYTES, texts.start + texts.length)
+    )
     assert not found.fault.any()
     out = []
     for row in range(len(records)):
@@ -87,5 +88,3 @@ def columns(bodies):
                 one[name] = column.to_list()[row]
         out.append(one)
     return out
-
-

@@ -35,4 +35,6 @@ def stored(store, scratch, keys_folder, seed=0, cuts=None):
     scratch.mkdir(parents=True, exist_ok=True)
     cuts = cuts or {"challenge": 0.3, "review": 0.5, "decline": 0.8}
     made = fitted(seed)
-    return packed(store, scratch, made, cuts, vectors(seed + 1, 50)[0], {"name": "test"}, signer(keys_folder / "author.pem"))
+    return packed(
+        store, scratch, made, cuts, vectors(seed + 1, 50)[0], {"name": "test"}, signer(keys_folder / "author.pem")
+    )

@@ -2,15 +2,15 @@
 
 import shutil
 
+import models
 import numpy as np
 import pytest
 
-import models
 from decisions import bundle
 from lakehouse import settings as conf
 from lakehouse.errors import BundleRefused
-from lakehouse.signing import create, trust
 from lakehouse.keys import write_private
+from lakehouse.signing import create, trust
 
 
 @pytest.fixture(scope="module")
@@ -68,5 +68,5 @@ def test_a_signature_by_somebody_unknown_is_refused(store, tmp_path):
 
 
 def test_writing_a_bundle_again_gives_the_same_digest(store, tmp_path):
-    folder, digest = store
+    _, digest = store
     assert models.stored(tmp_path, tmp_path / "scratch", conf.resolve(conf.load().keys.folder)) == digest

@@ -1,11 +1,11 @@
 """A decision is a pure function of the log: no cut, restart or repetition of it changes a byte."""
 
+import logs
+import models
 import numpy as np
 import orjson
 import pytest
 
-import logs
-import models
 from decisions.outcome import OUTCOMES
 from features import snapshot, store
 from lakehouse.errors import BundleRefused, Terminal

@@ -1,11 +1,11 @@
 """The flat walkers say what the libraries say."""
 
+import models
 import numpy as np
 import pytest
 import xgboost as xgb
 from sklearn.ensemble import IsolationForest
 
-import models
 from decisions.forests import expected_path, margins, of_xgboost, path_lengths, sigmoids
 from training.fit import anomaly, isolated
 from training.package import xgboost_json

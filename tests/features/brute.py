@@ -98,7 +98,13 @@ def entity_statistics(entity, key, e, delay_d):
             s["distance_last_km"] = km(p["latitude"], p["longitude"], e["latitude"], e["longitude"])
             gap = max(abs(e["event_ms"] - p["event_ms"]), 1000)
             s["speed_kmh"] = s["distance_last_km"] / (gap / HOUR_MS)
-    for name, who in (("country", "country"), ("merchant", "merchant"), ("device", "device"), ("ip", "ip"), ("category", "category")):
+    for name, who in (
+        ("country", "country"),
+        ("merchant", "merchant"),
+        ("device", "device"),
+        ("ip", "ip"),
+        ("category", "category"),
+    ):
         before = [p[who] for p in paid if p[who]]
         s[f"same_{name}"] = float(before[-1] == e[who]) if before and e[who] else NAN
     rising = repeat = small = 0
@@ -157,9 +163,7 @@ def vectors(events, labels, delay_d):
     records = events.records
     keys = {entity.name: {} for entity in ENTITIES}
     pairs = {pair.name: {} for pair in PAIRS}
-    waiting = sorted(
-        (int(labels.records.event_ms[i]), int(labels.offset[i]), i) for i in range(len(labels.offset))
-    )
+    waiting = sorted((int(labels.records.event_ms[i]), int(labels.offset[i]), i) for i in range(len(labels.offset)))
     for i in range(len(events.offset)):
         clock, offset = int(events.clock_ms[i]), int(events.offset[i])
         due = [w for w in waiting if w[0] <= clock and w[1] < offset]

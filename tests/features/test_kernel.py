@@ -1,10 +1,10 @@
 """The kernel gives what the definitions say, however the records are cut."""
 
+import brute
 import numpy as np
 import pytest
-
-import brute
 import worlds
+
 from features import snapshot, store
 from features.catalogue import FEATURES, NAMES
 from features.flow import Flow
@@ -104,8 +104,8 @@ def test_a_dense_key_stays_within_the_stated_bound(seed):
         at = np.flatnonzero(card == key)
         now = np.maximum.accumulate(clock[at])
         for column, window in zip(sums, (30 * 86_400_000, 3_600_000), strict=True):
-            exact_low = np.array([((now[:i] > now[i] - window)).sum() for i in range(0, len(at), 50)])
-            exact_high = np.array([((now[:i] > now[i] - window * 65 / 64)).sum() for i in range(0, len(at), 50)])
+            exact_low = np.array([(now[:i] > now[i] - window).sum() for i in range(0, len(at), 50)])
+            exact_high = np.array([(now[:i] > now[i] - window * 65 / 64).sum() for i in range(0, len(at), 50)])
             got = found[at[::50], column]
             assert ((got >= exact_low) & (got <= exact_high)).all(), f"seed {seed}"
             worst = max(worst, float((got - exact_low).max()))

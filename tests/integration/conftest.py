@@ -90,9 +90,7 @@ def history(broker, mlflow_server, spark, context, new_settings, tmp_path_factor
         orjson.loads((conf.home() / "conf" / "reference.json").read_bytes()), option=orjson.OPT_SORT_KEYS
     ).decode()
     control.activate(settings, "reference", reference, keys / "author.pem", keys / "approver.pem")
-    options = Options(
-        end_ms=END_MS, days=SPAN_DAYS, payments_per_day=PER_DAY, fraud_rate=FRAUD_RATE, seed=3, faults=3
-    )
+    options = Options(end_ms=END_MS, days=SPAN_DAYS, payments_per_day=PER_DAY, fraud_rate=FRAUD_RATE, seed=3, faults=3)
     made = world(options)
     sent, truth = [], {}
     for day in days(made):

@@ -5,12 +5,12 @@ import json
 import time
 from datetime import UTC, datetime
 
+import deciding
 import numpy as np
 import pytest
+from conftest import send
 from deltalake import DeltaTable
 
-import deciding
-from conftest import send
 from features.catalogue import NAMES
 from lakehouse import settings as conf
 from lakehouse.codec import Batch, slices
