@@ -15,8 +15,8 @@ setup: ## environment, jars and compiled kernels; what is there is left alone
 keys: setup ## local keys where there are none: master key, author's and approver's pair, API keys
 	@$(PYTHON) -m lakehouse.keys
 
-demo: setup ## the whole way on one machine: history, training, live payments, figures (SEED, RATE, SECONDS_LIVE, DATA, CONTINUE)
-	@$(PYTHON) -m deploy.demo.job $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE)) $(if $(SECONDS_LIVE),--seconds $(SECONDS_LIVE)) \
+demo: setup ## the whole way on one machine: history, training, live payments, figures (SEED, RATE, LIVE_SECONDS, DATA, CONTINUE)
+	@$(PYTHON) -m deploy.demo.job $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE)) $(if $(LIVE_SECONDS),--seconds $(LIVE_SECONDS)) \
 	  $(if $(DATA),--data "$(DATA)") $(if $(CONTINUE),--continue)
 
 ##@ Services

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from deploy.local import job as services
 from deploy.local import kafka
 from deploy.local.process import Service
 from lakehouse import keys, topics
@@ -52,7 +53,7 @@ def place() -> Iterator[Settings]:
     try:
         settings = conf.load()
         keys.create(conf.resolve(settings.keys.folder))
-        kafka.start(settings, folder / "services")
+        services.up(settings, (kafka,))
         topics.ensure(settings)
         yield settings
     finally:

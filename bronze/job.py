@@ -52,7 +52,7 @@ def landing(context: Context, topic: str) -> Stream:
     """The stream that lands a topic."""
     table, settings, log = TABLES[topic], context.settings, logger("bronze")
     identity = topics.identify(settings, topic)
-    storage.ensure(context.spark, context.root, table)
+    storage.ensure(context.root, table)
 
     def opened() -> DataFrame:
         reader = context.spark.readStream.format("kafka").options(**_kafka_options(context, identity))
@@ -61,12 +61,9 @@ def landing(context: Context, topic: str) -> Stream:
 
     def write(batch: DataFrame, _: int) -> None:
         topics.identify(settings, topic).check(identity.topic_id, table.name)
-        sealed = _sealed(context, identity, batch, table).persist()
-        try:
-            spans = spans_of(sealed, identity.topic_id)
-            storage.append_once(sealed, context.root, table, spans, contiguous=True)
-        finally:
-            sealed.unpersist()
+        # Two reads of the topic cost less than keeping what was sealed: the offsets of a batch never change.
+        spans = spans_of(batch, identity.topic_id)
+        storage.append_once(_sealed(context, identity, batch, table), context.root, table, spans, contiguous=True)
         for span in spans:
             log.info("landed", table=table.name, partition=span.partition, start=span.start, end=span.end)
 

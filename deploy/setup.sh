@@ -71,3 +71,12 @@ if [ "$(cat $state/numba/.kernels 2>/dev/null)" != "$kernels" ]; then
   NUMBA_CACHE_DIR=$PWD/$state/numba .venv/bin/python -m lakehouse.warming
   printf '%s' "$kernels" > $state/numba/.kernels
 fi
+
+# --- Java classes: a third of a short job's processor time, or seconds here -------------------------------------------
+archive=$( (cat requirements.lock deploy/jars/spark/pom.xml; java -version 2>&1) | sha256sum | cut -d' ' -f1)
+if [ "$(cat $state/jars/spark/.classes 2>/dev/null)" != "$archive" ]; then
+  say "archiving Java classes (a minute)"
+  NUMBA_CACHE_DIR=$PWD/$state/numba .venv/bin/python -m lakehouse.class_archive >$state/class_archive.log 2>&1 \
+    || { cat $state/class_archive.log >&2; exit 1; }
+  printf '%s' "$archive" > $state/jars/spark/.classes
+fi

@@ -11,7 +11,7 @@ from lakehouse.jobs import Context
 
 def run(context: Context) -> None:
     """Take what silver has and the vectors lack through the kernel, in order."""
-    storage.ensure(context.spark, context.root, gold.VECTORS)
+    storage.ensure(context.root, gold.VECTORS)
     settings = context.settings.silver
     drive(
         context, [Flow(silver.BALANCE, gold.VECTORS, settings.batch_records, History(context).take)], settings.trigger_s

@@ -81,7 +81,7 @@ def run(context: Context) -> None:
     """Bring gold up to what silver and the vectors hold."""
     tables = (NAMED, gold.SCORES, gold.DECISIONS, gold.TRAINING_SET, gold.FRAUD_DAILY)
     for table in tables:
-        storage.ensure(context.spark, context.root, table)
+        storage.ensure(context.root, table)
     steps = Gold(context)
     at_most = context.settings.silver.batch_records
     flows = [Flow(gold.VECTORS, NAMED, at_most, steps.name)]

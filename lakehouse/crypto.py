@@ -78,11 +78,16 @@ class Tokens:
     def digests(self, kind: str, values: Iterable[bytes]) -> list[bytes]:
         """The 32-byte digest of every value of a kind."""
         digest = self._macs[kind].digest
+        # Cards, devices and addresses come back within a batch.
+        known: dict[bytes, bytes] = {}
         out = []
         for value in values:
-            value = canonical(kind, value)
-            n = len(value)
-            out.append(digest(_LENGTHS[n] if n < 1024 else n.to_bytes(4, "big"), value))
+            found = known.get(value)
+            if found is None:
+                form = canonical(kind, value)
+                n = len(form)
+                found = known[value] = digest(_LENGTHS[n] if n < 1024 else n.to_bytes(4, "big"), form)
+            out.append(found)
         return out
 
     def text(self, digest: bytes) -> str:

@@ -20,6 +20,8 @@ from lakehouse.settings import Settings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+ALL_DONE = "all jobs done"
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -113,9 +115,22 @@ def run_all(modules: Sequence[str], arguments: argparse.Namespace) -> None:
         job.run(context(name, arguments))
 
 
+def run_on_request(modules: Sequence[str], arguments: argparse.Namespace) -> None:
+    """Run the jobs once for every line on standard input; each time ALL_DONE follows on standard output."""
+    context("lake", arguments)
+    for _ in sys.stdin:
+        run_all(modules, arguments)
+        print(ALL_DONE, flush=True)  # noqa: T201
+
+
 def _main(argv: Sequence[str]) -> int:
     made = parser("python -m lakehouse.jobs", "Run several jobs one after the other, in one process.")
     made.add_argument("jobs", nargs="+", metavar="JOB", help="for example bronze.job silver.job")
+    made.add_argument(
+        "--on-request",
+        action="store_true",
+        help="run them for every line on standard input, in one session that stays warm; ends with the input",
+    )
     arguments = made.parse_args(argv)
     for module in arguments.jobs:
         path = conf.home() / (module.replace(".", "/") + ".py")
@@ -123,7 +138,8 @@ def _main(argv: Sequence[str]) -> int:
             made.error(f"there is no job {module}")
     if not arguments.available_now:
         made.error("several jobs in one process need --available-now")
-    return guarded(lambda: run_all(arguments.jobs, arguments))
+    run = run_on_request if arguments.on_request else run_all
+    return guarded(lambda: run(arguments.jobs, arguments))
 
 
 if __name__ == "__main__":

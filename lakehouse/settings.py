@@ -63,7 +63,6 @@ class Spark(Section):
     shuffle_partitions: Count
     jars_folder: Path
     scratch_folder: Path
-    delta_checkpoint_interval: Count
 
 
 class Bronze(Section):

@@ -26,8 +26,8 @@ class Judged:
     quarantined: int
     duplicates: int
     clock_ms: int | None
-    accepted_rows: pa.Table
-    """offset and the columns that admission fills."""
+    accepted_rows: dict[str, pa.Table]
+    """By kind: offset and the columns that admission fills."""
     refused_rows: pa.Table
     """offset, kind, reasons, first_offset, content_digest, first_content_digest."""
     duplicate_rows: pa.Table
@@ -81,7 +81,10 @@ def judged(
         quarantined=len(refused) + len(foreign),
         duplicates=len(duplicate),
         clock_ms=admission.clock if admission.clock > -(2**62) else None,
-        accepted_rows=_accepted(narrow, records, verdicts, np.flatnonzero(accepted)),
+        accepted_rows={
+            kind: _accepted(narrow, records, verdicts, np.flatnonzero(accepted & (records.kind == number)))
+            for number, kind in enumerate(EVENT_KINDS)
+        },
         refused_rows=_refused(narrow, records, verdicts, refused, foreign),
         duplicate_rows=pa.table(
             {

@@ -1,5 +1,6 @@
 """One range of bronze.events into silver: mask on the workers, judge in order, write every table once."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 
 import pyarrow as pa
@@ -22,6 +23,8 @@ from lakehouse.topics import EVENT_KINDS
 from silver.admitting import NARROW_COLUMNS, Judged, judged
 from silver.masking import NARROW, masked_ddl, masking
 
+WRITERS = 3
+"""Commits under way at a time: planning and committing leave processors idle that another table's rows can use."""
 _UNKNOWN_ID = "unknown_schema_id"
 _NO_PREFIX = "not_in_confluent_wire_format"
 _OTHER_TOPIC = "kind_of_another_topic"
@@ -136,18 +139,28 @@ class EventBatch:
             raise BalanceBroken(
                 f"The verdicts over offsets {span.start} to {span.end} do not add up; nothing was written."
             )
-        spark = self._context.spark
-        admitted = spark.createDataFrame(verdicts.accepted_rows)
-        for kind, frame in masked.items():
-            table = silver.BY_KIND[kind]
-            rows = frame.drop("broken", *(name for name, _ in NARROW)).join(admitted, "offset")
-            self._put(rows.select(*table.column_names), table, span)
-        # A repair also replaces what is no longer refused or repeated.
-        if verdicts.refused_rows.num_rows or self._context.interval:
-            self._put(self._aside(arrived, verdicts.refused_rows, silver.QUARANTINE), silver.QUARANTINE, span)
-        if verdicts.duplicate_rows.num_rows or self._context.interval:
-            self._put(self._aside(arrived, verdicts.duplicate_rows, silver.DUPLICATES), silver.DUPLICATES, span)
+        # The tables do not depend on each other; only the balance comes last, as it says that the range is done.
+        with ThreadPoolExecutor(WRITERS) as writers:
+            written = [
+                writers.submit(self._put_kind, kind, frame, verdicts.accepted_rows[kind], span)
+                for kind, frame in masked.items()
+            ]
+            for table, rows in (
+                (silver.QUARANTINE, verdicts.refused_rows),
+                (silver.DUPLICATES, verdicts.duplicate_rows),
+            ):
+                # A repair also replaces what is no longer refused or repeated.
+                if rows.num_rows or self._context.interval:
+                    written.append(writers.submit(self._put, self._aside(arrived, rows, table), table, span))
+        for one in written:
+            one.result()
         self._put(self._balance(span, verdicts), silver.BALANCE, span)
+
+    def _put_kind(self, kind: str, frame: DataFrame, admitted: pa.Table, span: Span) -> None:
+        table = silver.BY_KIND[kind]
+        filled = F.broadcast(self._context.spark.createDataFrame(admitted))
+        rows = frame.drop("broken", *(name for name, _ in NARROW)).join(filled, "offset")
+        self._put(rows.select(*table.column_names), table, span)
 
     def _put(self, rows: DataFrame, table: Table, span: Span) -> None:
         if self._context.interval:

@@ -17,7 +17,7 @@ def run(context: Context) -> None:
     """Admit what bronze has and silver has not, and take over the decisions that count."""
     source(context.settings).keyring()
     for table in silver.TABLES:
-        ensure(context.spark, context.root, table)
+        ensure(context.root, table)
     settings = context.settings.silver
     done: list[Span] = []
     events = EventBatch(context)

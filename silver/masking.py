@@ -99,8 +99,9 @@ class Masker:
             if name in TOKEN_COLUMNS:
                 column, kind = TOKEN_COLUMNS[name]
                 clear = [v if ok else None for v, ok in zip(batch.texts(name).to_list(), valid.tolist(), strict=True)]
-                digests = iter(self._tokens.digests(kind, [v for v in clear if v is not None]))
-                tokens = [None if v is None else self._tokens.text(next(digests)) for v in clear]
+                present = [v for v in dict.fromkeys(clear) if v is not None]
+                texts = dict(zip(present, map(self._tokens.text, self._tokens.digests(kind, present)), strict=True))
+                tokens = [None if v is None else texts[v] for v in clear]
                 columns[column] = pa.array(tokens, pa.string())
                 personal[name] = [None if v is None else v.decode() for v in clear]
             else:

@@ -17,6 +17,7 @@ import hypothesis
 import pytest
 from pyspark.sql import SparkSession
 
+from deploy.local import job as services
 from deploy.local import kafka, mlflow
 from deploy.local.process import Service
 from lakehouse import keys
@@ -113,7 +114,7 @@ def broker(state_folder: Path) -> Iterator[str]:
     """The address of a real broker that this run started."""
     folder = state_folder / "services"
     settings = conf.load()
-    kafka.start(settings, folder)
+    services.up(settings, (kafka,))
     yield settings.kafka.bootstrap_servers
     Service(kafka.NAME, folder).stop()
 
@@ -123,7 +124,7 @@ def mlflow_server(state_folder: Path) -> Iterator[str]:
     """The address of a real MLflow server that this run started."""
     folder = state_folder / "services"
     settings = conf.load()
-    mlflow.start(settings, folder)
+    services.up(settings, (mlflow,))
     yield settings.models.registry_uri
     Service(mlflow.NAME, folder).stop()
 

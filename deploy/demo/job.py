@@ -16,7 +16,7 @@ from lakehouse import jobs, keys, topics
 from lakehouse import settings as conf
 from lakehouse.settings import Settings
 
-LAKE = ("bronze.job", "silver.job", "features.job", "gold.job", "--available-now")
+LAKE = ("bronze.job", "silver.job", "features.job", "gold.job", "--available-now", "--on-request")
 
 
 class Demo:
@@ -26,6 +26,8 @@ class Demo:
         self.world = world
         self.settings: Settings = conf.load("local")
         self.steps = Steps(world.log)
+        # One session for every pass over the lake: it starts while the services do.
+        self.lake = self.steps.begin("lakehouse.jobs", *LAKE)
 
     def _world_options(self) -> list[str]:
         world = self.world
@@ -45,7 +47,7 @@ class Demo:
             options = ["history", *self._world_options(), "--live-seconds", str(world.live_seconds)]
             faults = ["--faults", str(FAULTS_OF_EACH_KIND)]
             self.steps.run("history into the log", "simulator.job", *options, *faults, *files)
-        self.steps.run("bronze, silver, features, gold", "lakehouse.jobs", *LAKE)
+        self.steps.request("bronze, silver, features, gold", self.lake, jobs.ALL_DONE)
 
     def model(self) -> None:
         """A model from that history, in force from here on."""
@@ -79,14 +81,13 @@ class Demo:
             *("--api-url", f"http://{self.settings.api.host}:{self.settings.api.port}", "--api-key-file", str(key)),
             *("--results", str(world.live_results), "--truth", str(world.truth), "--manifest", str(world.manifest)),
         )
-        self.steps.run("live payments and decisions into the lake", "lakehouse.jobs", *LAKE)
+        self.steps.request("live payments and decisions into the lake", self.lake, jobs.ALL_DONE)
 
     def addresses(self) -> dict[str, str]:
         """Where to look next."""
         return {
             "API": f"http://{self.settings.api.host}:{self.settings.api.port}/docs",
-            "MLflow": f"http://127.0.0.1:{self.settings.services.mlflow_port}",
-            "Kafka": self.settings.kafka.bootstrap_servers,
+            **services.addresses(self.settings),
             "lake": str(self.settings.lake.root),
         }
 
@@ -101,10 +102,10 @@ class Demo:
 
 
 def run(world: Plan, go_on: bool) -> None:
-    """The whole demo; Ctrl-C ends everything that it started."""
+    """The whole demo; Ctrl-C ends everything that it started, a failure all but the services."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     demo = Demo(world)
     steps, settings = demo.steps, demo.settings
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         steps.say(f"world {world.run_id}, seed {world.seed}")
         services.down(settings, services.OWN_PROCESSES)
@@ -122,12 +123,14 @@ def run(world: Plan, go_on: bool) -> None:
         if not world.data:
             demo.serve()
             demo.live()
+        steps.end(demo.lake)
         demo.report()
     except KeyboardInterrupt:
         steps.say("stopping everything")
-        steps.stop()
         services.down(settings)
         raise
+    finally:
+        steps.stop()
 
 
 def main(argv: Sequence[str]) -> int:

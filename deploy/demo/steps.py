@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class Steps:
     log: Path
     began: float = field(default_factory=time.monotonic)
     seconds: dict[str, float] = field(default_factory=dict)
-    _child: subprocess.Popen[str] | None = None
+    _children: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def say(self, text: str) -> None:
         """One line of progress."""
@@ -33,48 +34,89 @@ class Steps:
 
     def run(self, title: str, module: str, *arguments: str) -> str:
         """Run `python -m module arguments`; its last line. FraudlakeError with the log's end when it fails."""
+        with self._timed(title):
+            child = self._spawn(module, *arguments)
+            lines = self._follow(child, None)
+            self._ended(title, child, lines)
+        return lines[-1] if lines else ""
+
+    def begin(self, module: str, *arguments: str) -> subprocess.Popen[str]:
+        """Start a process that works on request; see `request`."""
+        return self._spawn(module, *arguments)
+
+    def request(self, title: str, child: subprocess.Popen[str], answer: str) -> None:
+        """Send a line to a process from `begin` and wait for its answer; FraudlakeError when it ends instead."""
+        assert child.stdin is not None
+        with self._timed(title):
+            with contextlib.suppress(BrokenPipeError):  # it has ended: its output says why
+                child.stdin.write("\n")
+                child.stdin.flush()
+            lines = self._follow(child, answer)
+            if not lines or lines[-1] != answer:
+                self._ended(title, child, lines)
+
+    def end(self, child: subprocess.Popen[str]) -> None:
+        """Close the input of a process from `begin` and wait for its end."""
+        assert child.stdin is not None
+        child.stdin.close()
+        self._ended("ending", child, self._follow(child, None))
+
+    def stop(self) -> None:
+        """End the steps at hand, children included."""
+        for child in self._children:
+            _signal(child.pid, signal.SIGTERM)
+        for child in self._children:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(STOP_TIMEOUT_S)
+            _signal(child.pid, signal.SIGKILL)
+            child.wait()
+
+    @contextlib.contextmanager
+    def _timed(self, title: str) -> Iterator[None]:
         self.say(title)
         started = time.monotonic()
-        command = [sys.executable, "-m", module, *arguments]
-        lines: list[str] = []
+        yield
+        self.seconds[title] = round(time.monotonic() - started, 1)
+
+    def _spawn(self, module: str, *arguments: str) -> subprocess.Popen[str]:
         with self.log.open("a") as log:
             log.write(f"\n$ python -m {module} {' '.join(arguments)}\n")
-            self._child = subprocess.Popen(
-                command,
-                cwd=conf.home(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,
-            )
-            assert self._child.stdout is not None
-            for line in self._child.stdout:
+        child = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=conf.home(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._children.append(child)
+        return child
+
+    def _follow(self, child: subprocess.Popen[str], until: str | None) -> list[str]:
+        """Its lines, copied to log and screen, up to `until` or its end."""
+        assert child.stdout is not None
+        lines: list[str] = []
+        with self.log.open("a") as log:
+            for line in child.stdout:
                 log.write(line)
                 log.flush()
-                if not _NOISE.match(line):
-                    lines.append(line.rstrip())
-                    print(f"          {line.rstrip()[:150]}", flush=True)
-            status = self._child.wait()
-        self._child = None
-        self.seconds[title] = round(time.monotonic() - started, 1)
+                if _NOISE.match(line):
+                    continue
+                lines.append(line.rstrip())
+                if lines[-1] == until:
+                    break
+                print(f"          {lines[-1][:150]}", flush=True)
+        return lines
+
+    def _ended(self, title: str, child: subprocess.Popen[str], lines: list[str]) -> None:
+        status = child.wait()
+        self._children.remove(child)
         if status:
             end = "\n".join(lines[-12:])
             raise FraudlakeError(
                 f"The step '{title}' ended with code {status}:\n{end}\n", f"All of it is in {self.log}."
             )
-        return lines[-1] if lines else ""
-
-    def stop(self) -> None:
-        """End the step at hand, children included."""
-        child = self._child
-        if child is None:
-            return
-        _signal(child.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(STOP_TIMEOUT_S)
-        _signal(child.pid, signal.SIGKILL)
-        child.wait()
 
 
 def _signal(pid: int, number: int) -> None:

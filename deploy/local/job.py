@@ -4,7 +4,9 @@ import argparse
 import shutil
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 from deploy.local import kafka, mlflow
 from deploy.local.process import Service
@@ -21,14 +23,21 @@ def services_folder(settings: Settings) -> Path:
     return conf.resolve(settings.state_dir) / "services"
 
 
-def up(settings: Settings) -> None:
-    """Start what does not run."""
+def up(settings: Settings, services: Sequence[ModuleType] = (mlflow, kafka)) -> None:
+    """Start what does not run, all at once, and wait until it answers."""
     folder = services_folder(settings)
-    for module in (kafka, mlflow):
-        started = module.start(settings, folder)
-        print(f"{module.NAME}: {'started' if started else 'was already up'}")
-    print(f"Kafka at 127.0.0.1:{settings.services.kafka_port}")
-    print(f"MLflow at http://127.0.0.1:{settings.services.mlflow_port}")
+    started = {module: module.start(settings, folder) for module in services}
+    for module, fresh in started.items():
+        if fresh:
+            service = Service(module.NAME, folder)
+            service.wait_ready(partial(module.answers, settings), settings.services.start_timeout_s)
+        print(f"{module.NAME}: {'started' if fresh else 'was already up'}")
+
+
+def addresses(settings: Settings) -> dict[str, str]:
+    """Where the services answer."""
+    services = settings.services
+    return {"Kafka": f"127.0.0.1:{services.kafka_port}", "MLflow": f"http://127.0.0.1:{services.mlflow_port}"}
 
 
 def down(settings: Settings, names: Sequence[str] = (*OWN_PROCESSES, mlflow.NAME, kafka.NAME)) -> None:
@@ -82,6 +91,8 @@ def main(argv: Sequence[str]) -> int:
         wipe(settings, arguments.yes)
     else:
         (up if arguments.action == "up" else down)(settings)
+        if arguments.action == "up":
+            print(*(f"{name} at {address}" for name, address in addresses(settings).items()), sep="\n")
     return 0
 
 

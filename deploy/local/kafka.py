@@ -54,7 +54,7 @@ def answers(settings: Settings) -> bool:
 
 
 def start(settings: Settings, folder: Path) -> bool:
-    """Start the broker unless it runs; whether it was started."""
+    """Start the broker unless it runs, without waiting for it; whether it was started."""
     service = Service(NAME, folder)
     if service.pid() is not None and answers(settings):
         return False
@@ -80,5 +80,4 @@ def start(settings: Settings, folder: Path) -> bool:
             raise FraudlakeError(f"Kafka's data folder {data} could not be made:\n{formatted.stderr.strip()}")
     heap = f"-Xmx{settings.services.kafka_heap_mb}m"
     service.start([java[0], heap, *java[1:], "kafka.Kafka", str(config)], {}, folder)
-    service.wait_ready(lambda: answers(settings), settings.services.start_timeout_s)
     return True

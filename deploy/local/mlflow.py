@@ -8,6 +8,12 @@ from deploy.local.process import Service, require_free
 from lakehouse.settings import Settings
 
 NAME = "mlflow"
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    # Seven more processes, for evaluations that nobody here asks the server for.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
 
 
 def answers(settings: Settings) -> bool:
@@ -23,7 +29,7 @@ def answers(settings: Settings) -> bool:
 
 
 def start(settings: Settings, folder: Path) -> bool:
-    """Start the server unless it runs; whether it was started."""
+    """Start the server unless it runs, without waiting for it; whether it was started."""
     service = Service(NAME, folder)
     if service.pid() is not None and answers(settings):
         return False
@@ -37,6 +43,5 @@ def start(settings: Settings, folder: Path) -> bool:
         *("--artifacts-destination", str(data / "artifacts")),
         *("--host", "127.0.0.1", "--port", str(settings.services.mlflow_port), "--workers", "1"),
     ]
-    service.start(command, {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}, folder)
-    service.wait_ready(lambda: answers(settings), settings.services.start_timeout_s)
+    service.start(command, _ENVIRONMENT, folder)
     return True

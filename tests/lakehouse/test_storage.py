@@ -31,7 +31,7 @@ THINGS = Table(
 def empty(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake whose table was just made."""
     folder: Path = tmp_path_factory.mktemp("empty")
-    storage.ensure(spark, str(folder), THINGS)
+    storage.ensure(str(folder), THINGS)
     return folder
 
 
@@ -241,7 +241,7 @@ PEOPLE = Table(
 
 def test_rows_are_merged_by_key(spark: SparkSession, tmp_path: Path) -> None:
     root = str(tmp_path)
-    storage.ensure(spark, root, PEOPLE)
+    storage.ensure(root, PEOPLE)
 
     def merge(*people: tuple[str, int | None]) -> None:
         storage.merge_by_key(spark.createDataFrame(people, "name string, number bigint"), root, PEOPLE)

@@ -39,7 +39,7 @@ def test_a_failed_batch_and_a_changed_mind_leave_nothing_behind(
     now = context(settings)
     bronze.job.run(now)
     for table in tables.TABLES:
-        storage.ensure(now.spark, now.root, table)
+        storage.ensure(now.root, table)
 
     # A record is lacking in bronze: nothing is written, and the next attempt of the same process judges from the start.
     span = Span(topics.identify(settings, topics.EVENTS).topic_id, 0, 0, 7)
