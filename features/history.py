@@ -59,10 +59,13 @@ class History:
         )
 
     def _refuse_holes(self, span: Span) -> None:
-        here = (F.col("topic_id") == span.topic_id) & (F.col("partition") == span.partition)
-        rows = storage.read(self._context.spark, self._context.root, silver.BALANCE).where(here)
+        done = storage.read_small(
+            self._context.root, silver.BALANCE, ["topic_id", "partition", "start_offset", "offset"]
+        )
         end = 0
-        for row in rows.select("start_offset", "offset").orderBy("start_offset").collect():
+        for row in sorted(done.to_pylist(), key=lambda r: r["start_offset"]):
+            if (row["topic_id"], row["partition"]) != (span.topic_id, span.partition):
+                continue
             if row["start_offset"] > end:
                 raise RangeMissing(
                     f"silver lacks offsets {end} to {row['start_offset']} of partition {span.partition}.",

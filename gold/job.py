@@ -1,6 +1,8 @@
 """silver and features -> gold: named features, scores, decisions, the training set and daily figures."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -62,19 +64,29 @@ class Gold:
 
     def derive(self) -> None:
         """Everything that follows from whole tables: decisions, training set, daily figures."""
-        root = self._context.root
-        payments, labels = self._read(silver.PAYMENTS), self._read(silver.LABELS)
+        payments = self._read(silver.PAYMENTS)
         latest = payments.agg(F.max(F.unix_millis("engine_clock"))).collect()[0][0]
         if latest is None:
             return
-        storage.merge_by_key(decisions(self._read(silver.DECISIONS), self._read(silver.ANSWERS)), root, gold.DECISIONS)
-        gap = self._context.settings.training.label_gap_d
-        storage.overwrite(
-            training_set(self._read(gold.VECTORS), payments, labels, latest, gap), root, gold.TRAINING_SET
-        )
-        daily = fraud_daily(payments, self._read(silver.AUTHORISATIONS), labels, latest)
-        storage.overwrite(daily, root, gold.FRAUD_DAILY)
+        steps = (self._decide, partial(self._assemble, latest), partial(self._count, latest))
+        with ThreadPoolExecutor(len(steps)) as pool:
+            for running in [pool.submit(step) for step in steps]:
+                running.result()
         self._log.info("gold derived", as_of_ms=latest)
+
+    def _decide(self) -> None:
+        if storage.written_ends(self._context.root, silver.DECISIONS):
+            found = decisions(self._read(silver.DECISIONS), self._read(silver.ANSWERS))
+            storage.merge_by_key(found, self._context.root, gold.DECISIONS)
+
+    def _assemble(self, as_of_ms: int) -> None:
+        vectors, payments, labels = (self._read(t) for t in (gold.VECTORS, silver.PAYMENTS, silver.LABELS))
+        found = training_set(vectors, payments, labels, as_of_ms, self._context.settings.training.label_gap_d)
+        storage.overwrite(found, self._context.root, gold.TRAINING_SET)
+
+    def _count(self, as_of_ms: int) -> None:
+        payments, results, labels = (self._read(t) for t in (silver.PAYMENTS, silver.AUTHORISATIONS, silver.LABELS))
+        storage.overwrite(fraud_daily(payments, results, labels, as_of_ms), self._context.root, gold.FRAUD_DAILY)
 
 
 def run(context: Context) -> None:

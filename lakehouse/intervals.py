@@ -6,7 +6,9 @@ compaction of the source changes nothing.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from lakehouse.errors import RangeMissing
 from lakehouse.jobs import Context, Interval
@@ -57,6 +59,8 @@ def _nothing() -> None:
 def drive(context: Context, flows: Sequence[Flow], trigger_s: int, afterwards: Callable[[], None] = _nothing) -> None:
     """Take every flow's ranges: until the targets have all that the sources have, for ever, or for one interval.
 
+    The flows do not read each other's targets and advance side by side: one plans and commits while another computes.
+
     `afterwards` is called whenever all flows have caught up. An interval is one of topic `events`.
     """
     if context.interval:
@@ -69,17 +73,21 @@ def drive(context: Context, flows: Sequence[Flow], trigger_s: int, afterwards: C
         return
     while True:
         began = time.monotonic()
-        busy = False
-        for flow in flows:
-            done, ready = written_ends(context.root, flow.target), written_ends(context.root, flow.source)
-            for span in spans_between(done, ready, flow.at_most):
-                flow.step(span)
-                busy = True
+        with ThreadPoolExecutor(len(flows)) as pool:
+            busy = any(list(pool.map(partial(_advanced, context.root), flows)))
         if not busy:
             afterwards()
             if context.available_now:
                 return
             time.sleep(max(IDLE_S, trigger_s - (time.monotonic() - began)))
+
+
+def _advanced(root: str, flow: Flow) -> bool:
+    """Take the flow's next ranges; whether there was one."""
+    spans = spans_between(written_ends(root, flow.target), written_ends(root, flow.source), flow.at_most)
+    for span in spans:
+        flow.step(span)
+    return bool(spans)
 
 
 def _again(interval: Interval, flow: Flow, key: str, end: int) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+import pyarrow as pa
 from delta.tables import DeltaTable
 from deltalake import DeltaTable as DeltaReader
 from deltalake import Field
@@ -85,6 +86,13 @@ def read(spark: SparkSession, root: str, table: Table) -> DataFrame:
     if not exists(root, table):
         return spark.createDataFrame([], _schema(table))
     return spark.read.format("delta").load(table.path(root))
+
+
+def read_small(root: str, table: Table, columns: Sequence[str]) -> pa.Table:
+    """Columns of a table, into memory and without Spark; empty when it has not been made."""
+    if not exists(root, table):
+        return pa.table({name: [] for name in columns})
+    return DeltaReader(table.path(root)).to_pyarrow_table(columns=list(columns))
 
 
 def written_ends(root: str, table: Table) -> dict[str, int]:
