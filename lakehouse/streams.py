@@ -17,6 +17,9 @@ from lakehouse.log import logger
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0
 """A broker's restart takes seconds, an outage minutes: the wait doubles in between."""
+RETRIES = 3
+"""Starts in a row without a batch before a failure counts. One is ordinary: after a batch that a crash interrupted,
+Spark 4.1's Kafka source commits it and then dies of its own metrics (a null in KafkaMicroBatchStream.metrics)."""
 
 _LOST = ("data may have been lost", "OffsetOutOfRange", "some data may have been missed")
 _BROKER = ("org.apache.kafka", "BrokerUnavailable", "KafkaException", "TimeoutException")
@@ -35,6 +38,7 @@ class Stream:
     query: StreamingQuery | None = None
     error: BaseException | None = field(default=None, repr=False)
     wait_s: float = FIRST_WAIT_S
+    failures: int = 0
 
     def start(self, context: Context) -> None:
         """Start it from its checkpoint."""
@@ -47,7 +51,7 @@ class Stream:
             except BaseException as error:
                 self.error = error
                 raise
-            self.wait_s = FIRST_WAIT_S
+            self.wait_s, self.failures = FIRST_WAIT_S, 0
 
         writer: DataStreamWriter = self.open().writeStream.foreachBatch(guarded)
         writer = writer.option("checkpointLocation", context.checkpoint(self.name)).queryName(self.name)
@@ -82,8 +86,15 @@ def _cause(error: StreamingQueryException) -> str:
     return [*telling, *lines, type(error).__name__][0][:500]
 
 
+def _said(failure: Exception) -> str:
+    return (str(failure).strip().splitlines() or [type(failure).__name__])[0][:300]
+
+
 def run(context: Context, streams: Sequence[Stream]) -> None:
-    """Run the streams until all is done (available now) or for ever; a broker that is away is waited for."""
+    """Run the streams until all is done (available now) or for ever.
+
+    A failure is tried again a few times; for a broker that is away, a continuous run waits as long as it takes.
+    """
     log = logger("streams")
     for stream in streams:
         stream.start(context)
@@ -93,18 +104,20 @@ def run(context: Context, streams: Sequence[Stream]) -> None:
             failure = stream.failure()
             if failure is None:
                 continue
-            waitable = not isinstance(failure, Terminal) and any(
-                sign in f"{type(failure)} {failure}" for sign in _BROKER
-            )
-            if context.available_now or not waitable:
+            stream.failures += 1
+            patient = not context.available_now and any(sign in f"{type(failure)} {failure}" for sign in _BROKER)
+            if isinstance(failure, Terminal) or (stream.failures > RETRIES and not patient):
                 for other in active:
                     if other.query is not None:
                         other.query.stop()
                 raise failure
-            log.warning("stream failed; it starts again", stream=stream.name, wait_s=stream.wait_s)
+            log.warning(
+                "stream failed; it starts again", stream=stream.name, wait_s=stream.wait_s, reason=_said(failure)
+            )
             time.sleep(stream.wait_s)
             stream.wait_s = min(stream.wait_s * 2, LONGEST_WAIT_S)
             stream.start(context)
+            active.append(stream)
         if not active and context.available_now:
             return
         if active and active[0].query is not None:

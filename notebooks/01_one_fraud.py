@@ -52,7 +52,7 @@ fraud
 # The share of all payments whose value is smaller, for the features that the payment has.
 
 # %%
-everything = np.vstack(training_set.column("vector").combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, len(NAMES)))
+everything = training_set.column("vector").combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, len(NAMES))
 with np.errstate(invalid="ignore"):
     rank = np.array([np.mean(column[~np.isnan(column)] < value) for column, value in zip(everything.T, vector)])
 unusual = sorted(

@@ -71,14 +71,10 @@ def parser() -> argparse.ArgumentParser:
     now = commands.add_parser("live", help="a world's live part in real time", description=_LIVE)
     _common(now)
     _world(now)
-    place = now.add_mutually_exclusive_group()
-    place.add_argument(
-        "--end", type=instant, metavar="ISO", help="world time at which the live part ends (default now)"
-    )
-    place.add_argument(
-        "--from", type=instant, metavar="ISO", dest="begin", help="instead of --end: world time at which it begins"
-    )
-    now.add_argument("--seconds", type=float, default=30.0, help="real seconds to play (default 30)")
+    now.add_argument("--end", type=instant, metavar="ISO", help="world time at which the live part ends (default now)")
+    now.add_argument("--live-seconds", type=float, help="real seconds of the whole live part (default --seconds)")
+    now.add_argument("--skip", type=float, default=0.0, help="real seconds of it that were played before (default 0)")
+    now.add_argument("--seconds", type=float, default=30.0, help="real seconds to play now (default 30)")
     now.add_argument(
         "--api-share", type=float, default=0.2, help="share of payments through the API, 0 to 1 (default 0.2)"
     )
@@ -134,14 +130,11 @@ def _live(given: argparse.Namespace) -> None:
             raise SettingsError(f"There is no key file {given.api_key_file}.", "`make keys` creates local keys.")
         gate = Gate(given.api_url, given.api_key_file.read_text().strip())
         gate.connection().close()
-    if given.begin is not None:
-        length = _options(given, 0, given.seconds).live_ms
-        options = _options(given, given.begin + length, given.seconds)
-    else:
-        options = _options(given, _end(given.end), given.seconds)
-    for line in play(
-        conf.load(given.env), options, given.api_share, gate, given.results, Files(given.truth, given.manifest)
-    ):
+    length = given.skip + given.seconds if given.live_seconds is None else given.live_seconds
+    options = _options(given, _end(given.end), length)
+    files = Files(given.truth, given.manifest)
+    share, part = given.api_share, (given.skip, given.seconds)
+    for line in play(conf.load(given.env), options, share, gate, given.results, files, *part):
         print(line)
 
 
@@ -179,8 +172,8 @@ _LIVE = (
     "Play the live part of the world with the same options as its history: each payment is sent at the instant at "
     "which it is due, a share through POST /v1/decisions, all others with authorisations and labels into the log. The "
     "world runs (--rate x 86400 / --payments-per-day) times faster than the clock; --rate is the mean over a world "
-    "day. Prints percentiles of the time from the due instant to the decision. --truth and --manifest add to the files "
-    "of the history."
+    "day. A long live part can be played piece by piece with --live-seconds and --skip. Prints percentiles of the "
+    "time from the due instant to the decision. --truth and --manifest add to the files of the history."
 )
 _REPLAY = "Send recorded payments through the same log."
 

@@ -262,15 +262,17 @@ def play(
     gate: Gate | None,
     results: Path | None,
     files: Files,
+    skip_s: float = 0.0,
+    seconds: float | None = None,
     wait_s: float = LAST_WAIT_S,
 ) -> list[str]:
-    """Play a world's live part; lines for people."""
+    """Play a world's live part, or `seconds` of it after the first `skip_s`; lines for people."""
     topics.ensure(settings)
     partitions = topics.identify(settings, topics.EVENTS).partitions
-    sheet = score(world(options), options, api_share if gate else 0.0, partitions)
+    sheet = score(world(options), api_share if gate else 0.0, partitions, skip_s, seconds)
     print(
         f"{sheet.tally.valid_payments:,} payments, {len(sheet.payload) - sheet.tally.valid_payments:,} other records "
-        f"in {options.live_s:g} s, a world {options.pace:,.0f} times faster than the clock",
+        f"in {sheet.seconds:g} s, a world {options.pace:,.0f} times faster than the clock",
         file=sys.stderr,
     )
     part = Play(settings, sheet, gate, wait_s)

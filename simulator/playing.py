@@ -15,9 +15,10 @@ import orjson
 import pyarrow as pa
 
 from lakehouse.codec import BOOLEAN, DOUBLE, STRING
+from lakehouse.errors import SettingsError
 from lakehouse.registry import PREFIX_BYTES, registry
 from lakehouse.texts import Flags, Ints
-from simulator.options import Options
+from simulator.options import SECOND_MS
 from simulator.randomness import key_of, unit
 from simulator.records import PAYMENT, Records, concat
 from simulator.sending import partitions_of
@@ -43,6 +44,8 @@ class Score:
     """JSON of the payments that go through the API, by row."""
     truth: pa.Table
     tally: Tally
+    seconds: float
+    """How long it takes."""
 
 
 def bodies(payload: list[bytes]) -> list[bytes]:
@@ -90,9 +93,16 @@ def _through_api(records: Records, seed: int, share: float) -> Flags:
     return api
 
 
-def score(made: World, options: Options, api_share: float, partitions: int) -> Score:
-    """The live part of a world."""
-    parts = list(between(made, options.live_from_ms, options.end_ms))
+def score(made: World, api_share: float, partitions: int, skip_s: float = 0.0, seconds: float | None = None) -> Score:
+    """`seconds` of a world's live part (default: all that is left), beginning `skip_s` after its start."""
+    options = made.options
+    begin_ms = options.live_from_ms + round(skip_s * options.pace * SECOND_MS)
+    end_ms = options.end_ms if seconds is None else begin_ms + round(seconds * options.pace * SECOND_MS)
+    if end_ms > options.end_ms:
+        raise SettingsError(
+            f"The live part of this world ends after {options.live_s:g} s.", "Begin a new world, or play less of it."
+        )
+    parts = list(between(made, begin_ms, end_ms))
     records = concat(parts)
     tally = Tally()
     tally.add(records)
@@ -105,7 +115,7 @@ def score(made: World, options: Options, api_share: float, partitions: int) -> S
         ids[row] = text.decode()
     chosen = np.flatnonzero(api).tolist()
     return Score(
-        due_s=(records.received_ms - options.live_from_ms) / 1000 / options.pace,
+        due_s=(records.received_ms - begin_ms) / SECOND_MS / options.pace,
         payload=payload,
         partition=partitions_of(made.ids.texts("customer", records.customer), partitions),
         payment=payment,
@@ -114,4 +124,5 @@ def score(made: World, options: Options, api_share: float, partitions: int) -> S
         body=dict(zip(chosen, bodies([payload[i] for i in chosen]), strict=True)),
         truth=truth_of(records, made.ids),
         tally=tally,
+        seconds=(end_ms - begin_ms) / SECOND_MS / options.pace,
     )

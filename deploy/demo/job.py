@@ -34,6 +34,7 @@ class Demo:
         return [
             *("--seed", str(world.seed), "--days", str(world.days), "--end", world.end),
             *("--payments-per-day", str(world.payments_per_day), "--rate", str(world.rate)),
+            *("--live-seconds", str(world.live_seconds * world.parts)),
         ]
 
     def history(self) -> None:
@@ -44,7 +45,7 @@ class Demo:
             options = ["replay", "--data", world.data, "--days", str(world.days), "--end", world.end]
             self.steps.run("recorded payments into the log", "simulator.job", *options, *files)
         else:
-            options = ["history", *self._world_options(), "--live-seconds", str(world.live_seconds)]
+            options = ["history", *self._world_options()]
             faults = ["--faults", str(FAULTS_OF_EACH_KIND)]
             self.steps.run("history into the log", "simulator.job", *options, *faults, *files)
         self.steps.request("bronze, silver, features, gold", self.lake, jobs.ALL_DONE)
@@ -77,11 +78,13 @@ class Demo:
         self.steps.run(
             f"{world.live_seconds:.0f} s of live payments at {world.rate:.0f}/s, {API_SHARE:.0%} through the API",
             "simulator.job",
-            *("live", *self._world_options(), "--seconds", str(world.live_seconds), "--api-share", str(API_SHARE)),
+            *("live", *self._world_options(), "--skip", str(world.live_seconds * world.played)),
+            *("--seconds", str(world.live_seconds), "--api-share", str(API_SHARE)),
             *("--api-url", f"http://{self.settings.api.host}:{self.settings.api.port}", "--api-key-file", str(key)),
             *("--results", str(world.live_results), "--truth", str(world.truth), "--manifest", str(world.manifest)),
         )
         self.steps.request("live payments and decisions into the lake", self.lake, jobs.ALL_DONE)
+        world.after_a_part().save()
 
     def addresses(self) -> dict[str, str]:
         """Where to look next."""

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from sklearn.metrics import average_precision_score
 
 from deploy.demo.lake import Lake, Truth
 from deploy.demo.plan import Plan
-from lakehouse.contracts import silver
+from lakehouse.contracts import gold
 from lakehouse.errors import BalanceBroken, Terminal
 from lakehouse.settings import Settings
 
@@ -102,6 +103,21 @@ def accepted(plan: Plan, truth: Truth, lake: Lake) -> float:
     return share
 
 
+def check_quarantine(plan: Plan, lake: Lake) -> None:
+    """DemoFailed where quarantine and duplicates are not what the simulator's faulty records must come to."""
+    expected = json.loads(plan.manifest.read_text()).get("history", {}).get("expected")
+    if expected is None:
+        return
+    wanted = {**expected["quarantined"], "conflict": expected["conflicts"]}
+    found, duplicates = lake.quarantine(), lake.balance()["duplicates"]
+    if found != {name: n for name, n in wanted.items() if n} or duplicates != expected["duplicates"]:
+        raise DemoFailed(
+            f"The history's faulty records must come to {wanted} and {expected['duplicates']} duplicates; the lake has "
+            f"{found} and {duplicates}.",
+            "silver.quarantine and silver.duplicates hold position and reason of each.",
+        )
+
+
 def report(
     plan: Plan, settings: Settings, root: str, steps: dict[str, float], addresses: dict[str, str]
 ) -> dict[str, Any]:
@@ -111,7 +127,9 @@ def report(
     if balance["received"] != balance["accepted"] + balance["quarantined"] + balance["duplicates"]:
         raise BalanceBroken(f"silver.balance does not add up: {balance}.")
     figures, patterns = detection(plan, truth, settings.training.alert_budget_per_1000)
-    now = lake.rows(silver.LABELS, ["label_id"]).num_rows
+    known = lake.rows(gold.TRAINING_SET, ["is_fraud", "is_mature"])
+    now = int(pc.sum(pc.and_(known.column("is_fraud"), known.column("is_mature"))).as_py() or 0)
+    check_quarantine(plan, lake)
     live_figures = live(plan, lake) if plan.live_results.exists() else None
     outcomes = live_figures["effective_outcomes"] if live_figures else {}
     return {

@@ -3,7 +3,7 @@
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from lakehouse.errors import SettingsError
 
 FAULTS_OF_EACH_KIND = 25
 API_SHARE = 0.2
+MOST_PARTS, LONGEST_LIVE_D = 10, 60
+"""World time runs thousands of times faster in a live part, and no event may lie in the future: parts need room."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,15 @@ class Plan:
     payments_per_day: int
     rate: float
     live_seconds: float
+    """Of one live part."""
+    parts: int
+    """Live parts that fit the world: one in each run, the others with CONTINUE=1."""
+    played: int
+    """Live parts of earlier runs."""
     data: str
     began_at: str
     end: str
-    """World time at which the live part ends, ISO 8601."""
+    """World time at which the last live part ends, ISO 8601."""
 
     @property
     def folder(self) -> Path:
@@ -78,8 +85,23 @@ class Plan:
     def begin(self) -> None:
         """Make the folder and put the world's settings in force."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "plan.json").write_text(json.dumps(asdict(self), indent=1))
+        self.save()
         world_file().write_text(self.settings_file())
+
+    def save(self) -> None:
+        """Write the plan beside what it made."""
+        (self.folder / "plan.json").write_text(json.dumps(asdict(self), indent=1))
+
+    def after_a_part(self) -> "Plan":
+        """The plan of the next run."""
+        return replace(self, played=self.played + 1)
+
+
+def _parts(arguments: argparse.Namespace) -> int:
+    if arguments.data:
+        return 0
+    pace = arguments.rate * 86_400 / arguments.payments_per_day
+    return max(1, min(MOST_PARTS, int(LONGEST_LIVE_D * 86_400 / (arguments.seconds * pace))))
 
 
 def state_folder() -> Path:
@@ -102,6 +124,8 @@ def new(arguments: argparse.Namespace) -> Plan:
         payments_per_day=arguments.payments_per_day,
         rate=arguments.rate,
         live_seconds=0 if arguments.data else arguments.seconds,
+        parts=_parts(arguments),
+        played=0,
         data=arguments.data or "",
         began_at=now.isoformat(timespec="seconds"),
         end=now.replace(second=0, microsecond=0).isoformat(),
@@ -115,7 +139,15 @@ def last() -> Plan:
         raise SettingsError("There is no world to continue.", "Run `make demo` without CONTINUE first.")
     prefix = yaml.safe_load(current.read_text())["kafka"]["topic_prefix"]
     plan = state_folder() / "worlds" / prefix.rstrip(".") / "plan.json"
-    return Plan(**json.loads(plan.read_text()))
+    found = Plan(**json.loads(plan.read_text()))
+    if found.data or not found.played:
+        raise SettingsError("The last world has no live part to go on from.", "Run `make demo` without CONTINUE.")
+    if found.played == found.parts:
+        raise SettingsError(
+            f"All {found.parts} live parts of world {found.run_id} were played: it has caught up with the clock.",
+            "Run `make demo` without CONTINUE for a new world.",
+        )
+    return found
 
 
 def parser() -> argparse.ArgumentParser:

@@ -119,8 +119,8 @@ class Running:
     log: Path
 
     def kill(self):
-        """End it at once."""
-        self.process.kill()
+        """End it and its children at once."""
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def stop(self):
@@ -139,6 +139,7 @@ def start(world, module, log, *arguments, env=None):
             stdout=out,
             stderr=subprocess.STDOUT,
             cwd=conf.home(),
+            start_new_session=True,
         )
     return Running(process, log)
 

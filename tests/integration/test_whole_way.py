@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 
@@ -188,3 +190,16 @@ def test_running_every_job_again_changes_nothing(history, decided):
 
 
 _TABLES = (bronze.EVENTS, bronze.DECISIONS, *silver.TABLES, *gold.TABLES)
+
+
+def test_the_notebook_shows_a_fraud_with_its_features_and_reasons(history, decided):
+    done = subprocess.run(
+        [sys.executable, "notebooks/01_one_fraud.py"],
+        env=history.environment(),
+        cwd=conf.home(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "of all payments" in done.stdout
+    assert "most:" in done.stdout

@@ -68,7 +68,9 @@ def test_a_process_ends_at_its_crash_point_and_at_no_other() -> None:
         env = {name: value for name, value in os.environ.items() if name != "FRAUDLAKE_CRASH_AT"}
         if at:
             env["FRAUDLAKE_CRASH_AT"] = at
-        done = subprocess.run([sys.executable, "-uc", script], env=env, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-uc", script], env=env, capture_output=True, text=True, start_new_session=True
+        )
         return done.returncode, done.stdout.replace("\n", "")
 
     assert run(None) == (0, "123")

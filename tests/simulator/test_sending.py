@@ -17,6 +17,7 @@ from simulated import END_MS, decoded
 from lakehouse import broker as log
 from lakehouse import topics
 from lakehouse.codec import Batch, Column
+from lakehouse.errors import SettingsError
 from lakehouse.registry import PREFIX_BYTES, registry
 from lakehouse.settings import Settings
 from lakehouse.texts import Flags, Texts
@@ -24,6 +25,7 @@ from simulator.history import Files, send_history
 from simulator.live import Gate, play
 from simulator.options import Options
 from simulator.outcomes import SCHEMA
+from simulator.playing import score
 from simulator.world import between, world
 
 PAYMENT, DECISION = registry().latest("payment"), registry().latest("decision")
@@ -259,3 +261,14 @@ def test_when_nobody_decides_the_payments_stay_undecided(settings: Settings, tmp
     assert all(row["acknowledged_at"] is not None for row in rows)
     assert {row["decided_at"] for row in rows} == {None}
     assert len(_topic(settings)) >= 2 * len(rows) - 2
+
+
+def test_a_live_part_played_in_pieces_is_the_live_part() -> None:
+    made = world(LIVE)
+    whole, *pieces = (score(made, 0.3, 1, *part) for part in ((0, 3), (0, 1), (1, 1.5), (2.5, 0.5)))
+    assert [r for piece in pieces for r in piece.payload] == whole.payload
+    assert [t for piece in pieces for t in piece.transaction_id] == whole.transaction_id
+    shifts = zip(pieces, (0, 1, 2.5), strict=True)
+    assert np.allclose(np.concatenate([piece.due_s + skip for piece, skip in shifts]), whole.due_s)
+    with pytest.raises(SettingsError, match="ends after 3 s"):
+        score(made, 0.3, 1, 2.5, 0.6)
