@@ -1,7 +1,6 @@
 # Every command of fraudlake. Bare `make` prints this help.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-export NUMBA_CACHE_DIR := $(CURDIR)/.fraudlake/numba
 PYTHON := .venv/bin/python
 PACKAGES := lakehouse simulator expectations bronze silver features decisions training gold serving deploy benchmarks
 

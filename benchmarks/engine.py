@@ -35,7 +35,7 @@ def _control(settings: Settings, versions: dict[str, Version], scope: str, paylo
     return encoded(event, END_MS - 10**10)
 
 
-def _in_force(settings: Settings, digest: str) -> list[bytes]:
+def in_force(settings: Settings, digest: str) -> list[bytes]:
     """Control events that put reference tables and a model into force."""
     versions: dict[str, Version] = {}
     reference = (conf.home() / "conf" / "reference.json").read_text()
@@ -43,12 +43,12 @@ def _in_force(settings: Settings, digest: str) -> list[bytes]:
     return [_control(settings, versions, "reference", reference), _control(settings, versions, "model", model)]
 
 
-def _vectors(settings: Settings, seed: int) -> Matrix:
+def vectors(settings: Settings, seed: int) -> Matrix:
     """Real vectors of a small world, through an engine with a model that was fitted on noise."""
     noise = np.random.default_rng(seed).normal(size=(2000, len(NAMES))).astype(np.float32)
     folder = conf.resolve(settings.keys.folder)
     models_folder = conf.resolve(settings.models.store)
-    values = _in_force(settings, models.store(settings, noise, seed))
+    values = in_force(settings, models.store(settings, noise, seed))
     for day in days(world(options(VECTORS_FOR_FITTING, seed + 1))):
         values += day.records.payload.to_list()
     state = store.new(settings, Place("", 0, 0))
@@ -88,7 +88,7 @@ def main(argv: Sequence[str]) -> None:
     """Run the benchmark."""
     given = report.parser("engine", __doc__, 200_000, "payments in the topic").parse_args(argv)
     with place.place() as settings:
-        digest = models.store(settings, _vectors(settings, given.seed), given.seed)
+        digest = models.store(settings, vectors(settings, given.seed), given.seed)
         runs = []
         for number in range(given.runs):
             own = settings.model_copy(
@@ -100,7 +100,7 @@ def main(argv: Sequence[str]) -> None:
                 }
             )
             topics.ensure(own)
-            filled = fill(own, given.size, given.seed, _in_force(own, digest))
+            filled = fill(own, given.size, given.seed, in_force(own, digest))
             speed, stages = _once(own, filled.records, filled.payments)
             print(f"{speed['payments_per_s']:,.0f} payments/s; us a payment by stage: {stages}")
             runs.append({**speed, **stages})

@@ -40,9 +40,14 @@ if [ "$(cat .venv/.lock 2>/dev/null)" != "$lock" ]; then
   say "Python packages from requirements.lock (some minutes the first time)"
   [ -x .venv/bin/python ] || "$python" -m venv .venv
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
-  pwd > "$(.venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/fraudlake.pth"
   printf '%s' "$lock" > .venv/.lock
 fi
+
+# The rooms are importable from everywhere, and every process takes its compiled kernels from the cache made below.
+path="$PWD
+import os; os.environ.setdefault('NUMBA_CACHE_DIR', '$PWD/$state/numba')"
+pth=.venv/lib/python3.11/site-packages/fraudlake.pth
+[ "$(cat $pth 2>/dev/null)" = "$path" ] || printf '%s\n' "$path" > $pth
 
 # --- jars -----------------------------------------------------------------------------------------------------------
 for name in broker spark; do
@@ -68,7 +73,7 @@ if [ "$(cat $state/numba/.kernels 2>/dev/null)" != "$kernels" ]; then
   # numba notices a change of a function's own file only, not of the functions that it calls.
   rm -rf $state/numba
   mkdir -p $state/numba
-  NUMBA_CACHE_DIR=$PWD/$state/numba .venv/bin/python -m lakehouse.warming
+  .venv/bin/python -m lakehouse.warming
   printf '%s' "$kernels" > $state/numba/.kernels
 fi
 
@@ -76,7 +81,7 @@ fi
 archive=$( (cat requirements.lock deploy/jars/spark/pom.xml; java -version 2>&1) | sha256sum | cut -d' ' -f1)
 if [ "$(cat $state/jars/spark/.classes 2>/dev/null)" != "$archive" ]; then
   say "archiving Java classes (a minute)"
-  NUMBA_CACHE_DIR=$PWD/$state/numba .venv/bin/python -m lakehouse.class_archive >$state/class_archive.log 2>&1 \
+  .venv/bin/python -m lakehouse.class_archive >$state/class_archive.log 2>&1 \
     || { cat $state/class_archive.log >&2; exit 1; }
   printf '%s' "$archive" > $state/jars/spark/.classes
 fi

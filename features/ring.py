@@ -143,17 +143,28 @@ def compact(pool, at, length, now, longest, merge):
 
 
 @njit(cache=True)
+def _has_block(pool, counters, size_class):
+    return counters[FREE_BLOCKS + size_class] != NONE or counters[POOL_USED] + (FIRST_CAPACITY << size_class) <= len(
+        pool
+    )
+
+
+@njit(cache=True)
 def with_room(pool, counters, block, length, size_class, slot, now, longest):
-    """Make room for one more entry in a slot's ring; False when the pool has none (then nothing changed)."""
+    """Make room for one more entry in a slot's ring; False, and nothing changed, when the pool must grow first.
+
+    When a ring is merged and when it doubles depends on the key's own records only, never on who else is in the pool:
+    everything that merging touches would depend on it too.
+    """
     capacity = FIRST_CAPACITY << size_class[slot]
     if length[slot] < capacity:
         return True
+    if not _has_block(pool, counters, size_class[slot] + 1):
+        return False
     length[slot] = compact(pool, block[slot], length[slot], now, longest, capacity >= MERGE_FROM)
     if length[slot] * 4 <= capacity * 3:
         return True
     bigger = allocate(pool, counters, size_class[slot] + 1)
-    if bigger == NONE:
-        return length[slot] < capacity
     for i in range(length[slot]):
         _copy(pool, bigger + i, block[slot] + i)
     release(pool, counters, block[slot], size_class[slot])

@@ -9,7 +9,8 @@ from features import snapshot, store
 from features.catalogue import FEATURES, NAMES
 from features.flow import Flow
 from features.records import PAID
-from features.state import Spec
+from features.state import EntityState, Spec
+from features.table import grown
 from features.waiting import WaitingRoom
 
 SPEC = Spec(label_delay_d=7, record_retention_d=400, max_keys=1_000_000)
@@ -48,6 +49,18 @@ def test_one_by_one_and_any_cut_give_the_same_bits_as_one_batch(seed):
         parts = zip(worlds.pieces(events, bounds), worlds.pieces(labels, bounds), strict=True)
         found = np.concatenate([flow.take(one, other) for one, other in parts])
         assert found.tobytes() == whole.tobytes(), f"seed {seed}"
+
+
+def test_room_for_others_does_not_change_a_bit(seed):
+    events, labels = worlds.world([seed, 25], n=20_000, people=100)
+    # At a steady pace a ring of 64 entries hardly merges: it must double, also when the pool is used up just then.
+    times = worlds.START_MS + np.arange(len(events.offset)) * 1000
+    events = events._replace(records=events.records._replace(event_ms=times), clock_ms=times)
+    tight, roomy = Flow(SPEC), Flow(SPEC)
+    for state in roomy.states.values():
+        if isinstance(state, EntityState):
+            state.arrays = state.arrays._replace(pool=grown(state.arrays.pool, 1 << 20))
+    assert tight.take(events, labels).tobytes() == roomy.take(events, labels).tobytes(), f"seed {seed}"
 
 
 def test_a_restart_from_a_snapshot_at_a_random_place_gives_the_same_bits(seed, tmp_path):

@@ -96,7 +96,7 @@ def kill_bronze(history, folder, draw):
     assert running.process.wait(120) == -signal.SIGKILL, log.read_text()[-2000:]
     for _ in range(KILLS):
         running = start(history, "bronze.job", log, env=often)
-        time.sleep(draw.uniform(6, 18))
+        time.sleep(draw.uniform(6, 14))
         assert running.process.poll() is None, log.read_text()[-2000:]
         running.kill()
 

@@ -1,0 +1,109 @@
+"""From an offered payment to its decision, through the log and through the API, open loop at steady rates."""
+
+import contextlib
+import dataclasses
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from benchmarks import models, place, report
+from benchmarks.engine import in_force, vectors
+from benchmarks.filling import END_MS, send
+from deploy.local.process import port_answers
+from lakehouse import broker, topics
+from lakehouse import settings as conf
+from lakehouse.settings import Settings
+from simulator.live import Gate, Play
+from simulator.options import Options
+from simulator.outcomes import API, LOG, Outcomes
+from simulator.playing import Score, score
+from simulator.world import between, world
+
+PER_DAY, WARM_DAYS = 20_000, 2
+START_TIMEOUT_S, LAST_WAIT_S = 60, 20
+
+
+@contextlib.contextmanager
+def running(module: str, port: int) -> Iterator[None]:
+    """`python -m module`, answering on its port."""
+    with subprocess.Popen([sys.executable, "-m", module], stdout=subprocess.DEVNULL) as process:
+        try:
+            deadline = time.monotonic() + START_TIMEOUT_S
+            while not port_answers(port):
+                assert process.poll() is None, f"{module} ended at its start"
+                assert time.monotonic() < deadline, f"{module} did not answer"
+                time.sleep(0.1)
+            yield
+        finally:
+            process.terminate()
+
+
+def steady(sheet: Score, rate: float) -> Score:
+    """The same records, its payments `rate` a second; the others go with the payment before them."""
+    return dataclasses.replace(sheet, due_s=np.cumsum(sheet.payment) / rate)
+
+
+def measured(outcomes: Outcomes, path: str) -> dict[str, float]:
+    """Percentiles of (decided - intended) of one path; every payment was decided, or the benchmark fails."""
+    mine = [o for o in outcomes.by_id.values() if o.path == path]
+    assert mine
+    assert all(o.decided_at is not None for o in mine), "a payment has no decision"
+    late = np.array([(o.decided_at or 0) - o.intended_at for o in mine])
+    p50, p95, p99, most = np.percentile(late, [50, 95, 99, 100]).tolist()
+    degraded = sum(bool(o.degraded) for o in mine) / len(mine)
+    return {"p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "max_ms": most, "degraded_share": degraded}
+
+
+def _runs(settings: Settings, rate: float, seconds: float, seed: int, runs: int) -> list[dict[str, dict[str, float]]]:
+    """Both paths, run after run, on one engine that has seen two days before."""
+    options = Options(END_MS, days=WARM_DAYS, payments_per_day=PER_DAY, seed=seed, live_s=2 * runs * seconds, rate=rate)
+    made = world(options)
+    writer = broker.producer(settings, linger_ms=20)
+    name = topics.topic_name(settings, topics.EVENTS)
+    send(writer, name, in_force(settings, models.store(settings, vectors(settings, seed), seed)))
+    for part in between(made, options.start_ms, options.live_from_ms):
+        send(writer, name, part.payload.to_list())
+    writer.flush(60)
+    key = (conf.resolve(settings.keys.folder) / "api-replay.key").read_text().strip()
+    gate = Gate(f"http://127.0.0.1:{settings.api.port}", key)
+    found: list[dict[str, dict[str, float]]] = []
+    with running("decisions.job", settings.engine.metrics_port), running("serving.job", settings.api.port):
+        _caught_up(settings)
+        for number in range(runs):
+            one = {}
+            for path, share in ((LOG, 0.0), (API, 1.0)):
+                skip = (2 * number + (path == API)) * seconds
+                sheet = steady(score(made, share, 1, skip, seconds), rate)
+                playing = Play(settings, sheet, gate if share else None, LAST_WAIT_S)
+                one[path] = measured(playing.run(), path)
+                text = ", ".join(f"{figure} {value:.3g}" for figure, value in one[path].items())
+                print(f"run {number + 1}, {path}: {text}; sender late by up to {playing.worst_lag_s * 1000:.0f} ms")
+            found.append(one)
+    return found
+
+
+def _caught_up(settings: Settings) -> None:
+    """Wait until the engine has decided what came before."""
+    name, events = (topics.topic_name(settings, topic) for topic in (topics.DECISIONS, topics.EVENTS))
+    before = -1
+    while (now := broker.watermarks(settings, name, 0)[1]) != before or broker.watermarks(settings, events, 0)[1] == 0:
+        before = now
+        time.sleep(2)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the benchmark."""
+    made = report.parser("decisions", __doc__, 200, "payments a second")
+    made.add_argument("--seconds", type=float, default=20, help="of each path in each run (default 20)")
+    given = made.parse_args(argv)
+    with place.place() as settings:
+        runs = _runs(settings, given.size, given.seconds, given.seed, given.runs)
+    figures = {path: {str(given.size): report.medians([run[path] for run in runs])} for path in (LOG, API)}
+    report.finish("decisions", given.runs, figures)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
