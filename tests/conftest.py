@@ -58,7 +58,7 @@ def seed(pytestconfig: pytest.Config) -> int:
     return _seed(pytestconfig)
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
     """Ports nobody listens on, below the range from which the kernel takes the local ports of connections."""
     held: list[socket.socket] = []
     try:
@@ -79,7 +79,7 @@ def _free_ports(number: int) -> list[int]:
 def state_folder() -> Iterator[Path]:
     """The run's own state folder, keys and ports, in force through the environment alone; gone at the end."""
     folder = Path(tempfile.mkdtemp(prefix="fraudlake-tests-"))
-    broker_port, controller_port, mlflow_port, metrics_port, api_port = _free_ports(5)
+    broker_port, controller_port, mlflow_port, metrics_port, api_port = free_ports(5)
     values = {
         "FRAUDLAKE_ENV": "test",
         "FRAUDLAKE__STATE_DIR": str(folder),
