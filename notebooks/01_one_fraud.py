@@ -41,25 +41,27 @@ def table(contract):
 
 # %%
 training_set, scores = table(gold.TRAINING_SET), table(gold.SCORES)
-known = training_set.filter(pc.field("is_fraud")).select(["offset", "transaction_id", "event_time", "amount_base_minor", "vector"])
+known = training_set.filter(pc.field("is_fraud")).select(["offset", "transaction_id", "event_time", "amount_base_minor"])
 joined = known.join(scores.select(["offset", "score", "risk", "model_digest"]), "offset").sort_by([("score", "descending")])
 fraud = joined.slice(0, 1).to_pylist()[0]
-vector = np.array(fraud.pop("vector"), np.float32)
+row = training_set.filter(pc.field("offset") == fraud["offset"])
+vector = row.column("vector").combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
 fraud
 
 # %% [markdown]
 # ## What is unusual about it
-# The share of all payments whose value is smaller, for the features that the payment has.
+# The share of payments with a value at least as high, or at least as low, whichever is rarer; the rarest first.
 
 # %%
 everything = training_set.column("vector").combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, len(NAMES))
-with np.errstate(invalid="ignore"):
-    rank = np.array([np.mean(column[~np.isnan(column)] < value) for column, value in zip(everything.T, vector)])
-unusual = sorted(
-    ((abs(r - 0.5), f.name, float(v), float(r)) for f, v, r in zip(FEATURES, vector, rank) if not np.isnan(v)), reverse=True
-)[:15]
-for _, name, value, share in unusual:
-    print(f"{name:36} {value:14.3f}   above {share:.1%} of all payments")
+rare = []
+for feature, column, value in zip(FEATURES, everything.T, vector):
+    column = column[~np.isnan(column)]
+    if not np.isnan(value) and len(column):
+        high, low = float(np.mean(column >= value)), float(np.mean(column <= value))
+        rare.append((min(high, low), "or more" if high < low else "or less", feature.name, float(value)))
+for share, side, name, value in sorted(rare)[:15]:
+    print(f"{name:36} {value:14.3f} {side}: {share:.3%} of all payments")
 
 # %% [markdown]
 # ## Why the model said so
