@@ -119,7 +119,7 @@ class History:
         room = (
             WaitingRoom()
             if run.base is None
-            else WaitingRoom.loaded(snapshot.part(snapshot.read(run.base).arrays, "waiting"))
+            else WaitingRoom.loaded(snapshot.part(snapshot.read(run.base, ("waiting",)).arrays, "waiting"))
         )
         fresh = labels.where(
             (F.unix_millis("effective_at") > run.last_clock_ms) | (F.col("offset") > run.last_offset)

@@ -12,7 +12,7 @@ A file is written beside its place, synced and renamed, so a reader never sees h
 import hashlib
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,9 +91,9 @@ def _refused(path: Path, why: str) -> SnapshotRefused:
     )
 
 
-def read(path: Path) -> Snapshot:
-    """The snapshot of a file; SnapshotRefused when it is torn or altered."""
-    raw = np.fromfile(path, np.uint8)
+def read(path: Path, parts: Sequence[str] | None = None) -> Snapshot:
+    """The snapshot of a file, or only the named parts of it; SnapshotRefused when what is read is torn or altered."""
+    raw = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
     if len(raw) < _HEADER_AT or raw[:8].tobytes() != MAGIC:
         raise _refused(path, "does not begin like a snapshot")
     (length,) = struct.unpack("<Q", raw[8:16].tobytes())
@@ -105,6 +105,8 @@ def read(path: Path) -> Snapshot:
     header = orjson.loads(raw[_HEADER_AT:begin].tobytes())
     arrays = {}
     for entry in header["arrays"]:
+        if parts is not None and entry["name"].split("/")[0] not in parts:
+            continue
         part = raw[begin + entry["place"] : begin + entry["place"] + entry["bytes"]]
         if len(part) != entry["bytes"]:
             raise _refused(path, f"is torn: array {entry['name']} is cut off")
@@ -112,7 +114,7 @@ def read(path: Path) -> Snapshot:
             raise _refused(path, f"is altered: the checksum of array {entry['name']} is another")
         described = entry["dtype"]
         dtype = np.dtype(described) if isinstance(described, str) else np.dtype([(f[0], f[1]) for f in described])
-        arrays[entry["name"]] = part.view(dtype).reshape(entry["shape"])
+        arrays[entry["name"]] = np.array(part).view(dtype).reshape(entry["shape"])
     return Snapshot(header["meta"], arrays)
 
 

@@ -62,7 +62,7 @@ def _selected(placed: Placed, mask: np.ndarray[tuple[int], np.dtype[np.bool_]]) 
 
 def _load(flow: Flow, base: Path, group: Group, shard: int, shards: int) -> None:
     """Give a flow the keys and waiting labels of its shard from a whole snapshot."""
-    found = snapshot.read(base)
+    found = snapshot.read(base, (*flow.states, "waiting"))
     for name, state in flow.states.items():
         record = found.arrays[f"{name}/record"]
         owner = record["key"] if name == group.name else record["owner"]

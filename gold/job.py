@@ -22,6 +22,8 @@ from lakehouse.settings import resolve
 from lakehouse.storage import Span
 from lakehouse.tables import Table
 
+HOUR_MS = 3_600_000
+
 
 class Gold:
     """The steps of gold over one lake."""
@@ -80,6 +82,10 @@ class Gold:
             storage.merge_by_key(found, self._context.root, gold.DECISIONS)
 
     def _assemble(self, as_of_ms: int) -> None:
+        interval_ms = self._context.settings.gold.training_set_interval_h * HOUR_MS
+        held = storage.read_small(self._context.root, gold.TRAINING_SET, ["as_of"], rows=1).column("as_of").to_pylist()
+        if held and as_of_ms < held[0].timestamp() * 1000 + interval_ms:
+            return
         vectors, payments, labels = (self._read(t) for t in (gold.VECTORS, silver.PAYMENTS, silver.LABELS))
         found = training_set(vectors, payments, labels, as_of_ms, self._context.settings.training.label_gap_d)
         storage.overwrite(found, self._context.root, gold.TRAINING_SET)

@@ -117,7 +117,8 @@ def run_all(modules: Sequence[str], arguments: argparse.Namespace) -> None:
 
 def run_on_request(modules: Sequence[str], arguments: argparse.Namespace) -> None:
     """Run the jobs once for every line on standard input; each time ALL_DONE follows on standard output."""
-    context("lake", arguments)
+    # Python workers take seconds to load our kernels: the first one starts before there is something to do.
+    context("lake", arguments).spark.range(1).mapInArrow(iter, "id bigint").count()
     for _ in sys.stdin:
         run_all(modules, arguments)
         print(ALL_DONE, flush=True)  # noqa: T201

@@ -92,6 +92,7 @@ class Features(Section):
 
 class Gold(Section):
     trigger_s: Count
+    training_set_interval_h: Annotated[int, Field(ge=0)]
 
 
 class Models(Section):

@@ -88,11 +88,12 @@ def read(spark: SparkSession, root: str, table: Table) -> DataFrame:
     return spark.read.format("delta").load(table.path(root))
 
 
-def read_small(root: str, table: Table, columns: Sequence[str]) -> pa.Table:
-    """Columns of a table, into memory and without Spark; empty when it has not been made."""
+def read_small(root: str, table: Table, columns: Sequence[str], rows: int | None = None) -> pa.Table:
+    """Columns of a table, or of so many of its rows, without Spark; empty when it has not been made."""
     if not exists(root, table):
         return pa.table({name: [] for name in columns})
-    return DeltaReader(table.path(root)).to_pyarrow_table(columns=list(columns))
+    found = DeltaReader(table.path(root)).to_pyarrow_dataset().scanner(columns=list(columns))
+    return found.to_table() if rows is None else found.head(rows)
 
 
 def written_ends(root: str, table: Table) -> dict[str, int]:
