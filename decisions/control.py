@@ -26,6 +26,7 @@ from lakehouse import settings as conf
 from lakehouse.codec import Batch, slices
 from lakehouse.contracts import silver
 from lakehouse.crypto import Digests
+from lakehouse.delta import dataset
 from lakehouse.errors import BrokerUnavailable, ControlRefused
 from lakehouse.registry import registry, schema_ids
 from lakehouse.settings import Settings
@@ -43,9 +44,9 @@ def in_silver(settings: Settings) -> tuple[dict[str, Version], int]:
     if not DeltaTable.is_deltatable(control) or not DeltaTable.is_deltatable(balance):
         return {}, 0
     topic_id = topics.identify(settings, topics.EVENTS).topic_id
-    seen = DeltaTable(balance).to_pyarrow_table(columns=["topic_id", "offset"]).to_pylist()
+    seen = dataset(DeltaTable(balance)).to_table(columns=["topic_id", "offset"]).to_pylist()
     rows = (
-        DeltaTable(control).to_pyarrow_table(columns=["topic_id", "offset", "scope", "version", "payload"]).to_pylist()
+        dataset(DeltaTable(control)).to_table(columns=["topic_id", "offset", "scope", "version", "payload"]).to_pylist()
     )
     versions = {
         row["scope"]: Version(row["version"], payload_digest(row["payload"]), row["payload"])

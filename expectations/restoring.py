@@ -10,6 +10,7 @@ from expectations.control import Version, payload_digest
 from expectations.decoded import IDENTITY_FIELDS, pairs
 from lakehouse.contracts.silver import BY_KIND
 from lakehouse.crypto import Digests
+from lakehouse.delta import dataset
 from lakehouse.keys import source
 from lakehouse.settings import Settings, resolve
 from lakehouse.signing import trust
@@ -23,7 +24,7 @@ def _before(root: str, kind: str, topic_id: str, partition: int, position: int, 
     if not DeltaTable.is_deltatable(path):
         return pa.table({name: [] for name in columns})
     below = (pc.field("topic_id") == topic_id) & (pc.field("partition") == partition) & (pc.field("offset") < position)
-    return DeltaTable(path).to_pyarrow_dataset().to_table(columns=columns, filter=below).sort_by("offset")
+    return dataset(DeltaTable(path)).to_table(columns=columns, filter=below).sort_by("offset")
 
 
 def restored(settings: Settings, root: str, topic_id: str, partition: int, position: int) -> Admission:

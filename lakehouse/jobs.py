@@ -7,7 +7,7 @@ b.job --available-now` runs several, one after the other, in one process and one
 import argparse
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from lakehouse.log import configure, logger
 from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
+    from pyarrow import RecordBatch
     from pyspark.sql import SparkSession
 
 ALL_DONE = "all jobs done"
@@ -115,10 +116,14 @@ def run_all(modules: Sequence[str], arguments: argparse.Namespace) -> None:
         job.run(context(name, arguments))
 
 
+def _as_they_come(batches: "Iterable[RecordBatch]") -> "Iterable[RecordBatch]":
+    yield from batches
+
+
 def run_on_request(modules: Sequence[str], arguments: argparse.Namespace) -> None:
     """Run the jobs once for every line on standard input; each time ALL_DONE follows on standard output."""
     # Python workers take seconds to load our kernels: the first one starts before there is something to do.
-    context("lake", arguments).spark.range(1).mapInArrow(iter, "id bigint").count()
+    context("lake", arguments).spark.range(1).mapInArrow(_as_they_come, "id bigint").count()
     for _ in sys.stdin:
         run_all(modules, arguments)
         print(ALL_DONE, flush=True)  # noqa: T201

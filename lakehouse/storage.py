@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from lakehouse.crash import crash_point
+from lakehouse.delta import dataset
 from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
 from lakehouse.tables import Table
 
@@ -92,7 +93,7 @@ def read_small(root: str, table: Table, columns: Sequence[str], rows: int | None
     """Columns of a table, or of so many of its rows, without Spark; empty when it has not been made."""
     if not exists(root, table):
         return pa.table({name: [] for name in columns})
-    found = DeltaReader(table.path(root)).to_pyarrow_dataset().scanner(columns=list(columns))
+    found = dataset(DeltaReader(table.path(root))).scanner(columns=list(columns))
     return found.to_table() if rows is None else found.head(rows)
 
 
@@ -123,7 +124,7 @@ def _ends_of_rows(reader: DeltaReader, table: Table) -> dict[str, int]:
     if table.position is None or reader.version() == 0:
         return {}
     topic_id, partition, offset = table.position
-    rows = reader.to_pyarrow_table(columns=[topic_id, partition, offset])
+    rows = dataset(reader).to_table(columns=[topic_id, partition, offset])
     grouped = rows.group_by([topic_id, partition]).aggregate([(offset, "max")])
     return {f"{r[topic_id]}/{r[partition]}": r[f"{offset}_max"] + 1 for r in grouped.to_pylist()}
 

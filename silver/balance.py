@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from lakehouse.contracts import bronze, silver
+from lakehouse.delta import dataset
 from lakehouse.errors import BalanceBroken
 from lakehouse.storage import Span
 from lakehouse.tables import Table
@@ -46,7 +47,7 @@ def _offsets(root: str, table: Table, span: Span) -> Ints:
         & (pc.field("offset") >= span.start)
         & (pc.field("offset") < span.end)
     )
-    offsets: Ints = DeltaTable(path).to_pyarrow_dataset().to_table(columns=["offset"], filter=here)["offset"].to_numpy()
+    offsets: Ints = dataset(DeltaTable(path)).to_table(columns=["offset"], filter=here)["offset"].to_numpy()
     return offsets
 
 

@@ -11,6 +11,7 @@ from deltalake import DeltaTable
 
 from features.catalogue import NAMES, feature_set_hash
 from lakehouse.contracts.gold import TRAINING_SET
+from lakehouse.delta import dataset
 from lakehouse.errors import Terminal
 
 Matrix = npt.NDArray[np.float32]
@@ -66,7 +67,7 @@ def read(root: str) -> Dataset:
         *("transaction_id", "event_time", "card_token", "amount_base_minor", "is_fraud", "label_available_at"),
         *("as_of", "feature_set", "vector"),
     ]
-    rows = table.to_pyarrow_table(columns=names).sort_by("event_time")
+    rows = dataset(table).to_table(columns=names).sort_by("event_time")
     if rows.num_rows == 0:
         raise DataRefused(f"{TRAINING_SET.name} is empty.", "Land and admit payments first.")
     sets = rows.column("feature_set").unique().to_pylist()

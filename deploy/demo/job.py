@@ -75,6 +75,8 @@ class Demo:
         """Live payments, and then what they became in the lake."""
         world = self.world
         key = conf.resolve(self.settings.keys.folder) / "api-replay.key"
+        # A part that was begun is never played again: its payments may be on the log.
+        world.after_a_part().save()
         self.steps.run(
             f"{world.live_seconds:.0f} s of live payments at {world.rate:.0f}/s, {API_SHARE:.0%} through the API",
             "simulator.job",
@@ -84,7 +86,6 @@ class Demo:
             *("--results", str(world.live_results), "--truth", str(world.truth), "--manifest", str(world.manifest)),
         )
         self.steps.request("live payments and decisions into the lake", self.lake, jobs.ALL_DONE)
-        world.after_a_part().save()
 
     def addresses(self) -> dict[str, str]:
         """Where to look next."""

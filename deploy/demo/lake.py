@@ -13,6 +13,7 @@ from deltalake import DeltaTable
 from deploy.demo.plan import Plan
 from lakehouse.contracts import gold, silver
 from lakehouse.contracts.register import TABLES
+from lakehouse.delta import dataset
 from lakehouse.tables import Table
 
 
@@ -27,7 +28,7 @@ class Lake:
         path = table.path(self.root)
         if not DeltaTable.is_deltatable(path):
             return pa.table({name: [] for name in columns})
-        return DeltaTable(path).to_pyarrow_table(columns=list(columns))
+        return dataset(DeltaTable(path)).to_table(columns=list(columns))
 
     def counts(self) -> dict[str, int]:
         """Rows by table, in the order of the register."""
@@ -35,7 +36,7 @@ class Lake:
         for name, table in TABLES.items():
             path = table.path(self.root)
             if DeltaTable.is_deltatable(path):
-                found[name] = int(DeltaTable(path).to_pyarrow_dataset().count_rows())
+                found[name] = int(dataset(DeltaTable(path)).count_rows())
         return found
 
     def balance(self) -> dict[str, int]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from lakehouse.errors import FraudlakeError, PortBusy
 
 STOP_TIMEOUT_S = 20
+FREE_TIMEOUT_S = 3
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,12 @@ def port_answers(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def require_free(port: int, setting: str) -> None:
-    """PortBusy when the port is taken."""
-    if port_answers(port):
+    """PortBusy when the port is taken, and stays taken: what was just ended may hold it for a moment."""
+    deadline = time.monotonic() + FREE_TIMEOUT_S
+    while port_answers(port):
+        if time.monotonic() < deadline:
+            time.sleep(0.1)
+            continue
         raise PortBusy(
             f"Port {port} ({setting}) is held by a process that is not ours.",
             f"End that process, or set FRAUDLAKE__{setting.upper().replace('.', '__')} to a free port.",
