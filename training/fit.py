@@ -1,5 +1,6 @@
 """Fitting: XGBoost with early stopping and a small search, an isolation forest, and their calibration."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ MAX_TREES = 400
 PATIENCE = 40
 ISOLATION_TREES, ISOLATION_SAMPLE = 100, 256
 """Liu, Ting and Zhou 2008, section 4."""
+ISOLATION_ROWS, MEDIAN_ROWS = 25_600, 10_000
+"""Rows that the trees draw their samples from, a sample each, and rows that say what a missing value stands for."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +139,10 @@ def refitted(
 
 def isolated(X: Matrix, rows: npt.NDArray[np.int64], seed: int) -> tuple[Forest, float, Matrix]:
     """(isolation forest as flat arrays, its expected path length, medians that stand for missing values)."""
-    with np.errstate(all="ignore"):
-        medians = np.nan_to_num(np.nanmedian(X[rows[:: max(1, len(rows) // 50_000)]], axis=0)).astype(np.float32)
-    sample = rows[:: max(1, len(rows) // 100_000)]
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a feature that nobody has yet
+        medians = np.nan_to_num(np.nanmedian(X[rows[:: max(1, len(rows) // MEDIAN_ROWS)]], axis=0)).astype(np.float32)
+    sample = rows[:: max(1, len(rows) // ISOLATION_ROWS)]
     filled = np.where(np.isnan(X[sample]), medians, X[sample])
     forest = IsolationForest(
         n_estimators=ISOLATION_TREES, max_samples=min(ISOLATION_SAMPLE, len(sample)), random_state=seed
