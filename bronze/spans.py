@@ -18,7 +18,8 @@ def spans_of(batch: DataFrame, topic_id: str) -> list[Span]:
     for row in sorted(rows, key=lambda r: r["partition"]):
         if row["last"] - row["first"] + 1 != row["records"]:
             raise RangeMissing(
-                f"{row['first']} to {row['last']} of partition {row['partition']} hold {row['records']} records.",
+                f"Offsets {row['first']} to {row['last']} of partition {row['partition']} hold "
+                f"{row['records']} records.",
                 "Was a transactional producer or retention at work? Nothing was written.",
             )
         spans.append(Span(topic_id, row["partition"], row["first"], row["last"] + 1))
