@@ -159,7 +159,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--seed", type=int, default=1, help="of the synthetic world (default 1)")
     made.add_argument("--days", type=int, default=60, help="of history (default 60)")
-    made.add_argument("--payments-per-day", type=int, default=3400, help="of the world (default 3400)")
+    made.add_argument("--payments-per-day", type=int, default=3450, help="of the world (default 3450)")
     made.add_argument("--rate", type=float, default=200, help="live payments a second (default 200)")
     made.add_argument("--seconds", type=float, default=30, help="of live payments (default 30)")
     made.add_argument("--data", metavar="FOLDER", help="recorded payments instead of a synthetic world; no live part")
