@@ -107,7 +107,8 @@ class Demo:
 
 def run(world: Plan, go_on: bool) -> None:
     """The whole demo; Ctrl-C ends everything that it started, a failure all but the services."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     demo = Demo(world)
     steps, settings = demo.steps, demo.settings
     try:
