@@ -5,6 +5,7 @@ import dataclasses
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -86,12 +87,18 @@ def _runs(settings: Settings, rate: float, seconds: float, seed: int, runs: int)
 
 
 def _caught_up(settings: Settings) -> None:
-    """Wait until the engine has decided what came before."""
-    name, events = (topics.topic_name(settings, topic) for topic in (topics.DECISIONS, topics.EVENTS))
-    before = -1
-    while (now := broker.watermarks(settings, name, 0)[1]) != before or broker.watermarks(settings, events, 0)[1] == 0:
-        before = now
-        time.sleep(2)
+    """Wait until the engine stands at the end of the log."""
+    _, end = broker.watermarks(settings, topics.topic_name(settings, topics.EVENTS), 0)
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while _next_offset(settings.engine.metrics_port) < end:
+        assert time.monotonic() < deadline, "the engine did not catch up"
+        time.sleep(0.2)
+
+
+def _next_offset(port: int) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("fraudlake_engine_next_offset "))
 
 
 def main(argv: Sequence[str]) -> None:

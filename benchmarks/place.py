@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,44 +9,18 @@ from pathlib import Path
 
 from deploy.local import job as services
 from deploy.local import kafka
+from deploy.local.apart import variables
 from deploy.local.process import Service
 from lakehouse import keys, topics
 from lakehouse import settings as conf
 from lakehouse.settings import Settings
 
 
-def _free_ports(n: int) -> list[int]:
-    held = [socket.socket() for _ in range(n)]
-    try:
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in held]
-    finally:
-        for one in held:
-            one.close()
-
-
 @contextmanager
 def place() -> Iterator[Settings]:
     """Settings of a fresh world with a running broker; also in force for processes started from here."""
     folder = Path(tempfile.mkdtemp(prefix="fraudlake-benchmark-"))
-    broker, controller, metrics, api = _free_ports(4)
-    values = {
-        "FRAUDLAKE_ENV": "test",
-        "FRAUDLAKE__STATE_DIR": str(folder),
-        "FRAUDLAKE__KEYS__FOLDER": str(folder / "keys"),
-        "FRAUDLAKE__LAKE__ROOT": str(folder / "lake"),
-        "FRAUDLAKE__SPARK__SCRATCH_FOLDER": str(folder / "spark"),
-        "FRAUDLAKE__SPARK__DRIVER_MEMORY": "4g",
-        "FRAUDLAKE__FEATURES__SNAPSHOT_FOLDER": str(folder / "snapshots"),
-        "FRAUDLAKE__MODELS__STORE": str(folder / "models"),
-        "FRAUDLAKE__ENGINE__STATE_FOLDER": str(folder / "state"),
-        "FRAUDLAKE__ENGINE__METRICS_PORT": str(metrics),
-        "FRAUDLAKE__API__PORT": str(api),
-        "FRAUDLAKE__SERVICES__KAFKA_PORT": str(broker),
-        "FRAUDLAKE__SERVICES__KAFKA_CONTROLLER_PORT": str(controller),
-        "FRAUDLAKE__KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{broker}",
-    }
+    values = {**variables(folder), "FRAUDLAKE__SPARK__DRIVER_MEMORY": "4g"}
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

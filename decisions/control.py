@@ -17,16 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import orjson
-from deltalake import DeltaTable
 
 from expectations.control import SCOPES, ControlEvent, Version, check, payload_digest
 from expectations.decoded import broken_rules, control_event, decode
-from lakehouse import broker, jobs, keys, topics
+from lakehouse import broker, delta, jobs, keys, topics
 from lakehouse import settings as conf
 from lakehouse.codec import Batch, slices
 from lakehouse.contracts import silver
 from lakehouse.crypto import Digests
-from lakehouse.delta import dataset
 from lakehouse.errors import BrokerUnavailable, ControlRefused
 from lakehouse.registry import registry, schema_ids
 from lakehouse.settings import Settings
@@ -39,15 +37,12 @@ _CHUNK = 50_000
 
 def in_silver(settings: Settings) -> tuple[dict[str, Version], int]:
     """(versions in force, first offset that silver has not seen), by silver.control and silver.balance."""
-    root = settings.lake.root if "://" in settings.lake.root else str(conf.resolve(settings.lake.root))
-    control, balance = silver.CONTROL.path(root), silver.BALANCE.path(root)
-    if not DeltaTable.is_deltatable(control) or not DeltaTable.is_deltatable(balance):
+    root = conf.lake_root(settings)
+    seen = delta.rows(root, silver.BALANCE, ["topic_id", "offset"]).to_pylist()
+    if not seen:
         return {}, 0
+    rows = delta.rows(root, silver.CONTROL, ["topic_id", "offset", "scope", "version", "payload"]).to_pylist()
     topic_id = topics.identify(settings, topics.EVENTS).topic_id
-    seen = dataset(DeltaTable(balance)).to_table(columns=["topic_id", "offset"]).to_pylist()
-    rows = (
-        dataset(DeltaTable(control)).to_table(columns=["topic_id", "offset", "scope", "version", "payload"]).to_pylist()
-    )
     versions = {
         row["scope"]: Version(row["version"], payload_digest(row["payload"]), row["payload"])
         for row in sorted(rows, key=lambda r: r["offset"])

@@ -10,7 +10,8 @@ import numpy as np
 
 from expectations.control import ControlEvent
 from expectations.rows import broken, well_formed_card
-from lakehouse.codec import FAULTS, Batch, Column
+from lakehouse.avro import FAULTS
+from lakehouse.codec import Batch, Column
 from lakehouse.contracts.silver import BY_KIND
 from lakehouse.crypto import Digests
 from lakehouse.registry import PREFIX_BYTES, Schema
@@ -42,7 +43,7 @@ class Decoded:
     kind: str
     batch: Batch
     fault: Ints
-    """Index into codec.FAULTS; where it is not zero the other columns have no meaning."""
+    """Index into avro.FAULTS; where it is not zero the other columns have no meaning."""
     identity: Ints
     content: Ints
     payload: list[bytes]

@@ -47,7 +47,7 @@ def short_codes(texts: Texts) -> Ints:
 
 @njit(cache=True)
 def converted(amount_minor: Ints, rate_micro: Ints) -> Ints:
-    """Product of amount and rate / 1,000,000 in whole minor units, halves to even, exact."""
+    """Amounts times rates over 1,000,000 in whole minor units, halves to even, exact."""
     out = np.empty(len(amount_minor), np.int64)
     for i in range(len(amount_minor)):
         product = amount_minor[i] * rate_micro[i]

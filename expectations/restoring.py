@@ -3,14 +3,13 @@
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
 
 from expectations.admission import Admission, horizons_ms
 from expectations.control import Version, payload_digest
 from expectations.decoded import IDENTITY_FIELDS, pairs
+from lakehouse import delta
 from lakehouse.contracts.silver import BY_KIND
 from lakehouse.crypto import Digests
-from lakehouse.delta import dataset
 from lakehouse.keys import source
 from lakehouse.settings import Settings, resolve
 from lakehouse.signing import trust
@@ -19,12 +18,8 @@ from lakehouse.topics import EVENT_KINDS
 
 def _before(root: str, kind: str, topic_id: str, partition: int, position: int, columns: list[str]) -> pa.Table:
     """Rows of a kind below the position, in log order; no rows where the table has not been made."""
-    table = BY_KIND[kind]
-    path = table.path(root)
-    if not DeltaTable.is_deltatable(path):
-        return pa.table({name: [] for name in columns})
     below = (pc.field("topic_id") == topic_id) & (pc.field("partition") == partition) & (pc.field("offset") < position)
-    return dataset(DeltaTable(path)).to_table(columns=columns, filter=below).sort_by("offset")
+    return delta.rows(root, BY_KIND[kind], columns, below).sort_by("offset")
 
 
 def restored(settings: Settings, root: str, topic_id: str, partition: int, position: int) -> Admission:

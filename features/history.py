@@ -11,7 +11,7 @@ from features import snapshot, store
 from features.preparing import preparing, unflat
 from features.spark import Run, merged, prepared, vectors
 from features.waiting import WaitingRoom
-from lakehouse import storage
+from lakehouse import delta, storage
 from lakehouse.contracts import gold, silver
 from lakehouse.errors import RangeMissing, SnapshotRefused
 from lakehouse.jobs import Context
@@ -59,9 +59,8 @@ class History:
         )
 
     def _refuse_holes(self, span: Span) -> None:
-        done = storage.read_small(
-            self._context.root, silver.BALANCE, ["topic_id", "partition", "start_offset", "offset"]
-        )
+        names = ["topic_id", "partition", "start_offset", "offset"]
+        done = delta.rows(self._context.root, silver.BALANCE, names)
         end = 0
         for row in sorted(done.to_pylist(), key=lambda r: r["start_offset"]):
             if (row["topic_id"], row["partition"]) != (span.topic_id, span.partition):

@@ -12,8 +12,8 @@ from gold.decided import decisions
 from gold.named import NAMED, named
 from gold.registry import champion_digest
 from gold.scores import scores
-from gold.training_set import training_set
-from lakehouse import jobs, storage
+from gold.training_set import due, training_set
+from lakehouse import delta, jobs, storage
 from lakehouse.contracts import gold, silver
 from lakehouse.intervals import Flow, drive
 from lakehouse.jobs import Context
@@ -21,8 +21,6 @@ from lakehouse.log import logger
 from lakehouse.settings import resolve
 from lakehouse.storage import Span
 from lakehouse.tables import Table
-
-HOUR_MS = 3_600_000
 
 
 class Gold:
@@ -57,12 +55,18 @@ class Gold:
         """Score a span of vectors by the champion."""
         settings = self._context.settings
         digest = champion_digest(settings)
-        if digest is None:
-            return
+        assert digest is not None
         found = scores(
             self._span(gold.VECTORS, span), resolve(settings.models.store), digest, resolve(settings.keys.folder)
         )
         self._put(found, gold.SCORES, span)
+
+    def scorable(self) -> bool:
+        """Whether there is a champion yet; scores wait for one."""
+        found = champion_digest(self._context.settings)
+        if found is None:
+            self._log.info("no champion in the registry yet: gold.scores waits for one")
+        return found is not None
 
     def derive(self) -> None:
         """Everything that follows from whole tables: decisions, training set, daily figures."""
@@ -82,13 +86,13 @@ class Gold:
             storage.merge_by_key(found, self._context.root, gold.DECISIONS)
 
     def _assemble(self, as_of_ms: int) -> None:
-        interval_ms = self._context.settings.gold.training_set_interval_h * HOUR_MS
-        held = storage.read_small(self._context.root, gold.TRAINING_SET, ["as_of"], rows=1).column("as_of").to_pylist()
-        if held and as_of_ms < held[0].timestamp() * 1000 + interval_ms:
+        settings, root = self._context.settings, self._context.root
+        held = delta.rows(root, gold.TRAINING_SET, ["as_of", "feature_set"], at_most=1).to_pylist()
+        if not self._context.interval and not due(held, as_of_ms, settings.gold.training_set_interval_h):
             return
         vectors, payments, labels = (self._read(t) for t in (gold.VECTORS, silver.PAYMENTS, silver.LABELS))
-        found = training_set(vectors, payments, labels, as_of_ms, self._context.settings.training.label_gap_d)
-        storage.overwrite(found, self._context.root, gold.TRAINING_SET)
+        found = training_set(vectors, payments, labels, as_of_ms, settings.training.label_gap_d)
+        storage.overwrite(found, root, gold.TRAINING_SET)
 
     def _count(self, as_of_ms: int) -> None:
         payments, results, labels = (self._read(t) for t in (silver.PAYMENTS, silver.AUTHORISATIONS, silver.LABELS))
@@ -102,11 +106,10 @@ def run(context: Context) -> None:
         storage.ensure(context.root, table)
     steps = Gold(context)
     at_most = context.settings.silver.batch_records
-    flows = [Flow(gold.VECTORS, NAMED, at_most, steps.name)]
-    if champion_digest(context.settings) is None:
-        logger("gold").info("no champion in the registry yet: gold.scores waits for one")
-    else:
-        flows.append(Flow(gold.VECTORS, gold.SCORES, at_most, steps.score))
+    flows = (
+        Flow(gold.VECTORS, NAMED, at_most, steps.name),
+        Flow(gold.VECTORS, gold.SCORES, at_most, steps.score, ready=steps.scorable),
+    )
     drive(context, flows, context.settings.gold.trigger_s, steps.derive)
 
 

@@ -1,12 +1,26 @@
 """gold.training_set: vectors with what was known of them at a moment."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from features.catalogue import feature_set_hash
 from gold.labels import known_fraud
 from lakehouse.contracts.gold import TRAINING_SET
 
-_DAY_MS = 86_400_000
+_HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
+
+
+def due(held: Sequence[Mapping[str, Any]], as_of_ms: int, interval_h: int) -> bool:
+    """Whether a new training set is wanted; `held` is a row of the last one (as_of, feature_set), or nothing.
+
+    It is when the features are others, or `interval_h` have passed on the engine's clock.
+    """
+    if not held or held[0]["feature_set"] != feature_set_hash():
+        return True
+    return bool(as_of_ms >= held[0]["as_of"].timestamp() * 1000 + interval_h * _HOUR_MS)
 
 
 def training_set(

@@ -40,6 +40,10 @@ def joined(spans: Sequence[Span]) -> list[Span]:
     return out
 
 
+def _always() -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Flow:
     """From a source table to the table that says how far it got, at most `at_most` offsets a step."""
@@ -50,6 +54,8 @@ class Flow:
     step: Callable[[Span], None]
     by_event_offset: bool = True
     """Its offsets are those of topic `events`."""
+    ready: Callable[[], bool] = _always
+    """Whether it may advance; asked anew each time."""
 
 
 def _nothing() -> None:
@@ -65,7 +71,7 @@ def drive(context: Context, flows: Sequence[Flow], trigger_s: int, afterwards: C
     """
     if context.interval:
         for flow in flows:
-            if flow.by_event_offset:
+            if flow.by_event_offset and flow.ready():
                 for key, end in written_ends(context.root, flow.target).items():
                     if key.endswith("/0"):
                         _again(context.interval, flow, key, end)
@@ -85,9 +91,11 @@ def drive(context: Context, flows: Sequence[Flow], trigger_s: int, afterwards: C
 def _advanced(root: str, flow: Flow) -> bool:
     """Take the flow's next ranges; whether there was one."""
     spans = spans_between(written_ends(root, flow.target), written_ends(root, flow.source), flow.at_most)
+    if not spans or not flow.ready():
+        return False
     for span in spans:
         flow.step(span)
-    return bool(spans)
+    return True
 
 
 def _again(interval: Interval, flow: Flow, key: str, end: int) -> None:

@@ -44,8 +44,7 @@ class Context:
     @property
     def root(self) -> str:
         """The lake root, absolute."""
-        root = self.settings.lake.root
-        return root if "://" in root else str(conf.resolve(root))
+        return conf.lake_root(self.settings)
 
     def checkpoint(self, name: str) -> str:
         """Where a stream keeps its bookkeeping; losing it loses no row."""

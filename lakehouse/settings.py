@@ -238,6 +238,12 @@ def resolve(path: Path | str) -> Path:
     return home() / path
 
 
+def lake_root(settings: Settings) -> str:
+    """The lake's root: a URL as it is, else an absolute path."""
+    root = settings.lake.root
+    return root if "://" in root else str(resolve(root))
+
+
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in values.items():

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
-import pyarrow as pa
 from delta.tables import DeltaTable
 from deltalake import DeltaTable as DeltaReader
 from deltalake import Field
@@ -21,7 +20,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from lakehouse.crash import crash_point
-from lakehouse.delta import dataset
+from lakehouse.delta import dataset, exists
 from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
 from lakehouse.tables import Table
 
@@ -48,11 +47,6 @@ class Span:
     def key(self) -> str:
         """The partition's name in commit metadata."""
         return f"{self.topic_id}/{self.partition}"
-
-
-def exists(root: str, table: Table) -> bool:
-    """Whether the table has been made."""
-    return DeltaReader.is_deltatable(table.path(root))
 
 
 def ensure(root: str, table: Table) -> None:
@@ -87,14 +81,6 @@ def read(spark: SparkSession, root: str, table: Table) -> DataFrame:
     if not exists(root, table):
         return spark.createDataFrame([], _schema(table))
     return spark.read.format("delta").load(table.path(root))
-
-
-def read_small(root: str, table: Table, columns: Sequence[str], rows: int | None = None) -> pa.Table:
-    """Columns of a table, or of so many of its rows, without Spark; empty when it has not been made."""
-    if not exists(root, table):
-        return pa.table({name: [] for name in columns})
-    found = dataset(DeltaReader(table.path(root))).scanner(columns=list(columns))
-    return found.to_table() if rows is None else found.head(rows)
 
 
 def written_ends(root: str, table: Table) -> dict[str, int]:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
 
+from lakehouse import delta
 from lakehouse.contracts import bronze, silver
-from lakehouse.delta import dataset
 from lakehouse.errors import BalanceBroken
 from lakehouse.storage import Span
 from lakehouse.tables import Table
@@ -38,16 +38,13 @@ class Balance:
 
 
 def _offsets(root: str, table: Table, span: Span) -> Ints:
-    path = table.path(root)
-    if not DeltaTable.is_deltatable(path):
-        return np.zeros(0, np.int64)
     here = (
         (pc.field("topic_id") == span.topic_id)
         & (pc.field("partition") == span.partition)
         & (pc.field("offset") >= span.start)
         & (pc.field("offset") < span.end)
     )
-    offsets: Ints = dataset(DeltaTable(path)).to_table(columns=["offset"], filter=here)["offset"].to_numpy()
+    offsets: Ints = delta.rows(root, table, ["offset"], here)["offset"].cast(pa.int64()).to_numpy()
     return offsets
 
 

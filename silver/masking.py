@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from expectations.decoded import DERIVED, Decoded, decode
 from expectations.reference import short_codes
-from lakehouse.codec import FAULTS
+from lakehouse.avro import FAULTS
 from lakehouse.contracts.silver import BY_KIND, TOKEN_COLUMNS
 from lakehouse.crypto import Digests, PersonalSeal, Tokens
 from lakehouse.envelope import open_values

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from lakehouse.codec import BOOLEAN, DOUBLE, STRING
+from lakehouse.avro import BOOLEAN, DOUBLE, STRING
 from lakehouse.errors import SettingsError
 from lakehouse.registry import PREFIX_BYTES, registry
 from lakehouse.texts import Flags, Ints

@@ -7,7 +7,6 @@ Whatever is random in a run follows from one seed, which is printed when somethi
 import os
 import random
 import shutil
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -19,6 +18,7 @@ from pyspark.sql import SparkSession
 
 from deploy.local import job as services
 from deploy.local import kafka, mlflow
+from deploy.local.apart import variables
 from deploy.local.process import Service
 from lakehouse import keys
 from lakehouse import settings as conf
@@ -58,47 +58,12 @@ def seed(pytestconfig: pytest.Config) -> int:
     return _seed(pytestconfig)
 
 
-def free_ports(number: int) -> list[int]:
-    """Ports nobody listens on, below the range from which the kernel takes the local ports of connections."""
-    held: list[socket.socket] = []
-    try:
-        while len(held) < number:
-            probe = socket.socket()
-            held.append(probe)
-            try:
-                probe.bind(("127.0.0.1", random.SystemRandom().randrange(20_000, 32_000)))
-            except OSError:
-                held.pop().close()
-        return [probe.getsockname()[1] for probe in held]
-    finally:
-        for probe in held:
-            probe.close()
-
-
 @pytest.fixture(scope="session", autouse=True)
 def state_folder() -> Iterator[Path]:
     """The run's own state folder, keys and ports, in force through the environment alone; gone at the end."""
     folder = Path(tempfile.mkdtemp(prefix="fraudlake-tests-"))
-    broker_port, controller_port, mlflow_port, metrics_port, api_port = free_ports(5)
-    values = {
-        "FRAUDLAKE_ENV": "test",
-        "FRAUDLAKE__STATE_DIR": str(folder),
-        "FRAUDLAKE__KEYS__FOLDER": str(folder / "keys"),
-        "FRAUDLAKE__LAKE__ROOT": str(folder / "lake"),
-        "FRAUDLAKE__SPARK__SCRATCH_FOLDER": str(folder / "spark"),
-        # Two cores on every machine, so that a run costs and splits the same everywhere.
-        "FRAUDLAKE__SPARK__MASTER": "local[2]",
-        "FRAUDLAKE__FEATURES__SNAPSHOT_FOLDER": str(folder / "snapshots"),
-        "FRAUDLAKE__MODELS__STORE": str(folder / "models"),
-        "FRAUDLAKE__MODELS__REGISTRY_URI": f"http://127.0.0.1:{mlflow_port}",
-        "FRAUDLAKE__ENGINE__STATE_FOLDER": str(folder / "state"),
-        "FRAUDLAKE__ENGINE__METRICS_PORT": str(metrics_port),
-        "FRAUDLAKE__API__PORT": str(api_port),
-        "FRAUDLAKE__SERVICES__KAFKA_PORT": str(broker_port),
-        "FRAUDLAKE__SERVICES__KAFKA_CONTROLLER_PORT": str(controller_port),
-        "FRAUDLAKE__SERVICES__MLFLOW_PORT": str(mlflow_port),
-        "FRAUDLAKE__KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{broker_port}",
-    }
+    # Two cores on every machine, so that a run costs and splits the same everywhere.
+    values = {**variables(folder), "FRAUDLAKE__SPARK__MASTER": "local[2]"}
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("FRAUDLAKE_")]:
             patch.delenv(name)

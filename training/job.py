@@ -43,7 +43,7 @@ def _write_predictions(path: Path, data: Dataset, split: Split, scores: dict[str
 def train(settings: Settings, test_end_ms: int | None, predictions: Path | None) -> str:
     """Train, evaluate, sign, register; the digest of the bundle."""
     say, training = logger("training").info, settings.training
-    root = settings.lake.root if "://" in settings.lake.root else str(conf.resolve(settings.lake.root))
+    root = conf.lake_root(settings)
     author = signer(conf.resolve(settings.keys.folder) / "author.pem")
     registry.client(settings)
     data = read(root)

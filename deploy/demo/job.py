@@ -22,10 +22,8 @@ LAKE = ("bronze.job", "silver.job", "features.job", "gold.job", "--available-now
 class Demo:
     """One run of the demo."""
 
-    def __init__(self, world: Plan) -> None:
-        self.world = world
-        self.settings: Settings = conf.load("local")
-        self.steps = Steps(world.log)
+    def __init__(self, world: Plan, settings: Settings, steps: Steps) -> None:
+        self.world, self.settings, self.steps = world, settings, steps
         # One session for every pass over the lake: it starts while the services do.
         self.lake = self.steps.begin("lakehouse.jobs", *LAKE)
 
@@ -97,8 +95,8 @@ class Demo:
 
     def report(self) -> None:
         """Measure, print, write .fraudlake/demo.json."""
-        root = str(conf.resolve(self.settings.lake.root))
-        found = measuring.report(self.world, self.settings, root, self.steps.seconds, self.addresses())
+        root = conf.lake_root(self.settings)
+        found = measuring.report(self.world, self.settings, root, self.steps, self.addresses())
         path = plan.state_folder() / "demo.json"
         path.write_text(json.dumps(found, indent=1))
         tables.show(found, Console())
@@ -109,9 +107,9 @@ def run(world: Plan, go_on: bool) -> None:
     """The whole demo; Ctrl-C ends everything that it started, a failure all but the services."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    demo = Demo(world)
-    steps, settings = demo.steps, demo.settings
+    settings, steps = conf.load("local"), Steps(world.log)
     try:
+        demo = Demo(world, settings, steps)
         steps.say(f"world {world.run_id}, seed {world.seed}")
         services.down(settings, services.OWN_PROCESSES)
         services.up(settings)

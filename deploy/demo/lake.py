@@ -8,12 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
 
 from deploy.demo.plan import Plan
+from lakehouse import delta
 from lakehouse.contracts import gold, silver
 from lakehouse.contracts.register import TABLES
-from lakehouse.delta import dataset
 from lakehouse.tables import Table
 
 
@@ -25,19 +24,11 @@ class Lake:
 
     def rows(self, table: Table, columns: Sequence[str]) -> pa.Table:
         """Columns of a table; empty when it has not been made."""
-        path = table.path(self.root)
-        if not DeltaTable.is_deltatable(path):
-            return pa.table({name: [] for name in columns})
-        return dataset(DeltaTable(path)).to_table(columns=list(columns))
+        return delta.rows(self.root, table, columns)
 
     def counts(self) -> dict[str, int]:
         """Rows by table, in the order of the register."""
-        found = {}
-        for name, table in TABLES.items():
-            path = table.path(self.root)
-            if DeltaTable.is_deltatable(path):
-                found[name] = int(dataset(DeltaTable(path)).count_rows())
-        return found
+        return {name: delta.count(self.root, table) for name, table in TABLES.items() if delta.exists(self.root, table)}
 
     def balance(self) -> dict[str, int]:
         """Received and what became of it, summed over the batches of silver."""

@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score
 
 from deploy.demo.lake import Lake, Truth
 from deploy.demo.plan import Plan
+from deploy.demo.steps import Steps
 from lakehouse.contracts import gold
 from lakehouse.errors import BalanceBroken, Terminal
 from lakehouse.settings import Settings
@@ -118,9 +119,7 @@ def check_quarantine(plan: Plan, lake: Lake) -> None:
         )
 
 
-def report(
-    plan: Plan, settings: Settings, root: str, steps: dict[str, float], addresses: dict[str, str]
-) -> dict[str, Any]:
+def report(plan: Plan, settings: Settings, root: str, steps: Steps, addresses: dict[str, str]) -> dict[str, Any]:
     """Everything, as .fraudlake/demo.json holds it; DemoFailed or BalanceBroken where something does not add up."""
     lake, truth = Lake(root), Truth.of(plan)
     balance = lake.balance()
@@ -135,8 +134,8 @@ def report(
     return {
         "run_id": plan.run_id,
         "seed": plan.seed,
-        "seconds": round(sum(steps.values()), 1),
-        "steps": steps,
+        "seconds": round(steps.elapsed_s, 1),
+        "steps": steps.seconds,
         "layers": lake.counts(),
         "quarantine": lake.quarantine(),
         "balance": {**balance, "ok": True},

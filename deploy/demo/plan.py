@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -150,6 +150,16 @@ def last() -> Plan:
     return found
 
 
+def _above(low: float, kind: Callable[[str], float]) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        value = kind(text)
+        if not value > low:
+            raise argparse.ArgumentTypeError(f"{text} is not above {low:g}")
+        return value
+
+    return read
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line of the demo."""
     made = argparse.ArgumentParser(
@@ -158,10 +168,10 @@ def parser() -> argparse.ArgumentParser:
         "engine and the API, then live payments; ends with a table and .fraudlake/demo.json.",
     )
     made.add_argument("--seed", type=int, default=1, help="of the synthetic world (default 1)")
-    made.add_argument("--days", type=int, default=60, help="of history (default 60)")
-    made.add_argument("--payments-per-day", type=int, default=3450, help="of the world (default 3450)")
-    made.add_argument("--rate", type=float, default=200, help="live payments a second (default 200)")
-    made.add_argument("--seconds", type=float, default=30, help="of live payments (default 30)")
+    made.add_argument("--days", type=_above(0, int), default=60, help="of history (default 60)")
+    made.add_argument("--payments-per-day", type=_above(0, int), default=3450, help="of the world (default 3450)")
+    made.add_argument("--rate", type=_above(0, float), default=200, help="live payments a second (default 200)")
+    made.add_argument("--seconds", type=_above(0, float), default=30, help="of live payments (default 30)")
     made.add_argument("--data", metavar="FOLDER", help="recorded payments instead of a synthetic world; no live part")
     made.add_argument("--continue", dest="go_on", action="store_true", help="let time pass in the last world")
     return made

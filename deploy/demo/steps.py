@@ -28,21 +28,22 @@ class Steps:
     seconds: dict[str, float] = field(default_factory=dict)
     _children: list[subprocess.Popen[str]] = field(default_factory=list)
 
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self.began
+
     def say(self, text: str) -> None:
         """One line of progress."""
-        print(f"[{time.monotonic() - self.began:5.0f} s] {text}", flush=True)
+        print(f"[{self.elapsed_s:5.0f} s] {text}", flush=True)
 
     def run(self, title: str, module: str, *arguments: str) -> str:
         """Run `python -m module arguments`; its last line. FraudlakeError with the log's end when it fails."""
         with self._timed(title):
-            child = self._spawn(module, *arguments)
+            child = self.begin(module, *arguments)
             lines = self._follow(child, None)
             self._ended(title, child, lines)
         return lines[-1] if lines else ""
-
-    def begin(self, module: str, *arguments: str) -> subprocess.Popen[str]:
-        """Start a process that works on request; see `request`."""
-        return self._spawn(module, *arguments)
 
     def request(self, title: str, child: subprocess.Popen[str], answer: str) -> None:
         """Send a line to a process from `begin` and wait for its answer; FraudlakeError when it ends instead."""
@@ -78,7 +79,8 @@ class Steps:
         yield
         self.seconds[title] = round(time.monotonic() - started, 1)
 
-    def _spawn(self, module: str, *arguments: str) -> subprocess.Popen[str]:
+    def begin(self, module: str, *arguments: str) -> subprocess.Popen[str]:
+        """Start a process; one that works on request is then asked by `request`."""
         with self.log.open("a") as log:
             log.write(f"\n$ python -m {module} {' '.join(arguments)}\n")
         child = subprocess.Popen(

@@ -10,7 +10,8 @@ import fastavro
 import numpy as np
 from hypothesis import strategies as st
 
-from lakehouse.codec import FAULTS, Batch, Column, Decoded, Strings
+from lakehouse.avro import FAULTS
+from lakehouse.codec import Batch, Column, Decoded, Strings
 from lakehouse.registry import Schema, registry
 from lakehouse.texts import Texts
 

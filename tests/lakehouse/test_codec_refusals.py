@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse.codec import FAULTS, Codec
+from lakehouse.avro import FAULTS
+from lakehouse.codec import Codec
 from lakehouse.registry import Registry, Schema, registry
 from tests.lakehouse.avro import KINDS, decoded, exact, faults, read, records, rows_of, written
 

@@ -1,7 +1,10 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.intervals import joined, spans_between
+from lakehouse import intervals
+from lakehouse.contracts import gold, silver
+from lakehouse.intervals import Flow, joined, spans_between
 from lakehouse.storage import Span
 
 
@@ -42,3 +45,14 @@ def test_ranges_that_follow_each_other_are_joined() -> None:
     ]
     assert joined(spans) == [Span("T", 0, 0, 20), Span("T", 0, 25, 30), Span("T", 1, 20, 30), Span("U", 0, 20, 25)]
     assert joined([]) == []
+
+
+def test_a_flow_that_is_not_ready_waits_and_then_takes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = {silver.BALANCE.name: {"T/0": 9}, gold.SCORES.name: {"T/0": 4}}
+    monkeypatch.setattr(intervals, "written_ends", lambda _, table: ends[table.name])
+    ready, taken = [False], []
+    flow = Flow(silver.BALANCE, gold.SCORES, 100, taken.append, ready=lambda: ready[0])
+    assert not intervals._advanced("", flow)
+    ready[0] = True
+    assert intervals._advanced("", flow)
+    assert taken == [Span("T", 0, 4, 9)]

@@ -12,11 +12,11 @@ import pytest
 
 from deploy.local import job as services
 from deploy.local import kafka
+from deploy.local.apart import free_ports
 from deploy.local.process import Service, port_answers
 from lakehouse import broker, topics
 from lakehouse import settings as conf
 from lakehouse.registry import registry
-from tests.conftest import free_ports
 
 
 def ask(settings, body):

@@ -1,0 +1,44 @@
+"""A place apart: settings for a run that shares no folder, port, topic or key with any other."""
+
+import random
+import socket
+from pathlib import Path
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports nobody listens on, below the range from which the kernel takes the local ports of connections."""
+    held: list[socket.socket] = []
+    try:
+        while len(held) < number:
+            probe = socket.socket()
+            held.append(probe)
+            try:
+                probe.bind(("127.0.0.1", random.SystemRandom().randrange(20_000, 32_000)))
+            except OSError:
+                held.pop().close()
+        return [probe.getsockname()[1] for probe in held]
+    finally:
+        for probe in held:
+            probe.close()
+
+
+def variables(folder: Path) -> dict[str, str]:
+    """Environment variables that put everything below `folder` and every listener on a free port."""
+    broker, controller, mlflow, metrics, api = free_ports(5)
+    return {
+        "FRAUDLAKE_ENV": "test",
+        "FRAUDLAKE__STATE_DIR": str(folder),
+        "FRAUDLAKE__KEYS__FOLDER": str(folder / "keys"),
+        "FRAUDLAKE__LAKE__ROOT": str(folder / "lake"),
+        "FRAUDLAKE__SPARK__SCRATCH_FOLDER": str(folder / "spark"),
+        "FRAUDLAKE__FEATURES__SNAPSHOT_FOLDER": str(folder / "snapshots"),
+        "FRAUDLAKE__MODELS__STORE": str(folder / "models"),
+        "FRAUDLAKE__MODELS__REGISTRY_URI": f"http://127.0.0.1:{mlflow}",
+        "FRAUDLAKE__ENGINE__STATE_FOLDER": str(folder / "state"),
+        "FRAUDLAKE__ENGINE__METRICS_PORT": str(metrics),
+        "FRAUDLAKE__API__PORT": str(api),
+        "FRAUDLAKE__SERVICES__KAFKA_PORT": str(broker),
+        "FRAUDLAKE__SERVICES__KAFKA_CONTROLLER_PORT": str(controller),
+        "FRAUDLAKE__SERVICES__MLFLOW_PORT": str(mlflow),
+        "FRAUDLAKE__KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{broker}",
+    }
