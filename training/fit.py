@@ -182,7 +182,9 @@ def calibrated(raw: Doubles, fraud: Flags) -> tuple[float, float]:
     A positive slope keeps the order of the raw scores; a model that ranks the wrong way round is left flat.
     """
     scale = float(raw.std()) or 1.0
-    found = LogisticRegression(C=1e6, max_iter=1000).fit((raw / scale).reshape(-1, 1), fraud)
+    found = LogisticRegression(C=1e6, solver="newton-cholesky", tol=1e-9, max_iter=1000).fit(
+        (raw / scale).reshape(-1, 1), fraud
+    )
     slope, intercept = float(found.coef_[0, 0]) / scale, float(found.intercept_[0])
     return (slope, intercept) if slope > 0 else (1e-9, float(np.log(fraud.mean() / (1 - fraud.mean()))))
 
