@@ -1,13 +1,15 @@
 """Kafka rows -> bronze rows, in Arrow batches on the workers; keys are read there and never travel."""
 
+import base64
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 import numpy as np
+import orjson
 import pyarrow as pa
 
 from lakehouse.crypto import Digests, RecordSeal
-from lakehouse.envelope import packed, position
+from lakehouse.envelope import Headers, packed, position
 from lakehouse.keys import KeySource
 from lakehouse.registry import schema_ids
 from lakehouse.texts import Texts
@@ -16,7 +18,7 @@ Batches = Iterable[pa.RecordBatch]
 
 
 def sealing(keys: KeySource, topic_id: str, ingested_at: datetime) -> Callable[[Batches], Batches]:
-    """A function for mapInArrow: (key, value, headers, partition, offset, timestamp) -> rows of bronze."""
+    """A function for mapInArrow: (key, value, headers as JSON, partition, offset, timestamp) -> rows of bronze."""
     stamp = ingested_at.astimezone(UTC)
 
     def sealed(batches: Batches) -> Batches:
@@ -29,19 +31,22 @@ def sealing(keys: KeySource, topic_id: str, ingested_at: datetime) -> Callable[[
     return sealed
 
 
+def _headers(text: str | None) -> Headers:
+    """Headers as Spark's to_json writes them: a list of {key, value}, bytes as base64, null left out."""
+    if text is None:
+        return ()
+    return [(h["key"], base64.b64decode(h["value"]) if "value" in h else None) for h in orjson.loads(text)]
+
+
 def _sealed(
     batch: pa.RecordBatch, seal: RecordSeal, digests: Digests, topic_id: str, stamp: datetime
 ) -> pa.RecordBatch:
     n = batch.num_rows
     values: list[bytes | None] = batch.column("value").to_pylist()
     keys: list[bytes | None] = batch.column("key").to_pylist()
-    headers = batch.column("headers")
-    listed = headers.to_pylist() if headers.null_count < n else None
+    headers = [_headers(text) for text in batch.column("headers").to_pylist()]
     partitions, offsets = batch.column("partition").to_pylist(), batch.column("offset").to_pylist()
-    records = [
-        packed(key, [(h["key"], h["value"]) for h in (listed[i] or ())] if listed else (), value)
-        for i, (key, value) in enumerate(zip(keys, values, strict=True))
-    ]
+    records = [packed(key, found, value) for key, found, value in zip(keys, headers, values, strict=True)]
     places = [position(topic_id, p, o) for p, o in zip(partitions, offsets, strict=True)]
     texts = Texts.from_arrow(batch.column("value"))
     ids = schema_ids(texts.buffer, texts.start, texts.start + texts.length)

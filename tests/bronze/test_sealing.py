@@ -1,5 +1,7 @@
 """Kafka rows become bronze rows in Arrow alone: no broker and no Spark are needed to see what is kept of a record."""
 
+import base64
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,6 @@ from tests.lakehouse.records import raw
 
 NOW = datetime(2026, 1, 5, 23, 59, 59, 250_000, UTC)
 BROKER_TIME = datetime(2026, 1, 5, 8, 0, 0, 123_000, UTC)
-HEADER = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
 
 Row = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]] | None]
 
@@ -31,13 +32,17 @@ def keyring(source: KeySource) -> Keyring:
     return source.keyring()
 
 
+def _header(key: str, value: bytes | None) -> dict[str, str]:
+    return {"key": key} if value is None else {"key": key, "value": base64.b64encode(value).decode()}
+
+
 def _batch(rows: list[Row], first: int = 17) -> pa.RecordBatch:
-    headers = [None if h is None else [{"key": k, "value": v} for k, v in h] for _, _, h in rows]
+    headers = [None if h is None else json.dumps([_header(k, v) for k, v in h]) for _, _, h in rows]
     return pa.RecordBatch.from_pydict(
         {
             "key": pa.array([key for key, _, _ in rows], pa.binary()),
             "value": pa.array([value for _, value, _ in rows], pa.binary()),
-            "headers": pa.array(headers, HEADER),
+            "headers": pa.array(headers, pa.string()),
             "partition": pa.array([2] * len(rows), pa.int32()),
             "offset": pa.array(range(first, first + len(rows)), pa.int64()),
             "timestamp": pa.array([BROKER_TIME] * len(rows), pa.timestamp("us", "UTC")),

@@ -36,7 +36,7 @@ def _sealed(source: KeySource, values: list[bytes]) -> pa.RecordBatch:
     rows = {
         "key": pa.array([None] * n, pa.binary()),
         "value": pa.array(values, pa.binary()),
-        "headers": pa.array([None] * n, pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))),
+        "headers": pa.array([None] * n, pa.string()),
         "partition": pa.array([0] * n, pa.int32()),
         "offset": pa.array(range(n), pa.int64()),
         "timestamp": pa.array([BROKER_TIME] * n, pa.timestamp("us", "UTC")),
