@@ -20,7 +20,7 @@ from lakehouse.settings import Settings
 from simulator.live import Gate, Play
 from simulator.options import Options
 from simulator.outcomes import API, LOG, Outcomes
-from simulator.playing import Score, score
+from simulator.playing import Score, bodies, score
 from simulator.world import between, world
 
 PER_DAY, WARM_DAYS = 20_000, 2
@@ -42,9 +42,23 @@ def running(module: str, port: int) -> Iterator[None]:
             process.terminate()
 
 
-def steady(sheet: Score, rate: float) -> Score:
-    """The same records, its payments `rate` a second; the others go with the payment before them."""
-    return dataclasses.replace(sheet, due_s=np.cumsum(sheet.payment) / rate)
+def part(sheet: Score, number: int, each: int, path: str, rate: float) -> Score:
+    """Its part `number` of `each` payments, `rate` of them a second; other records go with the payment before them."""
+    paid = np.cumsum(sheet.payment)
+    rows = np.flatnonzero((paid > number * each) & (paid <= (number + 1) * each))
+    payment, payload = sheet.payment[rows], [sheet.payload[row] for row in rows.tolist()]
+    through_api = payment & (path == API)
+    chosen = np.flatnonzero(through_api).tolist()
+    return dataclasses.replace(
+        sheet,
+        due_s=np.cumsum(payment) / rate,
+        payload=payload,
+        partition=sheet.partition[rows],
+        payment=payment,
+        transaction_id=[sheet.transaction_id[row] for row in rows.tolist()],
+        through_api=through_api,
+        body=dict(zip(chosen, bodies([payload[row] for row in chosen]), strict=True)),
+    )
 
 
 def measured(outcomes: Outcomes, path: str) -> dict[str, float]:
@@ -60,14 +74,19 @@ def measured(outcomes: Outcomes, path: str) -> dict[str, float]:
 
 def _runs(settings: Settings, rate: float, seconds: float, seed: int, runs: int) -> list[dict[str, dict[str, float]]]:
     """Both paths, run after run, on one engine that has seen two days before."""
-    options = Options(END_MS, days=WARM_DAYS, payments_per_day=PER_DAY, seed=seed, live_s=2 * runs * seconds, rate=rate)
+    # A world's rate is that of a whole day; its quiet hours hold a third of it.
+    live_s = 6 * runs * seconds
+    options = Options(END_MS, days=WARM_DAYS, payments_per_day=PER_DAY, seed=seed, live_s=live_s, rate=rate)
     made = world(options)
     writer = broker.producer(settings, linger_ms=20)
     name = topics.topic_name(settings, topics.EVENTS)
     send(writer, name, in_force(settings, models.store(settings, vectors(settings, seed), seed)))
-    for part in between(made, options.start_ms, options.live_from_ms):
-        send(writer, name, part.payload.to_list())
+    for day in between(made, options.start_ms, options.live_from_ms):
+        send(writer, name, day.payload.to_list())
     writer.flush(60)
+    sheet = score(made, 0.0, 1)
+    each = int(rate * seconds)
+    assert sheet.payment.sum() >= 2 * runs * each, "the world's live part is too short"
     key = (conf.resolve(settings.keys.folder) / "api-replay.key").read_text().strip()
     gate = Gate(f"http://127.0.0.1:{settings.api.port}", key)
     found: list[dict[str, dict[str, float]]] = []
@@ -75,10 +94,9 @@ def _runs(settings: Settings, rate: float, seconds: float, seed: int, runs: int)
         _caught_up(settings)
         for number in range(runs):
             one = {}
-            for path, share in ((LOG, 0.0), (API, 1.0)):
-                skip = (2 * number + (path == API)) * seconds
-                sheet = steady(score(made, share, 1, skip, seconds), rate)
-                playing = Play(settings, sheet, gate if share else None, LAST_WAIT_S)
+            for path in (LOG, API):
+                mine = part(sheet, 2 * number + (path == API), each, path, rate)
+                playing = Play(settings, mine, gate if path == API else None, LAST_WAIT_S)
                 one[path] = measured(playing.run(), path)
                 text = ", ".join(f"{figure} {value:.3g}" for figure, value in one[path].items())
                 print(f"run {number + 1}, {path}: {text}; sender late by up to {playing.worst_lag_s * 1000:.0f} ms")

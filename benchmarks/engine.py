@@ -20,6 +20,7 @@ from features.state import Matrix
 from features.store import Place
 from lakehouse import broker, keys, topics
 from lakehouse import settings as conf
+from lakehouse.latency import prepare_for_latency
 from lakehouse.settings import Settings
 from lakehouse.signing import signer, trust
 from lakehouse.texts import Texts
@@ -71,6 +72,7 @@ def _decisions(settings: Settings) -> int:
 def _once(settings: Settings, end: int, payments: int) -> tuple[dict[str, float], dict[str, float]]:
     before = _decisions(settings)
     process = job.Process(settings)
+    prepare_for_latency()  # as the engine's own process does
     process.engine.stages.seconds.clear()
     began = time.perf_counter()
     while process.engine.state.place.next_offset < end:

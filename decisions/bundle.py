@@ -26,7 +26,7 @@ from lakehouse.keys import write_private
 from lakehouse.signing import Signer, Trust
 
 MANIFEST, SIGNATURE, XGBOOST, ISOLATION = "manifest.json", "manifest.signature", "xgboost.json", "isolation.arrays"
-FORMAT = 1
+FORMAT = 2
 CHAMPION = "champion"
 DIGEST_TAG = "bundle_digest"
 """The registry's alias of the serving model, and the tag by which a version names its bundle."""

@@ -75,7 +75,9 @@ class Engine:
         verdicts = self.state.admission.admit(intake.candidates)
         judged = {part.kind: Judged(part, intake, verdicts) for part in intake.parts}
         self.stages.done("admission")
-        people = {kind: identified(judged[kind].batch, self._tokens) for kind in _WITH_PEOPLE if kind in judged}
+        # An authorisation names the people of its payment.
+        known: dict[str, dict[bytes, bytes]] = {}
+        people = {kind: identified(judged[kind].batch, self._tokens, known) for kind in _WITH_PEOPLE if kind in judged}
         self.stages.done("tokens")
         placed = {kind: _PLACED[kind](judged[kind], people[kind]) for kind in people}
         events = joined([placed[kind] for kind in ("payment", "authorisation") if kind in placed])

@@ -17,19 +17,25 @@ Matrix = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 LEAF = -1
+BLOCK = 64
+"""Rows that walk through a tree together: they and the tree stay in the nearest cache, and their steps overlap."""
 
 
 @dataclass(frozen=True)
 class Forest:
-    """Nodes of all trees in one run; a leaf has feature LEAF and its value in `value`."""
+    """Nodes of all trees in one run. Siblings are neighbours: a step goes to `child` or to the node after it.
+
+    Left is below `threshold`, or missing where `missing_left`. A leaf is its own child and has its value in `value`.
+    """
 
     feature: npt.NDArray[np.int32]
     threshold: npt.NDArray[np.float32]
-    left: npt.NDArray[np.int32]
-    right: npt.NDArray[np.int32]
+    child: npt.NDArray[np.int32]
     missing_left: npt.NDArray[np.bool_]
     value: npt.NDArray[np.float32]
     root: npt.NDArray[np.int32]
+    depth: npt.NDArray[np.int32]
+    """Steps to the deepest leaf, by tree."""
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays by name."""
@@ -42,36 +48,27 @@ class Forest:
 
 
 @njit(cache=True)
-def _leaf(vector, node, feature, threshold, left, right, missing_left, inclusive):
-    while feature[node] != LEAF:
-        x = vector[feature[node]]
-        if np.isnan(x):
-            goes_left = missing_left[node]
-        elif inclusive:
-            goes_left = x <= threshold[node]
-        else:
-            goes_left = x < threshold[node]
-        node = left[node] if goes_left else right[node]
-    return node
+def _leaves(X, begin, rows, root, depth, feature, threshold, child, missing_left, node):
+    # Without a branch in the loop: nobody can predict which way a payment goes.
+    node[:rows] = root
+    for _ in range(depth):
+        for i in range(rows):
+            k = node[i]
+            x = X[begin + i, feature[k]]
+            left = (x < threshold[k]) | ((x != x) & missing_left[k])
+            node[i] = child[k] + ((not left) & (child[k] != k))
 
 
 @njit(cache=True)
-def _margins(X, base, feature, threshold, left, right, missing_left, value, root, out):
-    for i in range(X.shape[0]):
-        total = np.float32(base)
+def _summed(X, total, feature, threshold, child, missing_left, value, root, depth):
+    # `total` has the type that is summed in; rows are summed tree by tree, whatever their block.
+    node = np.empty(BLOCK, np.int32)
+    for begin in range(0, len(total), BLOCK):
+        rows = min(BLOCK, len(total) - begin)
         for tree in range(len(root)):
-            node = _leaf(X[i], root[tree], feature, threshold, left, right, missing_left, False)
-            total = np.float32(total + value[node])
-        out[i] = total
-
-
-@njit(cache=True)
-def _path_lengths(X, feature, threshold, left, right, missing_left, value, root, out):
-    for i in range(X.shape[0]):
-        total = 0.0
-        for tree in range(len(root)):
-            total += value[_leaf(X[i], root[tree], feature, threshold, left, right, missing_left, True)]
-        out[i] = total / len(root)
+            _leaves(X, begin, rows, root[tree], depth[tree], feature, threshold, child, missing_left, node)
+            for i in range(rows):
+                total[begin + i] += value[node[i]]
 
 
 @njit(cache=True)
@@ -80,20 +77,20 @@ def _sigmoids(x, slope, intercept, out):
         out[i] = 1.0 / (1.0 + math.exp(-(slope * x[i] + intercept)))
 
 
+def _sums(forest: Forest, X: Matrix, total: npt.NDArray[Any]) -> Doubles:
+    f = forest
+    _summed(np.ascontiguousarray(X), total, f.feature, f.threshold, f.child, f.missing_left, f.value, f.root, f.depth)
+    return total.astype(np.float64)
+
+
 def margins(forest: Forest, base: float, X: Matrix) -> Doubles:
     """XGBoost's raw margins (log odds), float32 values."""
-    out = np.empty(len(X))
-    f = forest
-    _margins(X, base, f.feature, f.threshold, f.left, f.right, f.missing_left, f.value, f.root, out)
-    return out
+    return _sums(forest, X, np.full(len(X), base, np.float32))
 
 
 def path_lengths(forest: Forest, X: Matrix) -> Doubles:
     """Mean path lengths of an isolation forest; short ones are anomalies."""
-    out = np.empty(len(X))
-    f = forest
-    _path_lengths(X, f.feature, f.threshold, f.left, f.right, f.missing_left, f.value, f.root, out)
-    return out
+    return _sums(forest, X, np.zeros(len(X))) / len(forest.root)
 
 
 def sigmoids(x: Doubles, slope: float, intercept: float) -> Doubles:
@@ -103,24 +100,42 @@ def sigmoids(x: Doubles, slope: float, intercept: float) -> Doubles:
     return out
 
 
+def _in_steps(tree: Mapping[str, npt.NDArray[Any]]) -> tuple[list[int], list[int], int]:
+    """(old number and child of each node, depth), renumbered level by level so that siblings are neighbours."""
+    left, right, leaf = tree["left"].tolist(), tree["right"].tolist(), (tree["feature"] == LEAF).tolist()
+    old, depth = [0], 0
+    child: list[int] = []
+    level = [0]
+    while level:
+        following: list[int] = []
+        for node in level:
+            if leaf[node]:
+                child.append(len(child))
+            else:
+                child.append(len(old) + len(following))
+                following += [left[node], right[node]]
+        old += following
+        level = following
+        depth += bool(following)
+    return old, child, depth
+
+
 def joined(trees: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Forest:
-    """One forest of trees whose children are numbered from zero within each."""
-    sizes = [len(tree["feature"]) for tree in trees]
-    root = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int32)
-
-    def run(name: str, kind: type) -> npt.NDArray[Any]:
-        return np.concatenate([np.asarray(tree[name]) for tree in trees]).astype(kind)
-
-    shift = np.repeat(root, sizes)
-    return Forest(
-        run("feature", np.int32),
-        run("threshold", np.float32),
-        run("left", np.int32) + shift,
-        run("right", np.int32) + shift,
-        run("missing_left", np.bool_),
-        run("value", np.float32),
-        root,
-    )
+    """One forest of trees with `left` and `right` children, numbered from zero within each; left is below."""
+    runs: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in Forest.__dataclass_fields__}
+    begin = 0
+    for tree in trees:
+        old, child, depth = _in_steps(tree)
+        runs["feature"].append(np.maximum(tree["feature"][old], 0))
+        runs["threshold"].append(tree["threshold"][old])
+        runs["child"].append(np.array(child) + begin)
+        runs["missing_left"].append(tree["missing_left"][old])
+        runs["value"].append(tree["value"][old])
+        runs["root"].append(np.array([begin]))
+        runs["depth"].append(np.array([depth]))
+        begin += len(old)
+    kinds = {"threshold": np.float32, "value": np.float32, "missing_left": np.bool_}
+    return Forest(**{name: np.concatenate(run).astype(kinds.get(name, np.int32)) for name, run in runs.items()})
 
 
 def of_xgboost(model: Mapping[str, Any]) -> tuple[Forest, float]:

@@ -36,13 +36,13 @@ class Identities:
         return Texts.of([tokens.text(next(found)) if has else "" for has in self.has[kind].tolist()])
 
 
-def identified(batch: Batch, tokens: Tokens) -> Identities:
-    """The identities of decoded records."""
+def identified(batch: Batch, tokens: Tokens, known: dict[str, dict[bytes, bytes]]) -> Identities:
+    """The identities of decoded records; `known` are those made for others of the same batch, by kind."""
     digests, has = {}, {}
     for kind, field in FIELDS.items():
         has[kind] = batch.has(field)
         values = batch.texts(field).take(np.flatnonzero(has[kind]))
-        digests[kind] = tokens.digests(kind, values.to_list())
+        digests[kind] = tokens.digests(kind, values.to_list(), known.setdefault(kind, {}))
     return Identities(digests, has)
 
 

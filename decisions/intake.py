@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +16,7 @@ from lakehouse.texts import Ints
 from lakehouse.topics import EVENT_KINDS
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     """A record of topic `events`: where it is, when the broker had it, its bytes."""
 
     offset: int

@@ -18,6 +18,7 @@ from decisions.office import Office
 from lakehouse import broker, jobs, keys, topics
 from lakehouse import settings as conf
 from lakehouse.errors import BrokerUnavailable, RangeMissing
+from lakehouse.latency import prepare_for_latency
 from lakehouse.log import configure, logger
 from lakehouse.settings import Settings, resolve
 from lakehouse.signing import trust
@@ -128,6 +129,7 @@ def main(argv: Sequence[str]) -> int:
         settings = conf.load(arguments.env)
         configure(settings, "engine")
         process = Process(settings)
+        prepare_for_latency()
         start_http_server(settings.engine.metrics_port, addr="127.0.0.1")
         _run(settings, process)
 

@@ -30,12 +30,20 @@ Doubles = npt.NDArray[np.float64]
 
 
 @njit(cache=True)
+def short_code(buffer: Bytes8, start: int, length: int) -> int:
+    """The number of one text, for compiled code: what `short_codes` gives."""
+    if length > 7:
+        return -1
+    code = np.int64(0)
+    for j in range(length):
+        code = code << 8 | np.int64(buffer[start + j])
+    return int(code)
+
+
+@njit(cache=True)
 def _short_codes(buffer: Bytes8, start: Ints, length: Ints, out: Ints) -> None:
     for i in range(len(start)):
-        code = np.int64(0)
-        for j in range(min(length[i], 7)):
-            code = code << 8 | np.int64(buffer[start[i] + j])
-        out[i] = code if length[i] <= 7 else -1
+        out[i] = short_code(buffer, start[i], length[i])
 
 
 def short_codes(texts: Texts) -> Ints:

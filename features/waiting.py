@@ -21,8 +21,8 @@ def _nobody() -> Placed:
 def joined(parts: list[Placed]) -> Placed:
     """Placed records of several kinds, in the order of the log."""
     parts = [part for part in parts if len(part.offset)]
-    if not parts:
-        return _nobody()
+    if len(parts) < 2:
+        return parts[0] if parts else _nobody()
     offset = np.concatenate([part.offset for part in parts])
     clock = np.concatenate([part.clock_ms for part in parts])
     records = concatenated([part.records for part in parts])

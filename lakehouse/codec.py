@@ -11,7 +11,7 @@ strings. Logical types are their underlying numbers here.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -51,6 +51,57 @@ class Strings:
 Column = npt.NDArray[Any] | Texts | Strings
 
 
+class Buffers:
+    """Buffers of texts, each once, one after the other."""
+
+    def __init__(self) -> None:
+        self._base: dict[int, int] = {}
+        self._kept: list[Bytes8] = []
+        self._size = 0
+
+    def base_of(self, buffer: Bytes8) -> int:
+        """Where a buffer begins among all; it is taken in when it is new."""
+        base = self._base.get(id(buffer))
+        if base is None:
+            base = self._base[id(buffer)] = self._size
+            self._kept.append(buffer)
+            self._size += len(buffer)
+        return base
+
+    def joined(self) -> Bytes8:
+        """All of them."""
+        if len(self._kept) == 1:
+            return self._kept[0]
+        return np.concatenate(self._kept) if self._kept else EMPTY
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The columns of a batch as lines of matrices (columns, rows), for compiled code that walks many of them.
+
+    `fixed` holds numbers (a double's bits, a text's place in `buffer`), `length` the bytes of texts.
+    """
+
+    names: tuple[str, ...]
+    double: Flags
+    """(columns): whose numbers are the bits of a double."""
+    buffer: Bytes8
+    fixed: Ints
+    length: Ints
+    valid: Flags
+
+    @cached_property
+    def line(self) -> Mapping[str, int]:
+        """The line of each column."""
+        return lines_of(self.names)
+
+
+@cache
+def lines_of(names: tuple[str, ...]) -> Mapping[str, int]:
+    """Places by name."""
+    return {name: at for at, name in enumerate(names)}
+
+
 @dataclass(frozen=True)
 class Batch:
     """Columns by field name, and for nullable fields which rows have a value (absent here: all of them)."""
@@ -58,6 +109,29 @@ class Batch:
     rows: int
     columns: Mapping[str, Column]
     valid: Mapping[str, Flags]
+    decoded: Grid | None = None
+    """The same columns, where the codec made them."""
+
+    def grid(self) -> Grid:
+        """Numbers and texts side by side."""
+        if self.decoded is not None:
+            return self.decoded
+        columns = {name: column for name, column in self.columns.items() if not isinstance(column, Strings)}
+        shape = (len(columns), self.rows)
+        fixed, length, valid = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.ones(shape, np.bool_)
+        double = np.zeros(len(columns), np.bool_)
+        buffers = Buffers()
+        for line, (name, column) in enumerate(columns.items()):
+            valid[line] = self.has(name)
+            if isinstance(column, Texts):
+                fixed[line] = column.start + buffers.base_of(column.buffer)
+                length[line] = column.length
+            elif column.dtype.kind == "f":
+                fixed[line] = column.astype(np.float64).view(np.int64)
+                double[line] = True
+            else:
+                fixed[line] = column
+        return Grid(tuple(columns), double, buffers.joined(), fixed, length, valid)
 
     def numbers(self, name: str) -> npt.NDArray[Any]:
         """A numeric column; null rows hold zero."""
@@ -73,6 +147,8 @@ class Batch:
 
     def take(self, rows: npt.NDArray[np.integer]) -> "Batch":
         """The batch of these rows, in this order."""
+        if len(rows) == self.rows and np.array_equal(rows, np.arange(self.rows)):
+            return self  # nearly every batch is all good; fifty columns need not be copied
         taken = {
             name: column[rows]
             if isinstance(column, np.ndarray)
@@ -86,7 +162,7 @@ class Batch:
     def has(self, name: str) -> Flags:
         """Which rows have a value."""
         valid = self.valid.get(name)
-        return np.ones(self.rows, np.bool_) if valid is None else valid
+        return np.full(self.rows, True) if valid is None else valid
 
 
 @dataclass(frozen=True)
@@ -140,6 +216,14 @@ class Codec:
         return np.array([f.kind for f in self.fields], np.int64)
 
     @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(f.name for f in self.fields)
+
+    @cached_property
+    def _double(self) -> Flags:
+        return np.array([f.kind == DOUBLE for f in self.fields], np.bool_)
+
+    @cached_property
     def _nullable(self) -> Flags:
         return np.array([f.nullable for f in self.fields], np.bool_)
 
@@ -183,32 +267,23 @@ class Codec:
             else:
                 columns[field.name] = fixed[i]
         nulls = {f.name: valid[i] for i, f in enumerate(self.fields) if f.nullable}
-        return Decoded(Batch(n, columns, nulls), fault, places)
+        grid = Grid(self._names, self._double, buffer, fixed, length, valid)
+        return Decoded(Batch(n, columns, nulls, grid), fault, places)
 
     def encode(
         self, batch: Batch, prefix: bytes = b"", first: str | None = None, last: str | None = None
     ) -> tuple[Bytes8, Ints]:
         """Bodies without gaps, each behind `prefix`, and n + 1 offsets; fields `first` to `last`, both included."""
-        names = [f.name for f in self.fields]
+        names = self._names
         lo = 0 if first is None else names.index(first)
         hi = len(names) if last is None else names.index(last) + 1
         n, width = batch.rows, hi - lo
         fixed = np.zeros((width, n), np.int64)
         length = np.zeros((width, n), np.int64)
         valid = np.ones((width, n), np.bool_)
-        placed: dict[int, int] = {}
-        buffers: list[Bytes8] = []
-        size = 0
+        buffers = Buffers()
         item_start, item_length = np.zeros(0, np.int64), np.zeros(0, np.int64)
         item_bytes = 0
-
-        def base_of(buffer: Bytes8) -> int:
-            nonlocal size
-            if id(buffer) not in placed:
-                placed[id(buffer)] = size
-                buffers.append(buffer)
-                size += len(buffer)
-            return placed[id(buffer)]
 
         for row, field in enumerate(self.fields[lo:hi]):
             column = batch.columns[field.name]
@@ -217,19 +292,18 @@ class Codec:
             if isinstance(column, Strings):
                 fixed[row] = column.first + len(item_start)
                 length[row] = column.count
-                item_start = np.concatenate([item_start, column.items.start + base_of(column.items.buffer)])
+                item_start = np.concatenate([item_start, column.items.start + buffers.base_of(column.items.buffer)])
                 item_length = np.concatenate([item_length, column.items.length])
                 # Rows may share items (`Batch.take`): bytes are counted by row, ten more for each item's length.
                 ends = np.concatenate([[0], np.cumsum(column.items.length + 10)])
                 item_bytes += int((ends[column.first + column.count] - ends[column.first]).sum())
             elif isinstance(column, Texts):
-                fixed[row] = column.start + base_of(column.buffer)
+                fixed[row] = column.start + buffers.base_of(column.buffer)
                 length[row] = column.length
             elif field.kind == DOUBLE:
                 fixed[row] = np.ascontiguousarray(column, np.float64).view(np.int64)
             else:
                 fixed[row] = column
-        buffer = EMPTY if not buffers else (buffers[0] if len(buffers) == 1 else np.concatenate(buffers))
         # A number takes at most ten bytes, a union branch one, an array's two counts ten more.
         bound = int(length.sum()) + n * (len(prefix) + 21 * width) + item_bytes
         out = np.empty(bound, np.uint8)
@@ -240,7 +314,7 @@ class Codec:
             fixed,
             length,
             valid,
-            buffer,
+            buffers.joined(),
             item_start,
             item_length,
             np.frombuffer(prefix, np.uint8),

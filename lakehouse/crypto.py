@@ -11,6 +11,8 @@ import hmac
 import ipaddress
 import os
 from collections.abc import Iterable, Sequence
+from copy import copy
+from functools import cache
 
 import numpy as np
 import orjson
@@ -57,6 +59,13 @@ class Mac:
         self._inner = hashlib.sha256(bytes(b ^ 0x36 for b in padded))
         self._outer = hashlib.sha256(bytes(b ^ 0x5C for b in padded))
 
+    def after(self, prefix: bytes) -> "Mac":
+        """The same, for messages that begin with `prefix`, which is left out of them."""
+        begun = copy(self)
+        begun._inner = self._inner.copy()
+        begun._inner.update(prefix)
+        return begun
+
     def digest(self, *parts: bytes | memoryview) -> bytes:
         """32 bytes over the parts, one after the other."""
         inner = self._inner.copy()
@@ -75,11 +84,13 @@ class Tokens:
         self._macs = {kind: Mac(keyring.derive(f"token|{kind}", self.version)) for kind in TOKEN_KINDS}
         self._prefix = f"v{self.version}:"
 
-    def digests(self, kind: str, values: Iterable[bytes]) -> list[bytes]:
-        """The 32-byte digest of every value of a kind."""
+    def digests(self, kind: str, values: Iterable[bytes], known: dict[bytes, bytes] | None = None) -> list[bytes]:
+        """The 32-byte digest of every value of a kind; `known` are those made before, and takes these in.
+
+        Cards, devices and addresses come back within a batch. `known` holds them in the clear: nothing may keep it.
+        """
         digest = self._macs[kind].digest
-        # Cards, devices and addresses come back within a batch.
-        known: dict[bytes, bytes] = {}
+        known = {} if known is None else known
         out = []
         for value in values:
             found = known.get(value)
@@ -111,20 +122,21 @@ class Digests:
 
     def __init__(self, keyring: Keyring) -> None:
         self._payload = Mac(keyring.derive("digest|payload", 1))
-        self._content = Mac(keyring.derive("digest|content", 1))
-        self._identity = Mac(keyring.derive("digest|identity", 1))
+        content, identity = Mac(keyring.derive("digest|content", 1)), Mac(keyring.derive("digest|identity", 1))
+        self._content = cache(lambda kind: content.after(kind.encode() + b"\0").digest)
+        self._identity = cache(lambda kind: identity.after(kind.encode() + b"\0").digest)
 
     def payload(self, record: bytes | memoryview) -> bytes:
         """16 bytes over a raw record, prefix included."""
         return self._payload.digest(record)[:DIGEST_BYTES]
 
-    def identity(self, kind: str, key: bytes) -> bytes:
+    def identity(self, kind: str, key: bytes | memoryview) -> bytes:
         """16 bytes over what makes a record unique within its kind."""
-        return self._identity.digest(kind.encode(), b"\0", key)[:DIGEST_BYTES]
+        return self._identity(kind)(key)[:DIGEST_BYTES]
 
     def content(self, kind: str, before: bytes | memoryview, after: bytes | memoryview) -> bytes:
         """16 bytes over a record's body with `received_at` cut out (`before` and `after` are what is around it)."""
-        return self._content.digest(kind.encode(), b"\0", before, after)[:DIGEST_BYTES]
+        return self._content(kind)(before, after)[:DIGEST_BYTES]
 
 
 class RecordSeal:

@@ -23,7 +23,7 @@ from serving.following import Follower, followers
 from serving.log_writer import LogWriter
 from serving.problems import Problem
 from serving.replies import Replies
-from serving.schemas import DecisionAnswer, PaymentRequest
+from serving.schemas import PAYMENT_SCHEMA, DecisionAnswer, PaymentRequest
 
 MAX_ID = 64
 
@@ -58,7 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         replies = Replies(settings.api.index_records)
-        writer = LogWriter(settings, loop)
+        writer = LogWriter(settings)
         readers = await asyncio.to_thread(followers, settings, replies, loop)
         for reader in readers:
             reader.start()
@@ -76,8 +76,14 @@ def create_app(settings: Settings) -> FastAPI:
 
     app.add_middleware(BodyLimit, most_bytes=settings.api.body_limit_bytes)
 
-    @app.post("/v1/decisions", tags=["decisions"], summary="Decide a payment")
-    async def decide(request: Request, payment: PaymentRequest, key: Key) -> DecisionAnswer:
+    @app.post(
+        "/v1/decisions",
+        tags=["decisions"],
+        summary="Decide a payment",
+        response_model=DecisionAnswer,
+        openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": PAYMENT_SCHEMA}}}},
+    )
+    async def decide(request: Request, key: Key) -> Response:
         """Write the payment to the log, wait for the engine's decision, answer.
 
         After `decision_timeout_ms` the answer is `review` with `degraded: true`, and stays the effective outcome.
@@ -85,11 +91,13 @@ def create_app(settings: Settings) -> FastAPI:
         caller = authenticated(request, key, DECIDE)
         path: Path = request.app.state.path
         received_ms = time.time_ns() // 1_000_000
+        payment = problems.parsed(PaymentRequest, await request.body())
         if payment.received_at is not None:
             if REPLAY not in caller.roles:
                 raise Problem(403, "This key may not set received_at", "Leave it out; the time of arrival is taken.")
             received_ms = int(payment.received_at.astimezone(UTC).timestamp() * 1000)
-        return await path.decide(payment, received_ms)
+        made = await path.decide(payment, received_ms)
+        return Response(made.model_dump_json(), media_type="application/json")
 
     @app.get("/v1/decisions/{transaction_id}", tags=["decisions"], summary="What a payment was answered")
     async def find(request: Request, transaction_id: str, key: Key) -> DecisionAnswer:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 import uuid
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,7 +53,7 @@ class Path:
         batch = columns(request, received_ms)
         record = slices(*_PAYMENT.codec.encode(batch, _PAYMENT.prefix))[0]
         transaction_id = batch.texts("transaction_id").get(0).decode()
-        known = self._known(transaction_id, self._content(record))
+        known = self._known(transaction_id, record)
         reply = await self._through_log(transaction_id, record) if known is None else known
         SECONDS.observe(time.monotonic() - began)
         return self._answered(reply)
@@ -62,12 +63,12 @@ class Path:
         mark: Ints = _PAYMENT.codec.decode(np.frombuffer(record, np.uint8), *whole, mark="received_at").mark
         return self.digests.content("payment", record[PREFIX_BYTES : int(mark[0, 0])], record[int(mark[1, 0]) :])
 
-    def _known(self, transaction_id: str, content: bytes) -> Reply | None:
+    def _known(self, transaction_id: str, record: bytes) -> Reply | None:
         """The first answer to a transaction that was decided before."""
         known = self.replies.find(transaction_id)
         if known is None or known.outcome is None or known.outcome == REJECTED:
             return None
-        if known.content_digest != content:
+        if known.content_digest != self._content(record):
             raise Problem(
                 409, "Another payment has this transaction_id", "Send a new transaction_id, or the same content again."
             )
@@ -77,7 +78,8 @@ class Path:
         waiting = self.replies.wait(transaction_id)
         durable = self.writer.put(record, self.partition)
         try:
-            return await asyncio.wait_for(asyncio.shield(waiting), self.timeout_s)
+            async with asyncio.timeout(self.timeout_s):
+                return await waiting
         except TimeoutError:
             pass
         finally:
@@ -85,9 +87,9 @@ class Path:
         await self._acknowledged(durable)
         return await self._late(transaction_id)
 
-    async def _acknowledged(self, durable: asyncio.Future[int]) -> int:
+    async def _acknowledged(self, durable: Future[int]) -> int:
         try:
-            return await asyncio.wait_for(asyncio.shield(durable), ACKNOWLEDGE_S)
+            return await asyncio.wait_for(asyncio.wrap_future(durable), ACKNOWLEDGE_S)
         except (TimeoutError, OSError):
             raise Problem(
                 503,

@@ -97,8 +97,10 @@ def answers(messages: list[Message]) -> list[tuple[str, str]]:
 class Follower:
     """A thread that reads a topic from some way back and hands what it finds to the event loop."""
 
-    def __init__(self, settings: Settings, topic: str, back: int, take: Callable[[list[Message]], None]) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: Settings, topic: str, back: int, take: Callable[[list[Message]], None], low_latency: bool
+    ) -> None:
+        self._settings, self._low_latency = settings, low_latency
         self._name = topics.topic_name(settings, topic)
         low, high = broker.watermarks(settings, self._name, PARTITION)
         self._start, self._caught_up_at = max(low, high - back), high
@@ -123,7 +125,7 @@ class Follower:
         return self.failed is None and self.position >= self._caught_up_at
 
     def _run(self) -> None:
-        reader = broker.consumer(self._settings, self._name, PARTITION, self._start, low_latency=True)
+        reader = broker.consumer(self._settings, self._name, PARTITION, self._start, self._low_latency)
         log = logger("api")
         try:
             while not self._stop.is_set():
@@ -154,6 +156,7 @@ def followers(settings: Settings, replies: Replies, loop: asyncio.AbstractEventL
 
     back = settings.api.index_records
     return [
-        Follower(settings, topics.DECISIONS, back, take_decisions),
-        Follower(settings, topics.EVENTS, back * EVENTS_PER_PAYMENT, take_events),
+        Follower(settings, topics.DECISIONS, back, take_decisions, low_latency=True),
+        # Nobody waits for the answers of other replicas: they may come in larger pieces.
+        Follower(settings, topics.EVENTS, back * EVENTS_PER_PAYMENT, take_events, low_latency=False),
     ]

@@ -9,6 +9,7 @@ import uvicorn
 
 from lakehouse import jobs, topics
 from lakehouse import settings as conf
+from lakehouse.latency import prepare_for_latency
 from lakehouse.log import configure, logger
 from serving.app import create_app
 
@@ -28,6 +29,7 @@ def main(argv: Sequence[str]) -> int:
         app = create_app(settings)
         if not ipaddress.ip_address(settings.api.host).is_loopback:
             logger("api").warning("the API listens beyond loopback: put TLS in front of it", host=settings.api.host)
+        prepare_for_latency()
         uvicorn.run(
             app,
             host=settings.api.host,
@@ -35,6 +37,7 @@ def main(argv: Sequence[str]) -> int:
             log_level=settings.log.level,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
         )
 
     return jobs.guarded(work)

@@ -44,6 +44,10 @@ _FIELDS: Any = {f["name"]: _field(f) for f in _SCHEMA.parsed["fields"]}
 PaymentRequest: Any = create_model("PaymentRequest", __base__=_Strict, __doc__=_SCHEMA.parsed["doc"], **_FIELDS)
 
 
+PAYMENT_SCHEMA: dict[str, Any] = PaymentRequest.model_json_schema()
+"""Of the request's body, for the OpenAPI page."""
+
+
 class Position(BaseModel):
     """Where the payment lies in the log."""
 

@@ -21,6 +21,7 @@ from confluent_kafka import KafkaError, Message
 from lakehouse import broker, topics
 from lakehouse.errors import BrokerUnavailable, FraudlakeError, SettingsError
 from lakehouse.fencing import Fence
+from lakehouse.latency import prepare_for_latency
 from lakehouse.registry import PREFIX_BYTES, registry, schema_ids
 from lakehouse.settings import Settings
 from lakehouse.texts import Texts
@@ -195,9 +196,8 @@ class Play:
 
     def run(self) -> Outcomes:
         """Play everything; BrokerUnavailable when a record was not acknowledged."""
-        # What was made for the play lives as long as it: a collection that walks through it would stop the loop.
-        gc.collect()
-        gc.freeze()
+        # What was made for the play lives as long as it.
+        prepare_for_latency()
         try:
             return self._played()
         finally:

@@ -160,7 +160,7 @@ def isolated(X: Matrix, rows: npt.NDArray[np.int64], seed: int) -> tuple[Forest,
         trees.append(
             {
                 "feature": np.where(leaf, LEAF, columns[np.maximum(tree.feature, 0)]),
-                "threshold": _not_above(tree.threshold),
+                "threshold": _above(tree.threshold),
                 "left": np.maximum(tree.children_left, 0),
                 "right": np.maximum(tree.children_right, 0),
                 "missing_left": np.zeros(tree.node_count, np.bool_),
@@ -170,10 +170,10 @@ def isolated(X: Matrix, rows: npt.NDArray[np.int64], seed: int) -> tuple[Forest,
     return joined(trees), expected_path(float(fitted._max_samples)), medians
 
 
-def _not_above(threshold: Doubles) -> npt.NDArray[np.float32]:
-    """float32 thresholds for which x <= t decides every float32 x as the float64 threshold does."""
+def _above(threshold: Doubles) -> npt.NDArray[np.float32]:
+    """float32 thresholds for which x < t decides every float32 x as x <= the float64 threshold does."""
     narrow = threshold.astype(np.float32)
-    return np.where(narrow.astype(np.float64) > threshold, np.nextafter(narrow, np.float32(-np.inf)), narrow)
+    return np.where(narrow.astype(np.float64) > threshold, narrow, np.nextafter(narrow, np.float32(np.inf)))
 
 
 def calibrated(raw: Doubles, fraud: Flags) -> tuple[float, float]:

@@ -79,5 +79,9 @@ def start(settings: Settings, folder: Path) -> bool:
         if formatted.returncode:
             raise FraudlakeError(f"Kafka's data folder {data} could not be made:\n{formatted.stderr.strip()}")
     heap = f"-Xmx{settings.services.kafka_heap_mb}m"
-    service.start([java[0], heap, *java[1:], "kafka.Kafka", str(config)], {}, folder)
+    service.start(
+        [java[0], heap, "-XX:+UseSerialGC", *java[1:], "kafka.Kafka", str(config)],
+        {},
+        folder,
+    )
     return True

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expectations.rows import broken, well_formed_card
+from expectations.rows import broken, is_well_formed_card
 from lakehouse.codec import Batch
 from lakehouse.contracts.silver import PAYMENTS
 from lakehouse.tables import Between, Digits, Holds, Length, OneOf, Required, Rule
@@ -14,6 +14,12 @@ def _luhn(number: str) -> bool:
     """The definition, digit by digit: every second one from the right is doubled and its digits are added."""
     doubled = [sum(map(int, str(int(digit) * (1 + at % 2)))) for at, digit in enumerate(reversed(number))]
     return sum(doubled) % 10 == 0
+
+
+def _well_formed(numbers: list[str]) -> list[bool]:
+    texts = Texts.of(numbers)
+    places = zip(texts.start, texts.length, strict=True)
+    return [bool(is_well_formed_card(texts.buffer, start, length)) for start, length in places]
 
 
 @pytest.mark.parametrize(
@@ -36,13 +42,13 @@ def _luhn(number: str) -> bool:
     ],
 )
 def test_a_well_formed_card_has_12_to_19_digits_and_a_luhn_digit(number: str, good: bool) -> None:
-    assert well_formed_card(Texts.of(["4539148803436467", number, "1"])).tolist() == [True, good, False]
+    assert _well_formed(["4539148803436467", number, "1"]) == [True, good, False]
 
 
 @given(st.lists(st.text("0123456789", max_size=21), max_size=30))
 def test_the_luhn_digit_is_that_of_the_definition(numbers: list[str]) -> None:
     expected = [12 <= len(n) <= 19 and _luhn(n) and set(n) != {"0"} for n in numbers]
-    assert well_formed_card(Texts.of(numbers)).tolist() == expected
+    assert _well_formed(numbers) == expected
 
 
 NAN, INF = float("nan"), float("inf")
