@@ -2,10 +2,9 @@
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -90,13 +89,13 @@ def create_app(settings: Settings) -> FastAPI:
         """
         caller = authenticated(request, key, DECIDE)
         path: Path = request.app.state.path
-        received_ms = time.time_ns() // 1_000_000
+        received_at = datetime.now(UTC)
         payment = problems.parsed(PaymentRequest, await request.body())
         if payment.received_at is not None:
             if REPLAY not in caller.roles:
                 raise Problem(403, "This key may not set received_at", "Leave it out; the time of arrival is taken.")
-            received_ms = int(payment.received_at.astimezone(UTC).timestamp() * 1000)
-        made = await path.decide(payment, received_ms)
+            received_at = payment.received_at
+        made = await path.decide(payment, received_at)
         return Response(made.model_dump_json(), media_type="application/json")
 
     @app.get("/v1/decisions/{transaction_id}", tags=["decisions"], summary="What a payment was answered")

@@ -5,10 +5,11 @@ import time
 import uuid
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
 
 import numpy as np
 from prometheus_client import Counter, Histogram
-from pydantic import BaseModel
 
 from decisions.outcome import REJECTED
 from lakehouse.codec import Batch, Column, slices
@@ -18,7 +19,7 @@ from lakehouse.texts import Ints, Texts
 from serving.log_writer import LogWriter
 from serving.problems import Problem
 from serving.replies import Replies, Reply
-from serving.schemas import DecisionAnswer, Position, columns
+from serving.schemas import DecisionAnswer, Position, encoded
 
 LATE_OUTCOME = "review"
 LATE_RUNG = "late"
@@ -47,12 +48,10 @@ class Path:
     host: str
     partition: int = 0
 
-    async def decide(self, request: BaseModel, received_ms: int) -> DecisionAnswer:
+    async def decide(self, request: Any, received_at: datetime) -> DecisionAnswer:
         """The answer to a payment; Problem 409 for a known id with other content, 503 when the broker is away."""
         began = time.monotonic()
-        batch = columns(request, received_ms)
-        record = slices(*_PAYMENT.codec.encode(batch, _PAYMENT.prefix))[0]
-        transaction_id = batch.texts("transaction_id").get(0).decode()
+        record, transaction_id = encoded(request, received_at), request.transaction_id
         known = self._known(transaction_id, record)
         reply = await self._through_log(transaction_id, record) if known is None else known
         SECONDS.observe(time.monotonic() - began)

@@ -1,14 +1,13 @@
 """What requests and answers look like; the payment's fields are those of its Avro schema."""
 
-from datetime import UTC, date, datetime
+import io
+from datetime import date, datetime
 from typing import Any
 
-import numpy as np
+import fastavro
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, create_model
 
-from lakehouse.codec import Batch, Column
 from lakehouse.registry import registry
-from lakehouse.texts import Flags, Texts
 
 _PYTHON: dict[str, Any] = {"string": str, "boolean": bool, "int": int, "long": int, "double": float}
 _LOGICAL: dict[str, Any] = {"timestamp-millis": AwareDatetime, "date": date}
@@ -70,29 +69,15 @@ class DecisionAnswer(BaseModel):
     position: Position | None
 
 
-def _epoch_ms(moment: datetime) -> int:
-    return int(moment.astimezone(UTC).timestamp() * 1000)
+_FASTAVRO = fastavro.parse_schema(dict(_SCHEMA.parsed))
 
 
-def columns(request: BaseModel, received_ms: int) -> Batch:
-    """A request as a batch of one payment."""
-    values: dict[str, Column] = {}
-    valid: dict[str, Flags] = {}
-    for field in _SCHEMA.codec.fields:
-        value = received_ms if field.name == "received_at" else getattr(request, field.name)
-        if field.nullable:
-            valid[field.name] = np.array([value is not None])
-        if isinstance(value, datetime):
-            value = _epoch_ms(value)
-        elif isinstance(value, date):
-            value = (value - date(1970, 1, 1)).days
-        if isinstance(value, str):
-            values[field.name] = Texts.of([value])
-        elif value is None:
-            values[field.name] = _NOTHING if field.kind in (4, 5) else np.zeros(1)
-        else:
-            values[field.name] = np.array([value])
-    return Batch(1, values, valid)
+def encoded(request: BaseModel, received_at: datetime) -> bytes:
+    """A request as a record of topic `events`.
 
-
-_NOTHING = Texts.of([""])
+    For one record fastavro is faster than the columns of `lakehouse.codec`; the bytes are the same.
+    """
+    out = io.BytesIO()
+    out.write(_SCHEMA.prefix)
+    fastavro.schemaless_writer(out, _FASTAVRO, {**request.__dict__, "received_at": received_at})
+    return out.getvalue()

@@ -1,0 +1,80 @@
+"""What the API writes and reads record by record is what the codec writes and reads."""
+
+import datetime as dt
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from lakehouse.registry import registry
+from serving.following import DecisionReader, answers
+from serving.schemas import PaymentRequest, encoded
+from simulator.playing import bodies
+from tests.lakehouse.records import raw
+
+
+@dataclass
+class Record:
+    """A Kafka message, as far as readers look at it."""
+
+    place: int
+    bytes_: bytes | None
+
+    def value(self):
+        return self.bytes_
+
+    def offset(self):
+        return self.place
+
+
+FULL = {
+    "customer_email": "a.b@example.org",
+    "billing_address": "1 Main Street",
+    "latitude": 48.85,
+    "longitude": -2.35,
+    "is_recurring": False,
+    "pin_attempts": 2,
+    "account_opened_on": 12_345,
+    "merchant_country": "FR",
+}
+
+
+@pytest.mark.parametrize("fields", [{}, FULL, {"customer_id": "Zoë 😀"}], ids=["required only", "full", "not ASCII"])
+def test_a_request_becomes_the_bytes_that_the_codec_writes(fields):
+    payload = raw("payment", **fields)
+    request = PaymentRequest.model_validate_json(bodies([payload])[0])
+    assert encoded(request, request.received_at) == payload
+
+
+def test_microseconds_of_the_arrival_are_cut_off():
+    payload = raw("payment", received_at=1_700_000_000_123)
+    request = PaymentRequest.model_validate_json(bodies([payload])[0])
+    arrival = dt.datetime.fromtimestamp(1_700_000_000, dt.UTC) + dt.timedelta(microseconds=123_999)
+    assert encoded(request, arrival) == payload
+
+
+def test_a_field_that_is_not_the_payments_is_refused_by_name():
+    body = json.loads(bodies([raw("payment")])[0])
+    with pytest.raises(ValueError, match="cvv\n"):
+        PaymentRequest.model_validate_json(json.dumps({**body, "cvv": "123"}))
+
+
+def test_decisions_are_read_through_the_fence():
+    reader = DecisionReader()
+    first = raw("decision", transaction_id="a", epoch=5, offset=40, outcome="decline", score=0.25)
+    late = raw("decision", transaction_id="b", epoch=4, offset=41)
+    again = raw("decision", transaction_id="a", epoch=5, offset=40)
+    found = reader.replies([Record(9, first), Record(10, late), Record(11, again), Record(12, None)])
+    assert [(r.transaction_id, r.outcome, r.score, r.offset) for r in found] == [("a", "decline", 0.25, 40)]
+
+
+def test_a_rejected_payment_may_claim_a_time_that_is_no_date():
+    record = raw("decision", outcome="rejected", event_time=2**62, rejected_by=["event_time_plausible"])
+    (found,) = DecisionReader().replies([Record(0, record)])
+    assert (found.outcome, found.rejected_by) == ("rejected", ("event_time_plausible",))
+
+
+def test_answers_are_found_among_other_events():
+    answer = raw("answer", transaction_id="t9", outcome="review")
+    assert answers([Record(0, raw("payment")), Record(1, answer), Record(2, None)]) == [("t9", "review")]
+    assert registry().latest("answer").prefix == answer[:5]
