@@ -100,10 +100,8 @@ def _runs(settings: Settings, rate: float, seconds: float, seed: int, runs: int)
                 playing = Play(settings, mine, gate if path == API else None, LAST_WAIT_S)
                 one[path] = measured(playing.run(), path)
                 text = ", ".join(f"{figure} {value:.3g}" for figure, value in one[path].items())
-                print(
                 which, lag_ms = number or "to warm up", playing.worst_lag_s * 1000
                 print(f"run {which}, {path}: {text}; sender late by up to {lag_ms:.0f} ms")
-                )
             found.append(one)
     return found[1:]
 
