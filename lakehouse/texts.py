@@ -104,7 +104,7 @@ class Texts:
 
     def to_list(self) -> list[bytes]:
         """The strings as Python bytes."""
-        raw = memoryview(np.ascontiguousarray(self.buffer))
+        raw: memoryview = np.ascontiguousarray(self.buffer).data
         return [bytes(raw[s : s + n]) for s, n in zip(self.start.tolist(), self.length.tolist(), strict=True)]
 
     def to_arrow(self, valid: Flags | None = None, binary: bool = False) -> pa.Array:

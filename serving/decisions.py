@@ -5,21 +5,21 @@ import time
 import uuid
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from prometheus_client import Counter, Histogram
 
 from decisions.outcome import REJECTED
-from lakehouse.codec import Batch, Column, slices
 from lakehouse.crypto import Digests
 from lakehouse.registry import PREFIX_BYTES, registry
-from lakehouse.texts import Ints, Texts
+from lakehouse.single import written
+from lakehouse.texts import Ints
 from serving.log_writer import LogWriter
 from serving.problems import Problem
 from serving.replies import Replies, Reply
-from serving.schemas import DecisionAnswer, Position, encoded
+from serving.schemas import DecisionAnswer, Position
 
 LATE_OUTCOME = "review"
 LATE_RUNG = "late"
@@ -51,7 +51,10 @@ class Path:
     async def decide(self, request: Any, received_at: datetime) -> DecisionAnswer:
         """The answer to a payment; Problem 409 for a known id with other content, 503 when the broker is away."""
         began = time.monotonic()
-        record, transaction_id = encoded(request, received_at), request.transaction_id
+        record, transaction_id = (
+            written(_PAYMENT, {**request.__dict__, "received_at": received_at}),
+            request.transaction_id,
+        )
         known = self._known(transaction_id, record)
         reply = await self._through_log(transaction_id, record) if known is None else known
         SECONDS.observe(time.monotonic() - began)
@@ -101,15 +104,15 @@ class Path:
         known = self.replies.find(transaction_id)
         if known is not None and known.effective is not None:
             return known
-        columns: dict[str, Column] = {
-            "answer_id": Texts.of([str(uuid.uuid4())]),
-            "transaction_id": Texts.of([transaction_id]),
-            "received_at": np.array([time.time_ns() // 1_000_000]),
-            "outcome": Texts.of([LATE_OUTCOME]),
-            "reason": Texts.of(["decision_late"]),
-            "host": Texts.of([self.host]),
+        answer = {
+            "answer_id": str(uuid.uuid4()),
+            "transaction_id": transaction_id,
+            "received_at": datetime.now(UTC),
+            "outcome": LATE_OUTCOME,
+            "reason": "decision_late",
+            "host": self.host,
         }
-        record = slices(*_ANSWER.codec.encode(Batch(1, columns, {}), _ANSWER.prefix))[0]
+        record = written(_ANSWER, answer)
         await self._acknowledged(self.writer.put(record, self.partition))
         self.replies.answered([(transaction_id, LATE_OUTCOME)])
         late = self.replies.find(transaction_id) or Reply(transaction_id, answered=LATE_OUTCOME)

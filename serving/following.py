@@ -1,20 +1,19 @@
 """The two readers of a replica: decisions, and the answers of all replicas; each a thread that feeds the replies."""
 
 import asyncio
-import io
 import threading
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
-import fastavro
 from confluent_kafka import Message
 
 from lakehouse import broker, topics
 from lakehouse.errors import FraudlakeError
 from lakehouse.fencing import Fence
 from lakehouse.log import logger
-from lakehouse.registry import PREFIX_BYTES, Schema, registry
+from lakehouse.registry import PREFIX_BYTES, registry
 from lakehouse.settings import Settings
+from lakehouse.single import read
 from serving.replies import Replies, Reply
 
 PARTITION = 0
@@ -24,24 +23,6 @@ EVENTS_PER_PAYMENT = 3
 """A payment, its authorisation and now and then a label: how far back answers of recent payments can lie."""
 
 _DECISION, _START, _ANSWER = (registry().latest(kind) for kind in ("decision", "engine_start", "answer"))
-
-
-def _plain(schema: Schema) -> dict[str, Any]:
-    """The schema with timestamps as numbers: what a rejected payment claims may be no date at all."""
-
-    def plain(declared: Any) -> Any:
-        return declared["type"] if isinstance(declared, dict) and "logicalType" in declared else declared
-
-    return {**schema.parsed, "fields": [{**field, "type": plain(field["type"])} for field in schema.parsed["fields"]]}
-
-
-_FASTAVRO = {schema.kind: fastavro.parse_schema(_plain(schema)) for schema in (_DECISION, _ANSWER)}
-
-
-def _fields(schema: Schema, value: bytes) -> dict[str, Any]:
-    # Records come one or two at a time: for so few fastavro is faster than the columns of `lakehouse.codec`.
-    found: Any = fastavro.schemaless_reader(io.BytesIO(value[PREFIX_BYTES:]), _FASTAVRO[schema.kind])
-    return cast(dict[str, Any], found)
 
 
 class DecisionReader:
@@ -60,7 +41,7 @@ class DecisionReader:
                 self._fence = self._fence or Fence()
                 self._fence.start(message.offset())
             elif prefix == _DECISION.prefix:
-                found = _fields(_DECISION, value)
+                found = read(_DECISION, value)
                 # A replica that begins in the middle takes the engine it finds there as the one in office.
                 self._fence = self._fence or Fence(found["epoch"])
                 if self._fence.counts(found["epoch"], found["offset"]):
@@ -87,7 +68,7 @@ def _reply(found: dict[str, Any]) -> Reply:
 def answers(messages: list[Message]) -> list[tuple[str, str]]:
     """(transaction id, outcome) of the answers among records of topic `events`."""
     values = (message.value() or b"" for message in messages)
-    found = [_fields(_ANSWER, value) for value in values if value[:PREFIX_BYTES] == _ANSWER.prefix]
+    found = [read(_ANSWER, value) for value in values if value[:PREFIX_BYTES] == _ANSWER.prefix]
     return [(one["transaction_id"], one["outcome"]) for one in found]
 
 

@@ -1,10 +1,8 @@
 """What requests and answers look like; the payment's fields are those of its Avro schema."""
 
-import io
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
-import fastavro
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, create_model
 
 from lakehouse.registry import registry
@@ -67,17 +65,3 @@ class DecisionAnswer(BaseModel):
     degraded: bool = Field(description="the API answered without the engine")
     rung: str = Field(description="the rung of the ladder that answered")
     position: Position | None
-
-
-_FASTAVRO = fastavro.parse_schema(dict(_SCHEMA.parsed))
-
-
-def encoded(request: BaseModel, received_at: datetime) -> bytes:
-    """A request as a record of topic `events`.
-
-    For one record fastavro is faster than the columns of `lakehouse.codec`; the bytes are the same.
-    """
-    out = io.BytesIO()
-    out.write(_SCHEMA.prefix)
-    fastavro.schemaless_writer(out, _FASTAVRO, {**request.__dict__, "received_at": received_at})
-    return out.getvalue()

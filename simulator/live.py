@@ -22,9 +22,9 @@ from lakehouse import broker, topics
 from lakehouse.errors import BrokerUnavailable, FraudlakeError, SettingsError
 from lakehouse.fencing import Fence
 from lakehouse.latency import prepare_for_latency
-from lakehouse.registry import PREFIX_BYTES, registry, schema_ids
+from lakehouse.registry import PREFIX_BYTES, registry
 from lakehouse.settings import Settings
-from lakehouse.texts import Texts
+from lakehouse.single import read
 from simulator.history import Files
 from simulator.options import Options
 from simulator.outcomes import API, LOG, Outcome, Outcomes
@@ -41,6 +41,8 @@ LEAD_S = 1.0
 """Between the end of the preparations and the first payment, for readers and connections to stand."""
 FULL = "full"
 """The rung of a decision that nothing was missing from."""
+
+_DECISION = registry().latest("decision")
 
 
 @dataclass(frozen=True)
@@ -92,26 +94,17 @@ class Decisions(threading.Thread):
 
     def note(self, messages: list[Message], read_at: float) -> None:
         """Take decisions in that became readable at `read_at`."""
-        texts = Texts.of([m.value() or b"" for m in messages])
-        schema = registry().latest("decision")
-        ids = schema_ids(texts.buffer, texts.start, texts.start + texts.length)
-        mine = texts.take(ids == schema.id)
-        batch = schema.codec.decode(mine.buffer, mine.start + PREFIX_BYTES, mine.start + mine.length).batch
-        for name, epoch, source, outcome, rung in zip(
-            batch.texts("transaction_id").to_list(),
-            batch.numbers("epoch").tolist(),
-            batch.numbers("offset").tolist(),
-            batch.texts("outcome").to_list(),
-            batch.texts("rung").to_list(),
-            strict=True,
-        ):
-            if epoch > self._fence.epoch:
-                self._fence = Fence(epoch)
-            found = self._outcomes.by_id.get(name.decode())
-            if not self._fence.counts(epoch, source) or found is None or found.path != LOG:
+        for value in (message.value() or b"" for message in messages):
+            if value[:PREFIX_BYTES] != _DECISION.prefix:
+                continue
+            made = read(_DECISION, value)
+            if made["epoch"] > self._fence.epoch:
+                self._fence = Fence(made["epoch"])
+            found = self._outcomes.by_id.get(made["transaction_id"])
+            if not self._fence.counts(made["epoch"], made["offset"]) or found is None or found.path != LOG:
                 continue
             if found.decided_at is None:
-                found.decided_at, found.outcome, found.degraded = read_at, outcome.decode(), rung.decode() != FULL
+                found.decided_at, found.outcome, found.degraded = read_at, made["outcome"], made["rung"] != FULL
 
 
 class Requests:

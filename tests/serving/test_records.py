@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import pytest
 
 from lakehouse.registry import registry
+from lakehouse.single import written
 from serving.following import DecisionReader, answers
-from serving.schemas import PaymentRequest, encoded
+from serving.schemas import PaymentRequest
 from simulator.playing import bodies
 from tests.lakehouse.records import raw
 
@@ -37,6 +38,10 @@ FULL = {
     "account_opened_on": 12_345,
     "merchant_country": "FR",
 }
+
+
+def encoded(request, received_at):
+    return written(registry().latest("payment"), {**request.__dict__, "received_at": received_at})
 
 
 @pytest.mark.parametrize("fields", [{}, FULL, {"customer_id": "Zoë 😀"}], ids=["required only", "full", "not ASCII"])
