@@ -1,4 +1,4 @@
-"""A place of a benchmark's own: a broker, topics, a lake and keys that are gone when it ends."""
+"""A place of a benchmark's own: keys and a lake, a broker and topics, gone when it ends."""
 
 import os
 import shutil
@@ -17,23 +17,32 @@ from lakehouse.settings import Settings
 
 
 @contextmanager
-def place() -> Iterator[Settings]:
-    """Settings of a fresh world with a running broker; also in force for processes started from here."""
-    folder = Path(tempfile.mkdtemp(prefix="fraudlake-benchmark-"))
+def apart(folder: Path) -> Iterator[Settings]:
+    """Settings of a fresh world in a folder, with keys; also in force for processes started from here."""
     values = {**variables(folder), "FRAUDLAKE__SPARK__DRIVER_MEMORY": "4g"}
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
         settings = conf.load()
         keys.create(conf.resolve(settings.keys.folder))
-        services.up(settings, (kafka,))
-        topics.ensure(settings)
         yield settings
     finally:
-        Service(kafka.NAME, folder / "services").stop()
-        shutil.rmtree(folder, ignore_errors=True)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def place() -> Iterator[Settings]:
+    """The same with a running broker and topics."""
+    folder = Path(tempfile.mkdtemp(prefix="fraudlake-benchmark-"))
+    try:
+        with apart(folder) as settings:
+            services.up(settings, (kafka,))
+            topics.ensure(settings)
+            yield settings
+    finally:
+        Service(kafka.NAME, folder / "services").stop()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,6 +1,6 @@
 """The engine: records of the log in, decisions out; a pure function of the log, its state and its keys.
 
-Per batch: decode, admit, tokens, features, models, outcome, body. No clock, no network: `job.py` reads and writes.
+Per batch: what `driver.py` does, then models, outcome, body. No clock, no network: `job.py` reads and writes.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,40 +8,41 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from decisions.bundle import Model, Scores
-from decisions.identities import Identities, addresses_differ, identified
-from decisions.intake import Message, is_control, taken_in
-from decisions.judged import Judged
+from decisions.driver import Driver, Segment
+from decisions.intake import Message
 from decisions.outcome import FULL, OUTCOMES, REJECTED, RISKS, bands
 from decisions.record import Body, decision_ids, no_lists, repeated
 from decisions.stages import Stages
 from expectations.admission import ACCEPTED
 from features.catalogue import feature_set_hash
-from features.inputs import Admitted, Placed, authorisations, labels, payments
-from features.records import empty
 from features.state import Matrix
-from features.store import Place, State
-from features.waiting import joined
+from features.store import State
 from lakehouse.codec import Column, Strings
-from lakehouse.crypto import Digests, Tokens
 from lakehouse.errors import Terminal
 from lakehouse.keys import Keyring
 from lakehouse.texts import Flags, Ints, Texts
 
 ModelLoader = Callable[[str], Model]
-_NOBODY = Placed(empty(0), np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 class Engine:
     """One deterministic writer over one partition of topic `events`."""
 
     def __init__(self, state: State, keyring: Keyring, load_model: ModelLoader) -> None:
-        self.state = state
-        self._digests = Digests(keyring)
-        self._tokens = Tokens(keyring)
+        self._driver = Driver(state, keyring)
         self._load_model = load_model
         self._model: Model | None = None
-        self.stages = Stages()
         self._activate()
+
+    @property
+    def state(self) -> State:
+        """Everything that the next decision depends on."""
+        return self._driver.state
+
+    @property
+    def stages(self) -> Stages:
+        """Where the time goes."""
+        return self._driver.stages
 
     def _activate(self) -> None:
         """Load what is in force; a bundle that is refused stops the engine."""
@@ -52,42 +53,16 @@ class Engine:
     def decide(self, messages: Sequence[Message]) -> list[Body]:
         """Bodies of the decisions over the next records of the log; the state moves behind them.
 
-        A control event is taken alone, so that everything in one body list was decided under the same rules.
+        Everything in one body list was decided under the same rules.
         """
         bodies = []
-        begin = 0
-        for at in [*(i for i, m in enumerate(messages) if is_control(m)), len(messages)]:
-            if begin < at:
-                bodies.append(self._segment(messages[begin:at]))
-            if at < len(messages):
-                self.state.admission.admit(taken_in(messages[at : at + 1], self._digests).candidates)
-                self._activate()
-            begin = at + 1
-        if messages:
-            place = self.state.place
-            self.state.place = Place(place.topic_id, place.partition, messages[-1].offset + 1)
+        for segment in self._driver.take(messages):
+            self._activate()
+            if "payment" in segment.judged:
+                bodies.append(self._bodies(segment))
+                self.stages.done("body")
+        self._activate()
         return [body for body in bodies if len(body.offset)]
-
-    def _segment(self, messages: Sequence[Message]) -> Body:
-        self.stages.begin()
-        intake = taken_in(messages, self._digests)
-        self.stages.done("decode")
-        verdicts = self.state.admission.admit(intake.candidates)
-        judged = {part.kind: Judged(part, intake, verdicts) for part in intake.parts}
-        self.stages.done("admission")
-        # An authorisation names the people of its payment.
-        known: dict[str, dict[bytes, bytes]] = {}
-        people = {kind: identified(judged[kind].batch, self._tokens, known) for kind in _WITH_PEOPLE if kind in judged}
-        self.stages.done("tokens")
-        placed = {kind: _PLACED[kind](judged[kind], people[kind]) for kind in people}
-        events = joined([placed[kind] for kind in ("payment", "authorisation") if kind in placed])
-        vectors = self.state.flow.take(events, placed.get("label", _NOBODY))
-        self.stages.done("features")
-        if "payment" not in judged:
-            return _NO_BODIES
-        body = self._bodies(judged["payment"], people["payment"], vectors)
-        self.stages.done("body")
-        return body
 
     def _scored(self, vectors: Matrix, offset: Ints) -> tuple[Scores, Ints]:
         if self._model is None:
@@ -100,8 +75,9 @@ class Engine:
         self.stages.done("models")
         return scores, bands(scores.ensemble, self._model.manifest["cuts"])
 
-    def _bodies(self, judged: Judged, people: Identities, vectors: Matrix) -> Body:
+    def _bodies(self, segment: Segment) -> Body:
         """One body for every accepted payment and every one that admission rejected."""
+        judged, people, vectors = segment.judged["payment"], segment.people["payment"], segment.vectors
         decided = judged.decided
         n = len(decided)
         accepted = judged.status[decided] == ACCEPTED
@@ -129,7 +105,7 @@ class Engine:
         }
         valid: dict[str, Flags] = dict.fromkeys(_ONLY_ACCEPTED, accepted)
         for kind in ("card", "customer", "device", "ip"):
-            columns[f"{kind}_token"] = people.texts(kind, self._tokens).take(decided)
+            columns[f"{kind}_token"] = people.texts(kind, self._driver.tokens).take(decided)
             valid[f"{kind}_token"] = people.has[kind][decided]
         return Body(offset, batch.texts("transaction_id").to_list(), columns, valid)
 
@@ -154,30 +130,8 @@ class Engine:
         }
 
 
-def _payments(judged: Judged, people: Identities) -> Placed:
-    at = judged.accepted
-    admitted = Admitted(
-        judged.offset[at], judged.clock_ms[at], judged.amount[at], judged.category_risk[at], judged.country_risk[at]
-    )
-    batch = judged.batch.take(at)
-    return payments(batch, people.whom(at), admitted, addresses_differ(batch))
-
-
-def _authorisations(judged: Judged, people: Identities) -> Placed:
-    at = judged.accepted
-    return authorisations(judged.batch.take(at), people.whom(at), judged.offset[at], judged.clock_ms[at])
-
-
-def _labels(judged: Judged, people: Identities) -> Placed:
-    at = judged.accepted
-    return labels(judged.batch.take(at), people.whom(at), judged.amount[at], judged.offset[at], judged.clock_ms[at])
-
-
-_PLACED = {"payment": _payments, "authorisation": _authorisations, "label": _labels}
-_WITH_PEOPLE = tuple(_PLACED)
 _ONLY_ACCEPTED = (
     *("amount_base_minor", "feature_set", "vector", "model_digest", "risk"),
     *("score", "score_xgboost", "score_isolation_forest"),
 )
 """Fields of a decision that a rejected payment does not have."""
-_NO_BODIES = Body(np.zeros(0, np.int64), [], {}, {})

@@ -36,7 +36,7 @@ class History:
         base = self._base(span)
         begin = 0 if base is None else int(base.name.removesuffix(snapshot.SUFFIX))
         rows = {kind: self._rows(kind, Span(span.topic_id, span.partition, begin, span.end)) for kind in KINDS}
-        run = self._run(span, base, rows)
+        run = self._run(self._folder / "working", base, rows)
         records = prepared(rows, run.shards).persist()
         try:
             found = vectors(run, records, span.topic_id, span.partition)
@@ -48,6 +48,24 @@ class History:
             records.unpersist()
         self._leave(run, span, rows["label"])
         self._log.info("vectors", start=span.start, end=span.end, base=None if base is None else base.name)
+
+    def recomputed(self, span: Span, base: Path | None, working: Path) -> DataFrame:
+        """Vectors of the payments of a span, from a snapshot before it or from nothing; no table is written.
+
+        RangeMissing where silver has holes, SnapshotRefused where the snapshot does not fit.
+        """
+        self._refuse_holes(span)
+        begin = 0
+        if base is not None:
+            meta = snapshot.read(base, ()).meta
+            store.check(base, meta, self._context.settings, span.topic_id)
+            begin = int(meta["next_offset"])
+            if begin > span.start:
+                raise RangeMissing(f"The snapshot {base.name} stands at offset {begin}, after {span.start}.")
+        rows = {kind: self._rows(kind, Span(span.topic_id, span.partition, begin, span.end)) for kind in KINDS}
+        run = self._run(working, base, rows)
+        found = vectors(run, prepared(rows, run.shards), span.topic_id, span.partition)
+        return found.where(F.col("offset") >= span.start)
 
     def _rows(self, kind: str, span: Span) -> DataFrame:
         rows = storage.read(self._context.spark, self._context.root, KINDS[kind])
@@ -87,7 +105,7 @@ class History:
             return path
         return None
 
-    def _run(self, span: Span, base: Path | None, rows: dict[str, DataFrame]) -> Run:
+    def _run(self, working: Path, base: Path | None, rows: dict[str, DataFrame]) -> Run:
         moving = (
             rows["payment"]
             .select("offset", "engine_clock")
@@ -96,7 +114,6 @@ class History:
         last = moving.agg(
             F.max("offset").alias("offset"), F.max(F.unix_millis("engine_clock")).alias("clock")
         ).collect()[0]
-        working = self._folder / "working"
         shutil.rmtree(working, ignore_errors=True)
         working.mkdir(parents=True)
         settings = self._context.settings

@@ -1,0 +1,96 @@
+"""The engine's driver of the kernel: records of the log through admission and features, before any model.
+
+Per batch: decode, admit, tokens, features. A control event is taken alone, so that everything in one segment was
+admitted under the same rules.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from decisions.identities import Identities, addresses_differ, identified
+from decisions.intake import Message, is_control, taken_in
+from decisions.judged import Judged
+from decisions.stages import Stages
+from features.inputs import Admitted, Placed, authorisations, labels, payments
+from features.records import empty
+from features.state import Matrix
+from features.store import Place, State
+from features.waiting import joined
+from lakehouse.crypto import Digests, Tokens
+from lakehouse.keys import Keyring
+
+_NOBODY = Placed(empty(0), np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+class Segment(NamedTuple):
+    """Records between two control events, by kind."""
+
+    judged: dict[str, Judged]
+    people: dict[str, Identities]
+    vectors: Matrix
+    """(accepted payments, features), in log order."""
+
+
+class Driver:
+    """Takes a partition of topic `events` through a state, in order."""
+
+    def __init__(self, state: State, keyring: Keyring) -> None:
+        self.state = state
+        self.tokens = Tokens(keyring)
+        self.stages = Stages()
+        self._digests = Digests(keyring)
+
+    def take(self, messages: Sequence[Message]) -> Iterator[Segment]:
+        """Segments of the next records of the log; the state moves behind each."""
+        begin = 0
+        for at in [*(i for i, m in enumerate(messages) if is_control(m)), len(messages)]:
+            if begin < at:
+                yield self._segment(messages[begin:at])
+            if at < len(messages):
+                self.state.admission.admit(taken_in(messages[at : at + 1], self._digests).candidates)
+            begin = at + 1
+        if messages:
+            place = self.state.place
+            self.state.place = Place(place.topic_id, place.partition, messages[-1].offset + 1)
+
+    def _segment(self, messages: Sequence[Message]) -> Segment:
+        self.stages.begin()
+        intake = taken_in(messages, self._digests)
+        self.stages.done("decode")
+        verdicts = self.state.admission.admit(intake.candidates)
+        judged = {part.kind: Judged(part, intake, verdicts) for part in intake.parts}
+        self.stages.done("admission")
+        # An authorisation names the people of its payment.
+        known: dict[str, dict[bytes, bytes]] = {}
+        people = {kind: identified(judged[kind].batch, self.tokens, known) for kind in _WITH_PEOPLE if kind in judged}
+        self.stages.done("tokens")
+        placed = {kind: _PLACED[kind](judged[kind], people[kind]) for kind in people}
+        events = joined([placed[kind] for kind in ("payment", "authorisation") if kind in placed])
+        vectors = self.state.flow.take(events, placed.get("label", _NOBODY))
+        self.stages.done("features")
+        return Segment(judged, people, vectors)
+
+
+def _payments(judged: Judged, people: Identities) -> Placed:
+    at = judged.accepted
+    admitted = Admitted(
+        judged.offset[at], judged.clock_ms[at], judged.amount[at], judged.category_risk[at], judged.country_risk[at]
+    )
+    batch = judged.batch.take(at)
+    return payments(batch, people.whom(at), admitted, addresses_differ(batch))
+
+
+def _authorisations(judged: Judged, people: Identities) -> Placed:
+    at = judged.accepted
+    return authorisations(judged.batch.take(at), people.whom(at), judged.offset[at], judged.clock_ms[at])
+
+
+def _labels(judged: Judged, people: Identities) -> Placed:
+    at = judged.accepted
+    return labels(judged.batch.take(at), people.whom(at), judged.amount[at], judged.offset[at], judged.clock_ms[at])
+
+
+_PLACED = {"payment": _payments, "authorisation": _authorisations, "label": _labels}
+_WITH_PEOPLE = tuple(_PLACED)

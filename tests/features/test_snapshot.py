@@ -1,0 +1,90 @@
+"""A snapshot is whole, of this feature set and of this topic, or it is refused and says what to do."""
+
+import numpy as np
+import pytest
+import worlds
+
+from decisions.keeping import newest_good
+from features import snapshot, store
+from features.store import Place
+from lakehouse.errors import SnapshotRefused
+
+
+@pytest.fixture
+def state(settings, seed):
+    """A state after a small world."""
+    made = store.new(settings, Place("T", 0, 0))
+    made.flow.take(*worlds.world([seed, 70], n=200))
+    made.place = Place("T", 0, 900)
+    return made
+
+
+@pytest.fixture
+def path(settings, state, tmp_path):
+    """Its snapshot."""
+    path = tmp_path / snapshot.file_name(900)
+    snapshot.write(path, *store.saved(state))
+    return path
+
+
+def test_what_was_written_is_what_is_read(settings, state, path):
+    again = store.load(path, settings, "T")
+    assert again.place == Place("T", 0, 900)
+    _, before = store.saved(state)
+    _, after = store.saved(again)
+    assert before.keys() == after.keys()
+    assert all(before[name].tobytes() == after[name].tobytes() for name in before)
+
+
+def test_one_flipped_bit_anywhere_is_found(settings, path, seed):
+    raw = path.read_bytes()
+    random = np.random.default_rng(seed)
+    places = [0, 8, 20, 60, len(raw) - 1, *random.integers(0, len(raw), 25).tolist()]
+    for at in places:
+        path.write_bytes(raw[:at] + bytes([raw[at] ^ 1 << int(random.integers(8))]) + raw[at + 1 :])
+        with pytest.raises(SnapshotRefused, match=r"Delete it: the one before it and the log"):
+            store.load(path, settings, "T")
+
+
+def test_a_torn_file_is_found_wherever_it_ends(settings, path, seed):
+    raw = path.read_bytes()
+    for size in [0, 7, 40, 100, len(raw) // 2, len(raw) - 1]:
+        path.write_bytes(raw[:size])
+        with pytest.raises(SnapshotRefused, match=r"is torn|does not begin like a snapshot|has an altered header"):
+            store.load(path, settings, "T")
+
+
+def test_a_snapshot_of_another_topic_says_what_to_do(settings, path):
+    with pytest.raises(SnapshotRefused, match=r"is of topic id T; the topic now has id U\. .*start new state"):
+        store.load(path, settings, "U")
+
+
+def test_a_snapshot_of_another_label_delay_says_what_to_do(settings, path):
+    other = settings.model_copy(update={"features": settings.features.model_copy(update={"label_delay_d": 3})})
+    with pytest.raises(SnapshotRefused, match=r"another feature set, label delay or retention\. .*features\.job"):
+        store.load(path, other, "T")
+
+
+def test_a_starting_engine_takes_the_newest_snapshot_that_is_whole(settings, state, tmp_path):
+    settings = settings.model_copy(
+        update={
+            "engine": settings.engine.model_copy(update={"state_folder": tmp_path / "state"}),
+            "features": settings.features.model_copy(update={"snapshot_folder": tmp_path / "none"}),
+        }
+    )
+    for offset in (900, 950):
+        state.place = Place("T", 0, offset)
+        snapshot.write(tmp_path / "state" / snapshot.file_name(offset), *store.saved(state))
+    assert newest_good(settings, "T").place.next_offset == 950
+    newest = tmp_path / "state" / snapshot.file_name(950)
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert newest_good(settings, "T").place.next_offset == 900
+
+
+def test_nothing_is_under_its_name_until_it_is_complete(state, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(snapshot, "crash_point", lambda _: seen.extend(p.name for p in tmp_path.iterdir()))
+    snapshot.write(tmp_path / snapshot.file_name(7), *store.saved(state))
+    assert len(seen) == 1
+    assert seen[0].endswith(".new")
+    assert [p.name for p in tmp_path.iterdir()] == [snapshot.file_name(7)]
