@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from features.entities import WHO
-from features.groups import GROUPS
-from features.inputs import Admitted, Placed, Whom, authorisations, labels, payments, token_keys
+from features.groups import CARRIED, GROUPS
+from features.inputs import Admitted, Doubles, Placed, Whom, authorisations, labels, payments, token_keys
 from features.records import Records, empty
 from features.sharding import shard_of
 from features.statistics import PAYMENT
@@ -27,11 +27,17 @@ FLAT = (
         ("reverses", "bigint"),
     ),
     *((f"who_{name}", "bigint") for name in WHO),
+    ("carried", "binary"),
     ("payment", "binary"),
     ("transaction_id", "string"),
     *((f"shard_{group.name}", "int") for group in GROUPS),
 )
-"""A record without its row: `payment` holds len(PAYMENT) float64; shards are null where the group has no key."""
+"""A record without its row: `payment` holds len(PAYMENT) float64, `carried` those of them that groups look at; shards
+are null where the group has no key."""
+TRAVELLING = tuple(
+    name for name, _ in FLAT if name not in ("payment", "transaction_id") and not name.startswith("shard_")
+)
+"""What a group's shards need of a record."""
 FLAT_DDL = ", ".join(f"`{name}` {kind}" for name, kind in FLAT)
 
 
@@ -87,13 +93,21 @@ def preparing(kind: str, shards: int) -> Callable[[Batches], Batches]:
     return prepared
 
 
+def _rows_as_bytes(matrix: Doubles) -> pa.Array:
+    raw = np.ascontiguousarray(matrix)
+    offsets = np.arange(len(raw) + 1, dtype=np.int32) * (raw.shape[1] * 8)
+    return pa.Array.from_buffers(pa.binary(), len(raw), [None, pa.py_buffer(offsets), pa.py_buffer(raw)])
+
+
+def _bytes_as_rows(column: pa.Array, width: int) -> Doubles:
+    data = np.frombuffer(column.buffers()[2], np.float64) if len(column) else np.zeros(0)
+    begin = column.offset * width
+    return data[begin : begin + len(column) * width].reshape(-1, width)
+
+
 def flat(placed: Placed, transaction_id: pa.Array, shards: int) -> pa.RecordBatch:
     """Records as one Arrow batch, in the order of FLAT."""
     records = placed.records
-    raw = np.ascontiguousarray(records.payment)
-    width = raw.shape[1] * 8
-    offsets = np.arange(len(raw) + 1, dtype=np.int32) * width
-    payment = pa.Array.from_buffers(pa.binary(), len(raw), [None, pa.py_buffer(offsets), pa.py_buffer(raw)])
     shard = []
     for group in GROUPS:
         keys = records.who[:, WHO.index(group.name)]
@@ -105,7 +119,8 @@ def flat(placed: Placed, transaction_id: pa.Array, shards: int) -> pa.RecordBatc
             pa.array(records.flags.astype(np.int16)),
             *(pa.array(column) for column in (records.label_id, records.reverses)),
             *(pa.array(np.ascontiguousarray(records.who[:, i])) for i in range(len(WHO))),
-            payment,
+            _rows_as_bytes(records.payment[:, CARRIED]),
+            _rows_as_bytes(records.payment),
             transaction_id,
             *shard,
         ],
@@ -114,15 +129,17 @@ def flat(placed: Placed, transaction_id: pa.Array, shards: int) -> pa.RecordBatc
 
 
 def unflat(rows: pa.RecordBatch) -> Placed:
-    """The records of an Arrow batch made by `flat`."""
+    """The records of an Arrow batch made by `flat`; where `payment` stayed behind, with what was carried of it."""
     n = rows.num_rows
 
     def numbers(name: str) -> Any:
         return rows.column(name).to_numpy()
 
-    payment = rows.column("payment")
-    data = np.frombuffer(payment.buffers()[2], np.float64) if n else np.zeros(0)
-    begin = payment.offset * len(PAYMENT)
+    if "payment" in rows.schema.names:
+        payment = _bytes_as_rows(rows.column("payment"), len(PAYMENT))
+    else:
+        payment = np.full((n, len(PAYMENT)), np.nan)
+        payment[:, CARRIED] = _bytes_as_rows(rows.column("carried"), len(CARRIED))
     records = empty(0)._replace(
         what=numbers("what").astype(np.int8),
         event_ms=numbers("event_ms"),
@@ -133,7 +150,7 @@ def unflat(rows: pa.RecordBatch) -> Placed:
         flags=numbers("flags").astype(np.uint8),
         label_id=numbers("label_id"),
         reverses=numbers("reverses"),
-        payment=data[begin : begin + n * len(PAYMENT)].reshape(n, len(PAYMENT)),
+        payment=payment,
         row=np.full(n, -1, np.int64),
     )
     return Placed(Records(*records), numbers("offset"), numbers("clock_ms"))

@@ -22,14 +22,15 @@ from features import snapshot
 from features.catalogue import NAMES, feature_set_hash
 from features.entities import WHO
 from features.flow import Flow
-from features.groups import GROUPS, Group
+from features.groups import GROUPS, OWN_COLUMNS, Group
 from features.inputs import Placed
-from features.preparing import FLAT_DDL, preparing, unflat
+from features.preparing import FLAT_DDL, TRAVELLING, preparing, unflat
 from features.records import LABELLED, PAID
 from features.sharding import shard_of, together
-from features.state import Spec
+from features.state import Matrix, Spec
 from features.waiting import WaitingRoom
 from lakehouse.contracts.gold import VECTORS
+from lakehouse.texts import Ints
 
 Batches = Iterable[pa.RecordBatch]
 
@@ -104,7 +105,7 @@ def running(run: Run, group: Group) -> Callable[[Batches], Batches]:
 
 def begun(run: Run, group: Group, shard: int) -> Flow:
     """The state of one shard of a group before its first record of the run."""
-    flow = Flow(run.spec, group.subjects, group.own)
+    flow = Flow(run.spec, group.subjects, own=False)
     if run.base is not None:
         _load(flow, run.base, group, shard, run.shards)
     return flow
@@ -122,20 +123,41 @@ def _part(flow: Flow, group: Group, rows: pa.RecordBatch) -> pa.RecordBatch:
     placed = unflat(rows)
     labelled = placed.records.what == LABELLED
     vectors = flow.take(_selected(placed, ~labelled), _selected(placed, labelled))
-    paid = np.flatnonzero(placed.records.what == PAID)
-    numbers = np.ascontiguousarray(vectors[:, group.columns])
-    bounds = np.arange(len(paid) + 1, dtype=np.int32) * (4 * len(group.columns))
-    named = rows.column("transaction_id").take(pa.array(paid)) if group.own else pa.nulls(len(paid), pa.string())
+    offset = placed.offset[placed.records.what == PAID]
+    nothing = pa.nulls(len(offset), pa.int64()), pa.nulls(len(offset), pa.string())
+    return _numbers(1 + GROUPS.index(group), offset, *nothing, vectors[:, group.columns])
+
+
+def _numbers(part: int, offset: Ints, event_ms: pa.Array, transaction_id: pa.Array, vectors: Matrix) -> pa.RecordBatch:
+    n, width = vectors.shape
+    bounds = np.arange(n + 1, dtype=np.int32) * (4 * width)
+    raw = pa.py_buffer(np.ascontiguousarray(vectors))
     return pa.RecordBatch.from_arrays(
         [
-            pa.array(placed.offset[paid]),
-            pa.array(np.full(len(paid), GROUPS.index(group), np.int32)),
-            pa.array(placed.records.event_ms[paid]),
-            named,
-            pa.Array.from_buffers(pa.binary(), len(paid), [None, pa.py_buffer(bounds), pa.py_buffer(numbers)]),
+            pa.array(offset),
+            pa.array(np.full(n, part, np.int32)),
+            event_ms,
+            transaction_id,
+            pa.Array.from_buffers(pa.binary(), n, [None, pa.py_buffer(bounds), raw]),
         ],
         names=["offset", "part", "event_ms", "transaction_id", "numbers"],
     )
+
+
+def owning(spec: Spec) -> Callable[[Batches], Batches]:
+    """A function for mapInArrow: records -> the first part of every payment's vector, from its own statistics."""
+
+    def owned(batches: Batches) -> Batches:
+        flow = Flow(spec, (), own=True)
+        for rows in batches:
+            placed = unflat(rows)
+            paid = np.flatnonzero(placed.records.what == PAID)
+            mine = Placed(placed.records.take(paid), placed.offset[paid], placed.clock_ms[paid])
+            vectors = flow.take(mine, _selected(placed, np.zeros(len(placed.offset), np.bool_)))
+            names = rows.column("transaction_id").take(pa.array(paid))
+            yield _numbers(0, mine.offset, pa.array(mine.records.event_ms), names, vectors[:, OWN_COLUMNS])
+
+    return owned
 
 
 def assembling(topic_id: str, partition: int) -> Callable[[Batches], Batches]:
@@ -164,14 +186,14 @@ def _vectors(rows: pa.RecordBatch, topic_id: str, partition: int) -> pa.RecordBa
     row = np.cumsum(np.concatenate([[False], offsets[1:] != offsets[:-1]]))
     n = len(first)
     matrix = np.full((n, len(NAMES)), np.nan, np.float32)
-    for number, group in enumerate(GROUPS):
+    for number, columns in enumerate([OWN_COLUMNS, *(group.columns for group in GROUPS)]):
         at = np.flatnonzero(part == number)
         column = rows.column("numbers").take(pa.array(at))
         values = np.frombuffer(column.buffers()[2], np.float32) if len(at) else np.zeros(0, np.float32)
-        matrix[np.ix_(row[at], np.array(group.columns))] = values.reshape(len(at), len(group.columns))
+        matrix[np.ix_(row[at], np.array(columns))] = values.reshape(len(at), len(columns))
     flat = pa.array(matrix.reshape(-1))
     bounds = pa.array(np.arange(n + 1, dtype=np.int32) * len(NAMES))
-    micros = rows.column("event_ms").to_numpy()[first] * 1000
+    micros = rows.column("event_ms").take(pa.array(first)).to_numpy() * 1000
     names = pa.array(np.zeros(n, np.int32))
 
     def repeated(value: object, kind: pa.DataType) -> pa.Array:
@@ -202,10 +224,11 @@ def vectors(run: Run, records: DataFrame, topic_id: str, partition: int) -> Data
     """features.vectors of flat records; the states of all shards lie in the run's folder once this was computed."""
     spark = records.sparkSession
     labels = F.array(*[F.lit(label) for label in balanced_labels(spark, run.shards)])
-    parts = []
+    parts = [records.where(F.col("what") == PAID).mapInArrow(owning(run.spec), _PART_DDL)]
     for group in GROUPS:
         shard = f"shard_{group.name}"
-        mine = records.where(F.col(shard).isNotNull()).withColumn("label", labels[F.col(shard)])
+        mine = records.where(F.col(shard).isNotNull()).select(*TRAVELLING, shard)
+        mine = mine.withColumn("label", labels[F.col(shard)])
         ordered = mine.repartition(run.shards, "label").drop("label").sortWithinPartitions("offset")
         parts.append(ordered.mapInArrow(running(run, group), _PART_DDL))
     everything = reduce(DataFrame.unionAll, parts)

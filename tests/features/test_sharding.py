@@ -10,9 +10,9 @@ from features import snapshot
 from features.flow import Flow
 from features.groups import GROUPS
 from features.inputs import Placed
-from features.preparing import flat
+from features.preparing import TRAVELLING, flat
 from features.records import concatenated
-from features.spark import Run, assembling, merged, running
+from features.spark import Run, assembling, merged, owning, running
 from features.state import Spec
 
 SPEC = Spec(label_delay_d=7, record_retention_d=400, max_keys=1_000_000)
@@ -31,10 +31,12 @@ def sharded(placed, run):
     run.folder.mkdir()
     names = pa.array([f"t{offset}" for offset in placed.offset.tolist()])
     rows = flat(placed, names, run.shards)
-    parts = []
+    parts = list(owning(SPEC)(iter([rows.slice(0, 100), rows.slice(100)])))
     for group in GROUPS:
         for shard in range(run.shards):
-            mine = rows.filter(pc.equal(rows.column(f"shard_{group.name}"), shard).fill_null(False))
+            mine = rows.select([*TRAVELLING, f"shard_{group.name}"]).filter(
+                pc.equal(rows.column(f"shard_{group.name}"), shard).fill_null(False)
+            )
             half = mine.num_rows // 2
             parts += list(running(run, group)(iter([mine.slice(0, half), mine.slice(half)])))
     sorted_ = pa.Table.from_batches(parts).sort_by([("offset", "ascending"), ("part", "ascending")])
