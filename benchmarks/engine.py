@@ -13,7 +13,6 @@ from decisions import bundle, job
 from decisions.control import encoded, prepared
 from decisions.engine import Engine
 from decisions.intake import Message
-from expectations.control import Version
 from features import store
 from features.catalogue import NAMES
 from features.state import Matrix
@@ -29,19 +28,21 @@ from simulator.world import days, world
 VECTORS_FOR_FITTING = 20_000
 
 
-def _control(settings: Settings, versions: dict[str, Version], scope: str, payload: str) -> bytes:
+def _control(settings: Settings, scope: str, payload: str) -> bytes:
     folder = conf.resolve(settings.keys.folder)
-    event = prepared(scope, payload, versions, signer(folder / "author.pem"), signer(folder / "approver.pem"))
-    versions[scope] = Version(event.version, event.digest, event.payload)
+    event = prepared(scope, payload, {}, signer(folder / "author.pem"), signer(folder / "approver.pem"))
     return encoded(event, END_MS - 10**10)
+
+
+def reference(settings: Settings) -> list[bytes]:
+    """The control event that puts the reference tables into force."""
+    return [_control(settings, "reference", (conf.home() / "conf" / "reference.json").read_text())]
 
 
 def in_force(settings: Settings, digest: str) -> list[bytes]:
     """Control events that put reference tables and a model into force."""
-    versions: dict[str, Version] = {}
-    reference = (conf.home() / "conf" / "reference.json").read_text()
     model = orjson.dumps({"digest": digest}).decode()
-    return [_control(settings, versions, "reference", reference), _control(settings, versions, "model", model)]
+    return [*reference(settings), _control(settings, "model", model)]
 
 
 def vectors(settings: Settings, seed: int) -> Matrix:
