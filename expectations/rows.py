@@ -166,9 +166,3 @@ def broken(rules: Sequence[Rule], batch: Batch) -> list[str]:
     for row in np.flatnonzero(failing.any(axis=0)).tolist():
         names[row] = ",".join(rule.name for rule, bad in zip(rules, failing[:, row].tolist(), strict=True) if bad)
     return names
-
-
-def warm() -> None:
-    """Compile or load the kernels of this module."""
-    texts = Texts.of(["1"])
-    broken((Length("l", "x", 1, 1), Digits("d", "x", 1), OneOf("o", "x", ("1",))), Batch(1, {"x": texts}, {}))

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from expectations.warm import decoded
 from features.flow import Flow
-from features.inputs import Placed, token_keys
+from features.inputs import Admitted, Placed, Whom, payments, token_keys
 from features.records import AUTHORISED, FRAUD, LABELLED, PAID, empty
 from features.sharding import shard_of, together
 from features.state import Spec
@@ -25,4 +26,7 @@ def warm() -> None:
         saved = state.saved()
         together([saved], [shard_of(saved["record"]["key"], 1) == 0])
         state.load(saved)
+    batch, nothing, unknown = decoded("payment").batch, np.zeros(1, np.int64), np.zeros(1)
+    nobody = Whom(nothing, nothing, nothing, nothing)
+    payments(batch, nobody, Admitted(nothing, nothing, nothing, unknown, unknown), unknown)
     token_keys(Texts.of(["v1:AAAAAAAAAAAAAAAAAAAAAAAA"]), np.ones(1, np.bool_))

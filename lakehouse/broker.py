@@ -58,18 +58,27 @@ def consumer(settings: Settings, name: str, partition: int, offset: int, low_lat
     return reader
 
 
+_SOON = (KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART)
+"""What a broker answers for a moment after it made a topic."""
+_SOON_S = 0.1
+
+
 def watermarks(settings: Settings, name: str, partition: int) -> tuple[int, int]:
     """(first offset still kept, offset after the last record)."""
     reader = consumer(settings, name, partition, 0)
+    deadline = time.monotonic() + settings.kafka.request_timeout_s
     try:
-        low, high = reader.get_watermark_offsets(
-            TopicPartition(name, partition), timeout=settings.kafka.request_timeout_s, cached=False
-        )
-    except KafkaException as error:
-        raise unavailable(settings, error) from None
+        while True:
+            left = max(deadline - time.monotonic(), _SOON_S)
+            try:
+                low, high = reader.get_watermark_offsets(TopicPartition(name, partition), timeout=left, cached=False)
+                return low, high
+            except KafkaException as error:
+                if error.args[0].code() not in _SOON or time.monotonic() > deadline:
+                    raise unavailable(settings, error) from None
+            time.sleep(_SOON_S)
     finally:
         reader.close()
-    return low, high
 
 
 def take(reader: Consumer, at_most: int, wait_s: float) -> list[Message]:

@@ -69,10 +69,13 @@ class Buffers:
         return base
 
     def joined(self) -> Bytes8:
-        """All of them."""
+        """All of them, read-only: to compiled code what may be written is another type, and compiled once more."""
         if len(self._kept) == 1:
-            return self._kept[0]
-        return np.concatenate(self._kept) if self._kept else EMPTY
+            out = self._kept[0].view()
+        else:
+            out = np.concatenate(self._kept) if self._kept else EMPTY.view()
+        out.flags.writeable = False
+        return out
 
 
 @dataclass(frozen=True)

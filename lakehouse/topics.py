@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from confluent_kafka import KafkaError as ClientError
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import BrokerResponseError, KafkaError, RetriableError, TopicAlreadyExistsError
 
@@ -72,8 +73,10 @@ def _admin(settings: Settings) -> Iterator[KafkaAdminClient]:
 
 def unavailable(settings: Settings, error: object) -> BrokerUnavailable:
     """The error of a broker that does not answer."""
+    told = error.args[0] if isinstance(error, Exception) and error.args else None
+    why = told.name() if isinstance(told, ClientError) else type(error).__name__
     return BrokerUnavailable(
-        f"The Kafka broker at {settings.kafka.bootstrap_servers} does not answer ({type(error).__name__}).",
+        f"The Kafka broker at {settings.kafka.bootstrap_servers} does not answer ({why}).",
         "`make up` starts the local one, `make status` shows it.",
     )
 

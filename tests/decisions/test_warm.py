@@ -1,0 +1,57 @@
+"""What `make setup` compiles is all that an engine runs: no payment ever waits for a compiler."""
+
+import os
+import subprocess
+import sys
+
+from deploy.local.apart import variables
+from lakehouse.settings import home
+
+DECIDING = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests/decisions")
+import logs, models
+from numba.core.dispatcher import Dispatcher
+from lakehouse import keys, settings as conf
+from lakehouse.warming import warm_all
+
+ROOMS = ("lakehouse.", "expectations.", "features.", "decisions.")
+
+def compiled():
+    kernels = {}
+    for name, module in list(sys.modules.items()):
+        if name.startswith(ROOMS):
+            for one in vars(module).values():
+                if isinstance(one, Dispatcher):
+                    kernels[f"{one.__module__}.{one.__name__}"] = {str(s) for s in one.signatures}
+    return kernels
+
+settings = conf.load()
+folder = logs.keys_folder(settings)
+keys.create(folder)
+digest = models.stored(conf.resolve(settings.models.store), Path(settings.state_dir) / "scratch", folder)
+versions = {}
+values = [logs.control(settings, versions, "reference", logs.reference())]
+values.append(logs.control(settings, versions, "model", '{"digest":"%s"}' % digest))
+messages = logs.messages(values + logs.payments(faults=2))
+engine = logs.engine(settings)
+warm_all()
+before = compiled()
+logs.decided(engine, messages, [*range(1, 200), 1000])
+after = compiled()
+print({name: sorted(after[name] - before.get(name, set())) for name in after if after[name] - before.get(name, set())})
+"""
+
+
+def test_deciding_compiles_nothing_after_the_warming(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", DECIDING],
+        env={**os.environ, **variables(tmp_path)},
+        cwd=home(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1] == "{}"
