@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
 from features.catalogue import NAMES
-from training.data import Matrix
+from training.data import Matrix, known_medians
 from training.fit import Flags, Progress, sampled
 
 Doubles = npt.NDArray[np.float64]
@@ -23,7 +23,7 @@ class Prepared:
     def __init__(self, X: Matrix) -> None:
         with np.errstate(all="ignore"):
             squeezed = self._squeezed(X)
-            self._median = np.nan_to_num(np.nanmedian(squeezed, axis=0))
+            self._median = known_medians(squeezed)
             self._flagged = np.flatnonzero(np.isnan(X).mean(axis=0) > MISSING_SHARE)
         plain = self._plain(X)
         self._mean, deviation = plain.mean(axis=0), plain.std(axis=0)

@@ -1,7 +1,9 @@
 """The training set as matrices, read from Delta without Spark."""
 
+import warnings
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,14 @@ from lakehouse.errors import Terminal
 Matrix = npt.NDArray[np.float32]
 DAY_MS = 86_400_000
 _NEVER = 2**62
+
+
+def known_medians(X: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The median of every column's known values; zero for a feature that nobody has."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found: npt.NDArray[Any] = np.nan_to_num(np.nanmedian(X, axis=0))
+        return found
 
 
 class DataRefused(Terminal):

@@ -1,6 +1,5 @@
 """Fitting: XGBoost with early stopping and a small search, an isolation forest, and their calibration."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
 from decisions.forests import LEAF, Forest, expected_path, joined, path_lengths
-from training.data import Matrix
+from training.data import Matrix, known_medians
 
 Doubles = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -139,9 +138,7 @@ def refitted(
 
 def isolated(X: Matrix, rows: npt.NDArray[np.int64], seed: int) -> tuple[Forest, float, Matrix]:
     """(isolation forest as flat arrays, its expected path length, medians that stand for missing values)."""
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a feature that nobody has yet
-        medians = np.nan_to_num(np.nanmedian(X[rows[:: max(1, len(rows) // MEDIAN_ROWS)]], axis=0)).astype(np.float32)
+    medians = known_medians(X[rows[:: max(1, len(rows) // MEDIAN_ROWS)]]).astype(np.float32)
     sample = rows[:: max(1, len(rows) // ISOLATION_ROWS)]
     filled = np.where(np.isnan(X[sample]), medians, X[sample])
     forest = IsolationForest(

@@ -24,7 +24,8 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         f"received {balance['received']:,} = accepted {balance['accepted']:,} + quarantined "
         f"{balance['quarantined']:,} + duplicates {balance['duplicates']:,}"
     )
-    console.print(_table("Quarantine by reason", [(name, f"{n:,}") for name, n in report["quarantine"].items()]))
+    reasons = [(name, f"{n:,}") for name, n in report["quarantine"].items()]
+    console.print(_table("Quarantine by reason", reasons or [("none", "0")]))
     console.print(
         _table(
             f"Detection on the last days ({found['payments']:,.0f} payments, {found['frauds']:.0f} frauds)",
