@@ -77,7 +77,7 @@ def _filled(settings: Settings, size: int, seed: int) -> tuple[Context, int]:
 
 def main(argv: Sequence[str]) -> None:
     """Run the benchmark."""
-    given = report.parser("backfill", __doc__, 300_000, "payments").parse_args(argv)
+    given = report.parser("backfill", __doc__, 100_000, "payments").parse_args(argv)
     with place.place() as settings:
         context, payments = _filled(settings, given.size, given.seed)
         runs, beside = [], []

@@ -84,7 +84,7 @@ def bytes_per_key(flow: Flow) -> dict[str, float]:
 
 def main(argv: Sequence[str]) -> None:
     """Run the benchmark."""
-    given = report.parser("features", __doc__, 2_000_000, "payments").parse_args(argv)
+    given = report.parser("features", __doc__, 400_000, "payments").parse_args(argv)
     runs = []
     with tempfile.TemporaryDirectory(prefix="fraudlake-benchmark-") as folder, place.apart(Path(folder)) as settings:
         for number in range(given.runs):

@@ -80,6 +80,15 @@ def create_app(settings: Settings) -> FastAPI:
         tags=["decisions"],
         summary="Decide a payment",
         response_model=DecisionAnswer,
+        responses=problems.documented(
+            {
+                401: "no known API key",
+                403: "the key lacks a role",
+                409: "another payment has this transaction_id",
+                422: "not a payment: the fields that are wrong, or the rules that rejected it",
+                503: "nothing was decided: the log did not take the payment",
+            }
+        ),
         openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": PAYMENT_SCHEMA}}}},
     )
     async def decide(request: Request, key: Key) -> Response:

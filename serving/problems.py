@@ -1,6 +1,7 @@
 """Errors as application/problem+json (RFC 9457); an answer never repeats what the request held."""
 
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -25,6 +26,11 @@ def answer(status: int, title: str, detail: str, **more: object) -> JSONResponse
     """The response of a problem."""
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
     return JSONResponse(body, status, media_type=MEDIA_TYPE)
+
+
+def documented(why: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """Problems by status for the OpenAPI page."""
+    return {status: {"description": text, "content": {MEDIA_TYPE: {}}} for status, text in why.items()}
 
 
 def parsed(model: type[Model], body: bytes) -> Model:
