@@ -13,6 +13,7 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -106,8 +107,8 @@ def encoded(event: ControlEvent, received_ms: int) -> bytes:
     return slices(*schema.codec.encode(Batch(1, {**texts, **numbers}, {}), schema.prefix))[0]
 
 
-def send(settings: Settings, event: ControlEvent) -> int:
-    """Write the event to the log; its offset once the broker has it."""
+def send(settings: Settings, event: ControlEvent, received_ms: int | None = None) -> int:
+    """Write the event to the log, received now or at a given time; its offset once the broker has it."""
     placed: list[int] = []
     failed: list[str] = []
 
@@ -118,7 +119,7 @@ def send(settings: Settings, event: ControlEvent) -> int:
             failed.append(str(error))
 
     writer = broker.producer(settings)
-    record = encoded(event, time.time_ns() // 1_000_000)
+    record = encoded(event, time.time_ns() // 1_000_000 if received_ms is None else received_ms)
     writer.produce(topics.topic_name(settings, topics.EVENTS), record, partition=PARTITION, on_delivery=delivered)
     writer.flush(settings.kafka.request_timeout_s)
     if not placed:
@@ -128,13 +129,19 @@ def send(settings: Settings, event: ControlEvent) -> int:
     return placed[0]
 
 
-def activate(settings: Settings, scope: str, payload: str, author: Path, approver: Path) -> tuple[ControlEvent, int]:
-    """Put a payload into force; the event and its offset. ControlRefused when engine and silver would refuse it."""
+def activate(
+    settings: Settings, scope: str, payload: str, author: Path, approver: Path, received_ms: int | None = None
+) -> tuple[ControlEvent, int]:
+    """Put a payload into force; the event and its offset. ControlRefused when engine and silver would refuse it.
+
+    `received_ms` (default: now) is for history that is imported behind it: every accepted record moves the engine's
+    clock, and labels take effect by that clock.
+    """
     trusted = trust(conf.resolve(settings.keys.folder))
     versions = in_force(settings, trusted)
     event = prepared(scope, payload, versions, signer(author), signer(approver))
     check(event, versions, trusted)
-    return event, send(settings, event)
+    return event, send(settings, event, received_ms)
 
 
 def _payload(arguments: argparse.Namespace) -> str:
@@ -158,8 +165,17 @@ def _run(arguments: argparse.Namespace) -> None:
         Path(p) if p else folder / f"{role}.pem"
         for role, p in (("author", arguments.author_key), ("approver", arguments.approver_key))
     )
-    event, offset = activate(settings, arguments.scope, _payload(arguments), author, approver)
+    received_at: datetime | None = arguments.received_at
+    received_ms = None if received_at is None else int(received_at.timestamp() * 1000)
+    event, offset = activate(settings, arguments.scope, _payload(arguments), author, approver, received_ms)
     print(f"{event.scope} version {event.version} (payload {event.digest[:12]}) is on the log at offset {offset}")
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text} has no time zone, for example 2026-01-31T00:00:00+00:00")
+    return moment
 
 
 def main(argv: Sequence[str]) -> int:
@@ -175,6 +191,12 @@ def main(argv: Sequence[str]) -> int:
     put.add_argument("--digest", help="scope model: SHA-256 of the bundle's manifest, from `training.job`")
     put.add_argument("--author-key", help="PEM file of the author (default: author.pem of the key folder)")
     put.add_argument("--approver-key", help="PEM file of somebody else (default: approver.pem of the key folder)")
+    put.add_argument(
+        "--received-at",
+        type=_moment,
+        metavar="TIME",
+        help="with its time zone, for history that is imported behind it: not after that begins (default: now)",
+    )
     for action in (show, put):
         action.add_argument("--env")
     arguments = parser.parse_args(argv)

@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from rich.console import Console
 
@@ -54,7 +55,10 @@ class Demo:
         digest = self.steps.run(
             "training", "training.job", "--predictions", str(self.world.predictions), "--test-end-ms", end
         )
-        self.steps.run("model into force", "decisions.control", "activate", "--scope", "model", "--digest", digest)
+        # In the world's time: a record that is received today would move the engine's clock past the live part.
+        moment = datetime.fromtimestamp(measuring.history_end_ms(self.world) / 1000, UTC).isoformat()
+        activate = ("activate", "--scope", "model", "--digest", digest, "--received-at", moment)
+        self.steps.run("model into force", "decisions.control", *activate)
 
     def start(self, name: str, module: str, port: int, setting: str) -> None:
         """Start the engine or the API and wait until it serves."""
@@ -120,6 +124,7 @@ def run(world: Plan, go_on: bool) -> None:
                 "reference tables into force",
                 "decisions.control",
                 *("activate", "--scope", "reference", "--file", str(conf.home() / "conf" / "reference.json")),
+                *("--received-at", measuring.before_history(world).isoformat()),
             )
             demo.history()
             demo.model()

@@ -24,6 +24,7 @@ from simulator.world import days, world
 sys.path.insert(0, str(Path(__file__).parent))
 
 END_MS = int(time.time() * 1000) - 3_600_000
+DAY_MS = 86_400_000
 SPAN_DAYS, PER_DAY, FRAUD_RATE = 40, 400, 0.02
 
 
@@ -90,7 +91,8 @@ def history(broker, mlflow_server, spark, context, new_settings, tmp_path_factor
     reference = orjson.dumps(
         orjson.loads((conf.home() / "conf" / "reference.json").read_bytes()), option=orjson.OPT_SORT_KEYS
     ).decode()
-    control.activate(settings, "reference", reference, keys / "author.pem", keys / "approver.pem")
+    long_ago = END_MS - 2 * SPAN_DAYS * DAY_MS
+    control.activate(settings, "reference", reference, keys / "author.pem", keys / "approver.pem", long_ago)
     options = Options(end_ms=END_MS, days=SPAN_DAYS, payments_per_day=PER_DAY, fraud_rate=FRAUD_RATE, seed=3, faults=3)
     made = world(options)
     sent, truth = [], {}
@@ -107,7 +109,7 @@ def history(broker, mlflow_server, spark, context, new_settings, tmp_path_factor
     one.digest = train(settings, None, folder / "predictions.parquet")
     one.history_end = int(snapshot.newest([conf.resolve(settings.features.snapshot_folder)])[0].name.split(".")[0])
     payload = orjson.dumps({"digest": one.digest}).decode()
-    control.activate(settings, "model", payload, keys / "author.pem", keys / "approver.pem")
+    control.activate(settings, "model", payload, keys / "author.pem", keys / "approver.pem", END_MS)
     return one
 
 

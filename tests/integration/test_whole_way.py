@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import deciding
 import numpy as np
 import pytest
+from calling import call, payment
 from conftest import send
 from deltalake import DeltaTable
 
@@ -24,33 +25,6 @@ from lakehouse.texts import Texts
 def rows(world, table, **where):
     found = DeltaTable(table.path(world.settings.lake.root)).to_pyarrow_table().to_pylist()
     return [row for row in found if all(row[name] == value for name, value in where.items())]
-
-
-def call(port, method, path, body=None, key="local", world=None):
-    text = (conf.resolve(world.settings.keys.folder) / f"api-{key}.key").read_text() if key else ""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    headers = {"Content-Type": "application/json", **({"X-API-Key": text} if text else {})}
-    connection.request(method, path, None if body is None else json.dumps(body), headers)
-    answer = connection.getresponse()
-    raw = answer.read()
-    connection.close()
-    return answer.status, json.loads(raw) if raw else None
-
-
-def payment(number, **changes):
-    now = datetime.now(UTC).isoformat()
-    return {
-        "transaction_id": f"whole-way-{number}",
-        "event_time": now,
-        "card_number": "4000000000000002",
-        "customer_id": "somebody",
-        "merchant_id": "a-shop",
-        "amount_minor": 1999,
-        "currency": "EUR",
-        "channel": "ecom",
-        "device_id": "a-device",
-        **changes,
-    }
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The catalogue earns its size on a world's data: most features say something that no other says."""
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
 from scipy.stats import rankdata
@@ -46,3 +47,11 @@ def test_at_least_150_features_survive_on_a_worlds_data(history):
     alive = survivors(matrix)
     assert len(alive) >= 150, sorted(set(NAMES) - {NAMES[at] for at in alive})
     assert {FEATURES[at].pattern for at in alive} == set(PATTERNS)
+
+
+def test_labels_of_the_history_are_seen_by_its_later_payments(history):
+    rows = DeltaTable(gold.VECTORS.path(history.settings.lake.root)).to_pyarrow_table(columns=["offset", "vector"])
+    rows = rows.filter(pc.field("offset") < history.history_end)
+    matrix = rows.column("vector").combine_chunks().flatten().to_numpy().reshape(-1, len(NAMES))
+    for name in ("merchant_fraud_count_7d", "card_fraud_count_7d"):
+        assert np.nanmax(matrix[:, NAMES.index(name)]) > 0, name

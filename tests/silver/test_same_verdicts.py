@@ -80,7 +80,8 @@ class Fuzz:
         draw = self._draw
         # Ids come again before and after the horizon; now and then somebody's clock is far off.
         self._now += draw.choice((0, 0, 1000, 60_000, HOUR // 4))
-        match draw.randrange(20):
+        # The first record has none before it to repeat or to damage.
+        match draw.randrange(20) if self._sent else 3:
             case 0:
                 return draw.choice(self._sent)
             case 1:

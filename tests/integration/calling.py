@@ -1,0 +1,34 @@
+"""Asking the API as a stranger would."""
+
+import http.client
+import json
+from datetime import UTC, datetime
+
+from lakehouse import settings as conf
+
+
+def call(port, method, path, body=None, key="local", world=None):
+    text = (conf.resolve(world.settings.keys.folder) / f"api-{key}.key").read_text() if key else ""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    headers = {"Content-Type": "application/json", **({"X-API-Key": text} if text else {})}
+    connection.request(method, path, None if body is None else json.dumps(body), headers)
+    answer = connection.getresponse()
+    raw = answer.read()
+    connection.close()
+    return answer.status, json.loads(raw) if raw else None
+
+
+def payment(number, **changes):
+    now = datetime.now(UTC).isoformat()
+    return {
+        "transaction_id": f"whole-way-{number}",
+        "event_time": now,
+        "card_number": "4000000000000002",
+        "customer_id": "somebody",
+        "merchant_id": "a-shop",
+        "amount_minor": 1999,
+        "currency": "EUR",
+        "channel": "ecom",
+        "device_id": "a-device",
+        **changes,
+    }
