@@ -23,13 +23,13 @@ def flat(figures: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]
 
 def table(lines: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: a row a benchmark."""
-    rows = ["| command | figures (medians) |", "| --- | --- |"]
+    rows = ["| command | figures (medians) | commit |", "| --- | --- | --- |"]
     for line in lines:
         figures = ", ".join(
             f"{name} {value:,.0f}" if value >= 100 else f"{name} {value:.3g}" for name, value in flat(line["figures"])
         )
-        rows.append(f"| `python -m benchmarks.{line['benchmark']}` | {figures} |")
-    where = f"Measured at commit {lines[0]['commit']} on: {lines[0]['machine']}."
+        rows.append(f"| `python -m benchmarks.{line['benchmark']}` | {figures} | {line['commit']} |")
+    where = f"Measured on: {lines[0]['machine']}."
     return "\n".join([*rows, "", where])
 
 

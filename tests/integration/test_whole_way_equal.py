@@ -50,7 +50,7 @@ def copied(history, context, tmp_path):
 
 
 def a_telling_label(root, end):
-    """(offset, first payment that sees it) of a label before `end` that stands and whose merchant was paid soon after."""
+    """(offset, first payment that sees it) of a label of the history that stands and whose merchant was paid soon."""
     history = pc.field("offset") < end
     labels = DeltaTable(silver.LABELS.path(root)).to_pyarrow_table().filter(history).sort_by("offset").to_pylist()
     payments = DeltaTable(silver.PAYMENTS.path(root)).to_pyarrow_table().filter(history).sort_by("offset").to_pylist()
