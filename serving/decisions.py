@@ -5,7 +5,7 @@ import time
 import uuid
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,7 @@ class Path:
             request.transaction_id,
         )
         known = self._known(transaction_id, record)
-        reply = await self._through_log(transaction_id, record) if known is None else known
+        reply = await self._through_log(transaction_id, record, received_at) if known is None else known
         SECONDS.observe(time.monotonic() - began)
         return self._answered(reply)
 
@@ -76,7 +76,8 @@ class Path:
             )
         return known
 
-    async def _through_log(self, transaction_id: str, record: bytes) -> Reply:
+    async def _through_log(self, transaction_id: str, record: bytes, received_at: datetime) -> Reply:
+        began = time.monotonic()
         waiting = self.replies.wait(transaction_id)
         durable = self.writer.put(record, self.partition)
         try:
@@ -87,7 +88,8 @@ class Path:
         finally:
             self.replies.forget(transaction_id, waiting)
         await self._acknowledged(durable)
-        return await self._late(transaction_id)
+        # Of a replayed payment in its own time: every record on the log moves the engine's clock.
+        return await self._late(transaction_id, received_at + timedelta(seconds=time.monotonic() - began))
 
     async def _acknowledged(self, durable: Future[int]) -> int:
         try:
@@ -99,7 +101,7 @@ class Path:
                 "Nothing was decided. Send it again with the same transaction_id.",
             ) from None
 
-    async def _late(self, transaction_id: str) -> Reply:
+    async def _late(self, transaction_id: str, answered_at: datetime) -> Reply:
         """Answer without the engine; the answer is an event of its own and the effective outcome from then on."""
         known = self.replies.find(transaction_id)
         if known is not None and known.effective is not None:
@@ -107,7 +109,7 @@ class Path:
         answer = {
             "answer_id": str(uuid.uuid4()),
             "transaction_id": transaction_id,
-            "received_at": datetime.now(UTC),
+            "received_at": answered_at,
             "outcome": LATE_OUTCOME,
             "reason": "decision_late",
             "host": self.host,
