@@ -59,6 +59,8 @@ NEEDED = (
     "latitude",
     "longitude",
 )
+MISSING, LONG = -1, -2
+"""No text, and a text of more than seven bytes: it is known, and none of WORDS."""
 WORDS = ("ecom", "moto", "wallet", "atm", "manual", "swipe", "stored", "M", "Y", "A")
 
 
@@ -73,7 +75,7 @@ CODE = _constants(WORDS, short_codes(Texts.of(WORDS)).tolist())
 
 
 class Cells(NamedTuple):
-    """A grid as compiled code takes it; `line` are the lines of the columns it reads, -1 where there is none."""
+    """A grid as compiled code takes it; `line` are the lines of the columns it reads."""
 
     line: Ints
     double: Flags
@@ -87,22 +89,23 @@ class Cells(NamedTuple):
 @cache
 def _lines(names: tuple[str, ...], wanted: tuple[str, ...]) -> Ints:
     lines = lines_of(names)
-    return np.array([lines.get(name, -1) for name in wanted], np.int64)
+    return np.array([lines[name] for name in wanted], np.int64)
 
 
 def cells(grid: Grid, wanted: tuple[str, ...]) -> Cells:
-    """The columns `wanted` of a grid."""
+    """The columns `wanted` of a grid; KeyError where one lacks."""
     line = _lines(grid.names, wanted)
     return Cells(line, grid.double, grid.buffer, grid.fixed, grid.fixed.view(np.float64), grid.length, grid.valid)
 
 
 @njit(cache=True)
 def _code(grid, column, i):
-    """The short code of a text, -1 where there is none."""
+    """The short code of a text, MISSING or LONG."""
     line = grid.line[column]
     if not grid.valid[line, i]:
-        return -1
-    return short_code(grid.buffer, grid.fixed[line, i], grid.length[line, i])
+        return MISSING
+    code = short_code(grid.buffer, grid.fixed[line, i], grid.length[line, i])
+    return code if code >= 0 else LONG
 
 
 @njit(cache=True)
@@ -117,17 +120,17 @@ def _number(grid, column, i):
 @njit(cache=True)
 def _differ(one, other):
     """1 where two codes differ, 0 where they do not, unknown where one is."""
-    return np.nan if one == -1 or other == -1 else np.float64(one != other)
+    return np.nan if one == MISSING or other == MISSING else np.float64(one != other)
 
 
 @njit(cache=True)
 def _is(code, word):
-    return np.nan if code == -1 else np.float64(code == word)
+    return np.nan if code == MISSING else np.float64(code == word)
 
 
 @njit(cache=True)
 def _is_not(code, word):
-    return np.nan if code == -1 else np.float64(code != word)
+    return np.nan if code == MISSING else np.float64(code != word)
 
 
 @njit(cache=True)
@@ -176,13 +179,13 @@ def _own(grid, base, category_risk, country_risk, device, addresses_differ, own,
         row[OWN.device_is_known] = device[i] != 0
         row[OWN.cvv_failed] = _is_not(_code(grid, AT.cvv_result, i), CODE.M)
         row[OWN.avs_failed] = _is_not(_code(grid, AT.avs_result, i), CODE.Y)
-        row[OWN.three_ds_failed] = np.nan if three_ds == -1 else np.float64(three_ds not in (CODE.Y, CODE.A))
-        row[OWN.three_ds_absent] = np.float64(three_ds == -1) if remote else np.nan
+        row[OWN.three_ds_failed] = np.nan if three_ds == MISSING else np.float64(three_ds not in (CODE.Y, CODE.A))
+        row[OWN.three_ds_absent] = np.float64(three_ds == MISSING) if remote else np.nan
         row[OWN.pin_attempts] = _number(grid, AT.pin_attempts, i)
         row[OWN.account_age_d] = day - _number(grid, AT.account_opened_on, i)
         row[OWN.card_age_d] = day - _number(grid, AT.card_issued_on, i)
         row[OWN.seconds_late] = _number(grid, AT.seconds_late, i)
-        foreign = merchant != -1 and issuer != -1 and merchant != issuer
+        foreign = merchant != MISSING and issuer != MISSING and merchant != issuer
         latitude[i] = _number(grid, AT.latitude, i)
         longitude[i] = _number(grid, AT.longitude, i)
         flags[i] = (REMOTE if remote else 0) | (SMALL if small else 0) | (FOREIGN if foreign else 0)
@@ -194,15 +197,21 @@ def _named(grid, out):
         line = grid.line[k]
         for i in range(len(out)):
             out[i, k] = 0
-            if line >= 0 and grid.valid[line, i]:
+            if grid.valid[line, i]:
                 key = hash_of(grid.buffer, grid.fixed[line, i], grid.length[line, i], 0)
                 out[i, k] = key if key else 1
 
 
 def named(batch: Batch, columns: tuple[str, ...]) -> Ints:
-    """(rows, columns): public 64-bit hashes of texts, zero where there is none."""
-    out = np.empty((batch.rows, len(columns)), np.int64)
-    _named(cells(batch.grid(), columns), out)
+    """(rows, columns): public 64-bit hashes of texts, zero where there is none, or no such column."""
+    grid = batch.grid()
+    at = [place for place, name in enumerate(columns) if name in grid.line]
+    found = np.empty((batch.rows, len(at)), np.int64)
+    _named(cells(grid, tuple(columns[place] for place in at)), found)
+    if len(at) == len(columns):
+        return found
+    out = np.zeros((batch.rows, len(columns)), np.int64)
+    out[:, at] = found
     return out
 
 
