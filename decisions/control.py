@@ -137,6 +137,8 @@ def activate(
     `received_ms` (default: now) is for history that is imported behind it: every accepted record moves the engine's
     clock, and labels take effect by that clock.
     """
+    if received_ms is not None and received_ms > time.time_ns() // 1_000_000:
+        raise ControlRefused("The event would be received in the future.", "Give a time that has passed, or none.")
     trusted = trust(conf.resolve(settings.keys.folder))
     versions = in_force(settings, trusted)
     event = prepared(scope, payload, versions, signer(author), signer(approver))
@@ -172,9 +174,12 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = datetime.min
     if moment.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text} has no time zone, for example 2026-01-31T00:00:00+00:00")
+        raise argparse.ArgumentTypeError(f"{text} is no time with its time zone such as 2026-01-31T12:00:00Z")
     return moment
 
 

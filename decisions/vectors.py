@@ -19,7 +19,7 @@ from features.catalogue import NAMES
 from features.store import Place
 from lakehouse import broker, jobs, keys, topics
 from lakehouse import settings as conf
-from lakehouse.errors import BrokerUnavailable, FraudlakeError, RangeMissing
+from lakehouse.errors import FraudlakeError, RangeMissing
 from lakehouse.log import configure
 from lakehouse.settings import Settings
 
@@ -36,19 +36,8 @@ def _messages(settings: Settings, name: str, start: int, end: int) -> Iterator[l
             f"Topic {name} holds offsets {low} to {high}; {start} to {end} are wanted.",
             "Choose positions that it holds, or a --snapshot that stands at a later one.",
         )
-    reader = broker.consumer(settings, name, PARTITION, start)
-    heard = time.monotonic()
-    try:
-        while start < end:
-            found = [m for m in broker.take(reader, settings.engine.batch_records, 1.0) if m.offset() < end]
-            if found:
-                heard = time.monotonic()
-                start = found[-1].offset() + 1
-                yield [Message(m.offset(), m.timestamp()[1], m.value() or b"") for m in found]
-            elif time.monotonic() - heard > settings.kafka.request_timeout_s:
-                raise BrokerUnavailable(f"Topic {name} gave nothing after offset {start}.", "Is the broker up?")
-    finally:
-        reader.close()
+    for found in broker.batches(settings, name, PARTITION, start, end, settings.engine.batch_records):
+        yield [Message(m.offset(), m.timestamp()[1], m.value() or b"") for m in found]
 
 
 def kept(settings: Settings, start: int, end: int, base: Path | None, out: Path) -> int:

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -35,7 +36,7 @@ class History:
         self._refuse_holes(span)
         base = self._base(span)
         begin = 0 if base is None else int(base.name.removesuffix(snapshot.SUFFIX))
-        rows = {kind: self._rows(kind, Span(span.topic_id, span.partition, begin, span.end)) for kind in KINDS}
+        rows = self._rows(Span(span.topic_id, span.partition, begin, span.end))
         run = self._run(self._folder / "working", base, rows)
         records = prepared(rows, run.shards).persist()
         try:
@@ -49,8 +50,8 @@ class History:
         self._leave(run, span, rows["label"])
         self._log.info("vectors", start=span.start, end=span.end, base=None if base is None else base.name)
 
-    def recomputed(self, span: Span, base: Path | None, working: Path) -> DataFrame:
-        """Vectors of the payments of a span, from a snapshot before it or from nothing; no table is written.
+    def recomputed(self, span: Span, base: Path | None, working: Path) -> pa.Table:
+        """(offset, vector) of the payments of a span, from a snapshot before it or from nothing; nothing is written.
 
         RangeMissing where silver has holes, SnapshotRefused where the snapshot does not fit.
         """
@@ -62,19 +63,25 @@ class History:
             begin = int(meta["next_offset"])
             if begin > span.start:
                 raise RangeMissing(f"The snapshot {base.name} stands at offset {begin}, after {span.start}.")
-        rows = {kind: self._rows(kind, Span(span.topic_id, span.partition, begin, span.end)) for kind in KINDS}
+        rows = self._rows(Span(span.topic_id, span.partition, begin, span.end))
         run = self._run(working, base, rows)
-        found = vectors(run, prepared(rows, run.shards), span.topic_id, span.partition)
-        return found.where(F.col("offset") >= span.start)
+        records = prepared(rows, run.shards).persist()
+        try:
+            found = vectors(run, records, span.topic_id, span.partition)
+            return found.where(F.col("offset") >= span.start).select("offset", "vector").toArrow()
+        finally:
+            records.unpersist()
 
-    def _rows(self, kind: str, span: Span) -> DataFrame:
-        rows = storage.read(self._context.spark, self._context.root, KINDS[kind])
-        return rows.where(
+    def _rows(self, span: Span) -> dict[str, DataFrame]:
+        """Silver's rows of a span, by kind."""
+        here = (
             (F.col("topic_id") == span.topic_id)
             & (F.col("partition") == span.partition)
             & (F.col("offset") >= span.start)
             & (F.col("offset") < span.end)
         )
+        spark, root = self._context.spark, self._context.root
+        return {kind: storage.read(spark, root, table).where(here) for kind, table in KINDS.items()}
 
     def _refuse_holes(self, span: Span) -> None:
         names = ["topic_id", "partition", "start_offset", "offset"]

@@ -128,8 +128,7 @@ def replayed(settings: Settings, span: Span, base: Path | None) -> Vectors:
 def recomputed(context: Context, span: Span, base: Path | None) -> Vectors:
     """The vectors that the history driver makes of silver's rows."""
     with tempfile.TemporaryDirectory() as folder:
-        found = History(context).recomputed(span, base, Path(folder) / "state")
-        rows = found.select("offset", "vector").toArrow()
+        rows = History(context).recomputed(span, base, Path(folder) / "state")
     return Vectors.of(rows.column("offset"), rows.column("vector"))
 
 
@@ -170,6 +169,7 @@ def main(argv: Sequence[str]) -> int:
         span = _span(context, given)
         print(f"offsets {span.start:,} to {span.end:,} of partition {span.partition}", flush=True)
         engine = replayed(settings, span, given.snapshot) if given.replay else logged(context.root, span)
+        print(f"the engine has {len(engine.offset):,} vectors; making silver's", flush=True)
         report = compared(engine, recomputed(context, span, given.snapshot))
         print("\n".join(report.described()))
         mismatches = report.mismatches

@@ -6,7 +6,7 @@ partitions at explicit offsets; nothing is committed to the broker.
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
@@ -102,25 +102,27 @@ def take(reader: Consumer, at_most: int, wait_s: float) -> list[Message]:
     return good
 
 
+def batches(
+    settings: Settings, name: str, partition: int, start: int, end: int, chunk: int = 20_000
+) -> Iterator[list[Message]]:
+    """The records [start, end) of a partition in order, at most `chunk` at a time; all, or BrokerUnavailable."""
+    reader = consumer(settings, name, partition, start)
+    deadline = time.monotonic() + settings.kafka.request_timeout_s
+    try:
+        while start < end:
+            got = take(reader, min(chunk, end - start), 0.2)
+            if got:
+                deadline = time.monotonic() + settings.kafka.request_timeout_s
+                start = got[-1].offset() + 1
+                yield [message for message in got if message.offset() < end]
+            elif time.monotonic() > deadline:
+                raise BrokerUnavailable(f"Topic {name} gave nothing after offset {start}.", "Is the broker up?")
+    finally:
+        reader.close()
+
+
 def read_range(
     settings: Settings, name: str, partition: int, start: int, end: int, chunk: int = 20_000
 ) -> list[Message]:
     """The records [start, end) of a partition, all of them, in order."""
-    reader = consumer(settings, name, partition, start)
-    out: list[Message] = []
-    deadline = time.monotonic() + settings.kafka.request_timeout_s
-    try:
-        while start + len(out) < end:
-            got = take(reader, min(chunk, end - start - len(out)), 0.2)
-            out += [m for m in got if m.offset() < end]
-            if got:
-                deadline = time.monotonic() + settings.kafka.request_timeout_s
-                if got[-1].offset() >= end - 1:
-                    break
-            elif time.monotonic() > deadline:
-                raise BrokerUnavailable(
-                    f"Topic {name} gave nothing after offset {start + len(out)}.", "Is the broker up?"
-                )
-    finally:
-        reader.close()
-    return out
+    return [message for batch in batches(settings, name, partition, start, end, chunk) for message in batch]

@@ -93,7 +93,7 @@ class Grid:
     length: Ints
     valid: Flags
 
-    @cached_property
+    @property
     def line(self) -> Mapping[str, int]:
         """The line of each column."""
         return lines_of(self.names)

@@ -130,7 +130,7 @@ class Digests:
         """16 bytes over a raw record, prefix included."""
         return self._payload.digest(record)[:DIGEST_BYTES]
 
-    def identity(self, kind: str, key: bytes | memoryview) -> bytes:
+    def identity(self, kind: str, key: bytes) -> bytes:
         """16 bytes over what makes a record unique within its kind."""
         return self._identity(kind)(key)[:DIGEST_BYTES]
 

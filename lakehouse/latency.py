@@ -10,7 +10,7 @@ SWITCH_S = 0.0005
 def prepare_for_latency() -> None:
     """Hand the interpreter over sooner, and keep what is loaded by now out of every later garbage collection.
 
-    Walking through the modules of this product takes a collection tens of milliseconds.
+    A full collection walks through every module of this product, and no answer is made meanwhile.
     """
     sys.setswitchinterval(SWITCH_S)
     gc.collect()

@@ -51,10 +51,8 @@ class Path:
     async def decide(self, request: Any, received_at: datetime) -> DecisionAnswer:
         """The answer to a payment; Problem 409 for a known id with other content, 503 when the broker is away."""
         began = time.monotonic()
-        record, transaction_id = (
-            written(_PAYMENT, {**request.__dict__, "received_at": received_at}),
-            request.transaction_id,
-        )
+        record = written(_PAYMENT, {**request.__dict__, "received_at": received_at})
+        transaction_id: str = request.transaction_id
         known = self._known(transaction_id, record)
         reply = await self._through_log(transaction_id, record, received_at) if known is None else known
         SECONDS.observe(time.monotonic() - began)

@@ -124,7 +124,7 @@ def run(world: Plan, go_on: bool) -> None:
                 "reference tables into force",
                 "decisions.control",
                 *("activate", "--scope", "reference", "--file", str(conf.home() / "conf" / "reference.json")),
-                *("--received-at", measuring.before_history(world).isoformat()),
+                *("--received-at", world.before.isoformat()),
             )
             demo.history()
             demo.model()

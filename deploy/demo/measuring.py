@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -24,17 +24,8 @@ LEAST_ACCEPTED_SHARE = 0.999
 """Of recorded payments; of a synthetic world's valid payments, all."""
 
 
-BEFORE_HISTORY_D = 100
-"""More than all live parts of a world and every customer's first payment."""
-
-
 class DemoFailed(Terminal):
     """Something that the demo promises does not hold."""
-
-
-def before_history(plan: Plan) -> datetime:
-    """World time before anything of the world happened: a history ends a few weeks before the last live part."""
-    return datetime.fromisoformat(plan.end) - timedelta(days=plan.days + BEFORE_HISTORY_D)
 
 
 def history_end_ms(plan: Plan) -> int:

@@ -4,7 +4,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,12 @@ class Plan:
     began_at: str
     end: str
     """World time at which the last live part ends, ISO 8601."""
+
+    @property
+    def before(self) -> datetime:
+        """World time a day before anything of the world happens: all live parts and the history lie behind it."""
+        live_d = self.parts * self.live_seconds * self.rate / self.payments_per_day
+        return datetime.fromisoformat(self.end) - timedelta(days=self.days + live_d + 1)
 
     @property
     def folder(self) -> Path:

@@ -78,10 +78,7 @@ def start(settings: Settings, folder: Path) -> bool:
         )
         if formatted.returncode:
             raise FraudlakeError(f"Kafka's data folder {data} could not be made:\n{formatted.stderr.strip()}")
-    heap = f"-Xmx{settings.services.kafka_heap_mb}m"
-    service.start(
-        [java[0], heap, "-XX:+UseSerialGC", *java[1:], "kafka.Kafka", str(config)],
-        {},
-        folder,
-    )
+    # A small heap needs no collector's threads beside those of the engine.
+    options = [f"-Xmx{settings.services.kafka_heap_mb}m", "-XX:+UseSerialGC"]
+    service.start([java[0], *options, *java[1:], "kafka.Kafka", str(config)], {}, folder)
     return True

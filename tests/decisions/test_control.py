@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,24 @@ def test_a_change_that_was_prepared_on_older_versions_is_refused(world: Settings
     assert [verdict.status for verdict in _verdicts(world)] == ["accepted", "quarantined"]
     assert _verdicts(world)[1].reasons == ("control_refused: reference version 1 does not follow version 1.",)
     assert _versions(world)["reference"].digest == payload_digest(PAYLOAD)
+
+
+def test_an_event_for_imported_history_is_received_in_its_time(
+    world: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = world.keys.folder
+    event, offset = activate(world, "reference", PAYLOAD, folder / "author.pem", folder / "approver.pem", T0)
+    name = topics.topic_name(world, topics.EVENTS)
+    (message,) = log.read_range(world, name, 0, offset, offset + 1)
+    assert message.value() == raw_control(event, received_at=T0)
+    assert [verdict.status for verdict in _verdicts(world)] == ["accepted"]
+    in_an_hour = int(time.time() * 1000) + 3_600_000
+    with pytest.raises(ControlRefused, match="in the future"):
+        activate(world, "reference", CHANGED, folder / "author.pem", folder / "approver.pem", in_an_hour)
+    for text in ("2026-01-05", "2026-01-05T12:00:00", "yesterday"):
+        with pytest.raises(SystemExit):
+            main(["activate", "--scope", "reference", "--file", "x.json", "--received-at", text])
+        assert f"{text} is no time with its time zone" in capsys.readouterr().err
 
 
 def test_an_event_is_written_as_every_writer_writes_it(world: Settings) -> None:

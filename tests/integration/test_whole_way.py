@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 import deciding
 import numpy as np
 import pytest
-from calling import call, payment
 from conftest import send
 from deltalake import DeltaTable
 
@@ -20,6 +19,7 @@ from lakehouse.codec import Batch, slices
 from lakehouse.contracts import bronze, gold, silver
 from lakehouse.registry import registry
 from lakehouse.texts import Texts
+from tests.calling import call, payment
 
 
 def rows(world, table, **where):
@@ -30,7 +30,7 @@ def rows(world, table, **where):
 @pytest.fixture(scope="module")
 def decided(history, engine, api):
     """The API's answer to one payment, then a bad record on the log, both taken into the lake."""
-    status, answer = call(api, "POST", "/v1/decisions", payment(1), world=history)
+    status, answer = call(history.settings, "POST", "/v1/decisions", payment("whole-way-1"))
     assert status == 200, answer
     offset = send(history.settings, [b"\x00\x00\x00\x00\x63no such schema"]) - 1
     time.sleep(0.5)
@@ -86,7 +86,7 @@ def test_a_label_becomes_a_feature_only_when_it_is_available(history, engine, ap
     fraud_count = NAMES.index("card_fraud_count_7d")
 
     def pay(number):
-        status, answer = call(api, "POST", "/v1/decisions", payment(number), world=history)
+        status, answer = call(history.settings, "POST", "/v1/decisions", payment(f"whole-way-{number}"))
         assert status == 200
         vector = deciding.counted(history.settings)[answer["position"]["offset"]]["vector"]
         return float(np.frombuffer(vector, np.float32)[fraud_count])
@@ -118,35 +118,37 @@ def test_a_label_becomes_a_feature_only_when_it_is_available(history, engine, ap
 
 
 def test_the_same_request_gets_the_first_answer_and_other_content_is_refused(history, api):
-    body = payment(20)
-    status, first = call(api, "POST", "/v1/decisions", body, world=history)
-    again = call(api, "POST", "/v1/decisions", body, world=history)
+    body = payment("whole-way-20")
+    status, first = call(history.settings, "POST", "/v1/decisions", body)
+    again = call(history.settings, "POST", "/v1/decisions", body)
     assert (status, again) == (200, (200, first))
-    status, problem = call(api, "POST", "/v1/decisions", {**body, "amount_minor": 2000}, world=history)
+    status, problem = call(history.settings, "POST", "/v1/decisions", {**body, "amount_minor": 2000})
     assert (status, problem["title"]) == (409, "Another payment has this transaction_id")
-    assert call(api, "GET", "/v1/decisions/whole-way-20", world=history) == (200, first)
+    assert call(history.settings, "GET", "/v1/decisions/whole-way-20") == (200, first)
 
 
 def test_a_wrong_request_is_told_the_field_and_never_the_card_number(history, api):
-    body = payment(30, amount_minor="many")
+    body = payment("whole-way-30", amount_minor="many")
     del body["merchant_id"]
-    status, problem = call(api, "POST", "/v1/decisions", body, world=history)
+    status, problem = call(history.settings, "POST", "/v1/decisions", body)
     assert status == 422
     assert {e["field"] for e in problem["errors"]} == {"merchant_id", "amount_minor"}
     assert "4000000000000002" not in json.dumps(problem)
-    status, problem = call(api, "POST", "/v1/decisions", payment(31, card_number="4000000000000003"), world=history)
+    status, problem = call(
+        history.settings, "POST", "/v1/decisions", payment("whole-way-31", card_number="4000000000000003")
+    )
     assert (status, problem["rejected_by"]) == (422, ["card_well_formed"])
     assert "4000000000000003" not in json.dumps(problem)
 
 
 @pytest.mark.parametrize(("key", "status"), [(None, 401), ("local", 403)])
 def test_only_known_keys_may_decide_and_only_replay_keys_may_set_the_time(history, api, key, status):
-    body = payment(40, received_at=datetime.now(UTC).isoformat())
-    assert call(api, "POST", "/v1/decisions", body, key=key, world=history)[0] == status
+    body = payment("whole-way-40", received_at=datetime.now(UTC).isoformat())
+    assert call(history.settings, "POST", "/v1/decisions", body, key=key)[0] == status
 
 
 def test_metrics_and_health_answer_without_a_key(history, api):
-    assert call(api, "GET", "/health/live", key=None, world=history)[0] == 200
+    assert call(history.settings, "GET", "/health/live", key=None)[0] == 200
     connection = http.client.HTTPConnection("127.0.0.1", api, timeout=5)
     connection.request("GET", "/metrics")
     assert b"fraudlake_api_decisions" in connection.getresponse().read()

@@ -8,13 +8,13 @@ from datetime import timedelta
 
 import pyarrow.compute as pc
 import pytest
-from calling import call, payment
 from deltalake import DeltaTable
 
 from features import parity
 from lakehouse import settings as conf
 from lakehouse.contracts import silver
 from lakehouse.storage import Span, written_ends
+from tests.calling import call, payment
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_a_dropped_payment_is_found(copied, span, replayed):
 
 def test_the_command_compares_what_the_engine_logged(history, engine, api):
     for number in range(3):
-        status, _ = call(api, "POST", "/v1/decisions", payment(f"equal-{number}"), world=history)
+        status, _ = call(history.settings, "POST", "/v1/decisions", payment(f"equal-{number}"))
         assert status == 200
     history.run_lake()
     done = subprocess.run(

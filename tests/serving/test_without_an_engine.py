@@ -1,12 +1,10 @@
 """An API whose engine or broker is away: it says what it knows and never approves by accident."""
 
-import http.client
 import json
 import os
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 
 import pytest
 
@@ -17,32 +15,7 @@ from deploy.local.process import Service, port_answers
 from lakehouse import broker, topics
 from lakehouse import settings as conf
 from lakehouse.registry import registry
-
-
-def ask(settings, body):
-    """(status, answer) of POST /v1/decisions."""
-    key = (conf.resolve(settings.keys.folder) / "api-local.key").read_text()
-    connection = http.client.HTTPConnection("127.0.0.1", settings.api.port, timeout=15)
-    connection.request(
-        "POST", "/v1/decisions", json.dumps(body), {"X-API-Key": key, "Content-Type": "application/json"}
-    )
-    answer = connection.getresponse()
-    found = json.loads(answer.read())
-    connection.close()
-    return answer.status, found
-
-
-def payment(name):
-    return {
-        "transaction_id": name,
-        "event_time": datetime.now(UTC).isoformat(),
-        "card_number": "4000000000000002",
-        "customer_id": "somebody",
-        "merchant_id": "a-shop",
-        "amount_minor": 1999,
-        "currency": "EUR",
-        "channel": "ecom",
-    }
+from tests.calling import call, payment
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +44,7 @@ def alone(state_folder, tmp_path_factory):
 
 def test_without_a_decision_in_time_somebody_looks_at_it_and_the_answer_is_on_the_log(alone):
     began = time.monotonic()
-    status, answer = ask(alone, payment("nobody-decides"))
+    status, answer = call(alone, "POST", "/v1/decisions", payment("nobody-decides"))
     assert (status, answer["outcome"], answer["degraded"]) == (200, "review", True)
     assert time.monotonic() - began < 5
     name = topics.topic_name(alone, topics.EVENTS)
@@ -86,7 +59,7 @@ def test_without_a_decision_in_time_somebody_looks_at_it_and_the_answer_is_on_th
 
 def test_without_a_broker_nothing_is_decided_and_the_caller_is_told(alone):
     Service(kafka.NAME, services.services_folder(alone)).stop()
-    status, problem = ask(alone, payment("no-broker"))
+    status, problem = call(alone, "POST", "/v1/decisions", payment("no-broker"))
     assert status == 503
     assert "4000000000000002" not in json.dumps(problem)
 

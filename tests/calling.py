@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from lakehouse import settings as conf
 
 
-def call(port, method, path, body=None, key="local", world=None):
-    text = (conf.resolve(world.settings.keys.folder) / f"api-{key}.key").read_text() if key else ""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+def call(settings, method, path, body=None, key="local"):
+    """(status, answer) of a request to the API of these settings, with one of their keys or none."""
+    text = (conf.resolve(settings.keys.folder) / f"api-{key}.key").read_text() if key else ""
+    connection = http.client.HTTPConnection("127.0.0.1", settings.api.port, timeout=15)
     headers = {"Content-Type": "application/json", **({"X-API-Key": text} if text else {})}
     connection.request(method, path, None if body is None else json.dumps(body), headers)
     answer = connection.getresponse()
@@ -18,11 +19,11 @@ def call(port, method, path, body=None, key="local", world=None):
     return answer.status, json.loads(raw) if raw else None
 
 
-def payment(number, **changes):
-    now = datetime.now(UTC).isoformat()
+def payment(name, **changes):
+    """A payment of now, as a request."""
     return {
-        "transaction_id": f"whole-way-{number}",
-        "event_time": now,
+        "transaction_id": name,
+        "event_time": datetime.now(UTC).isoformat(),
         "card_number": "4000000000000002",
         "customer_id": "somebody",
         "merchant_id": "a-shop",
