@@ -7,6 +7,7 @@ Whatever is random in a run follows from one seed, which is printed when somethi
 import os
 import random
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -60,7 +61,11 @@ def seed(pytestconfig: pytest.Config) -> int:
 
 @pytest.fixture(scope="session", autouse=True)
 def state_folder() -> Iterator[Path]:
-    """The run's own state folder, keys and ports, in force through the environment alone; gone at the end."""
+    """The run's own state folder, keys and ports, in force through the environment alone.
+
+    Gone at the end with the services that ran in it, also when the run is interrupted or asked to end.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="fraudlake-tests-"))
     # Two cores on every machine, so that a run costs and splits the same everywhere.
     values = {**variables(folder), "FRAUDLAKE__SPARK__MASTER": "local[2]"}
@@ -70,28 +75,28 @@ def state_folder() -> Iterator[Path]:
         for name, value in values.items():
             patch.setenv(name, value)
         keys.create(folder / "keys")
-        yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+        try:
+            yield folder
+        finally:
+            for name in (kafka.NAME, mlflow.NAME):
+                Service(name, folder / "services").stop()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def broker(state_folder: Path) -> Iterator[str]:
+def broker(state_folder: Path) -> str:
     """The address of a real broker that this run started."""
-    folder = state_folder / "services"
     settings = conf.load()
     services.up(settings, (kafka,))
-    yield settings.kafka.bootstrap_servers
-    Service(kafka.NAME, folder).stop()
+    return settings.kafka.bootstrap_servers
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(state_folder: Path) -> Iterator[str]:
+def mlflow_server(state_folder: Path) -> str:
     """The address of a real MLflow server that this run started."""
-    folder = state_folder / "services"
     settings = conf.load()
     services.up(settings, (mlflow,))
-    yield settings.models.registry_uri
-    Service(mlflow.NAME, folder).stop()
+    return settings.models.registry_uri
 
 
 @pytest.fixture(scope="session")
