@@ -56,6 +56,11 @@ def _of_their_own(random: np.random.Generator, count: int, customer: Numbers, ha
     return np.where(random.random(len(customer)) < share, mine, _somebody(random, count, len(customer), 2.0))
 
 
+def _places(random: np.random.Generator, n: int) -> npt.NDArray[np.float64]:
+    phi, lam = np.radians(random.uniform(35, 60, n)), np.radians(random.uniform(-10, 30, n))
+    return np.column_stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)])
+
+
 def _batch(random: np.random.Generator, people: dict[str, int], n: int, begin: int, step_ms: float) -> Placed:
     who = np.zeros((n, len(WHO)), np.int64)
     customer = _somebody(random, people["customer"], n, 1.5)
@@ -76,8 +81,7 @@ def _batch(random: np.random.Generator, people: dict[str, int], n: int, begin: i
         what=np.full(n, PAID, np.int8),
         event_ms=event_ms,
         amount=amount,
-        latitude=random.uniform(35, 60, n),
-        longitude=random.uniform(-10, 30, n),
+        place=_places(random, n),
         who=who,
         flags=flags,
         payment=payment,

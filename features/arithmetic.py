@@ -17,27 +17,25 @@ SKETCH_COUNTS = np.array(
 
 @njit(cache=True)
 def unit_vector(latitude: float, longitude: float) -> tuple[float, float, float]:
-    """A place on the unit sphere."""
+    """A place on the unit sphere; NaN where latitude or longitude is."""
     phi, lam = math.radians(latitude), math.radians(longitude)
-    return math.cos(phi) * math.cos(lam), math.cos(phi) * math.sin(lam), math.sin(phi)
+    x, y = math.cos(phi) * math.cos(lam), math.cos(phi) * math.sin(lam)
+    return x, y, math.sin(phi) if not math.isnan(x) else math.nan
 
 
 @njit(cache=True)
-def distance_km(latitude: float, longitude: float, other_latitude: float, other_longitude: float) -> float:
-    """Great-circle distance in kilometres (haversine formula)."""
-    phi, other_phi = math.radians(latitude), math.radians(other_latitude)
-    half_phi = math.sin((other_phi - phi) / 2)
-    half_lam = math.sin(math.radians(other_longitude - longitude) / 2)
-    h = half_phi * half_phi + math.cos(phi) * math.cos(other_phi) * half_lam * half_lam
-    return 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(1.0, h)))
+def distance_km(x: float, y: float, z: float, other_x: float, other_y: float, other_z: float) -> float:
+    """Great-circle distance of two unit vectors in kilometres, from their chord (exact for short ways too)."""
+    dx, dy, dz = other_x - x, other_y - y, other_z - z
+    chord = math.sqrt(dx * dx + dy * dy + dz * dz)
+    return 2 * EARTH_RADIUS_KM * math.asin(min(1.0, chord / 2))
 
 
 @njit(cache=True)
-def distance_to_mean_km(x: float, y: float, z: float, latitude: float, longitude: float) -> float:
-    """Great-circle distance from a sum of unit vectors (the middle of past places) to a place, in kilometres."""
+def distance_to_mean_km(x: float, y: float, z: float, other_x: float, other_y: float, other_z: float) -> float:
+    """Great-circle distance from a sum of unit vectors (the middle of past places) to a unit vector, in kilometres."""
     norm = math.sqrt(x * x + y * y + z * z)
     if norm == 0.0:
         return math.nan
-    ux, uy, uz = unit_vector(latitude, longitude)
-    cosine = (x * ux + y * uy + z * uz) / norm
-    return EARTH_RADIUS_KM * math.acos(min(1.0, max(-1.0, cosine)))
+    km: float = distance_km(x / norm, y / norm, z / norm, other_x, other_y, other_z)
+    return km

@@ -12,7 +12,7 @@ from features.entities import ENTITIES, PAIRS
 from features.expressions import Operation
 from features.families import behaviour, device, geography, history, velocity
 from features.feature import PATTERNS, Feature
-from features.ring import MERGE_FROM, RESOLUTION
+from features.ring import EVENTS_AN_ENTRY, MERGE_FROM, RESOLUTION
 from features.statistics import PAYMENT, entity_places, pair_places, payment_places
 from features.windows import LABEL_WINDOWS, WINDOWS
 
@@ -25,7 +25,7 @@ FEATURES: tuple[Feature, ...] = (
 )
 NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 
-KERNEL_VERSION = 1
+KERNEL_VERSION = 2
 """Raised when the kernel's arithmetic changes: it makes another feature set."""
 
 _OPERANDS = {Operation.VALUE: 1, Operation.RATIO: 2, Operation.ZSCORE: 3, Operation.SURPLUS: 2}
@@ -61,7 +61,7 @@ def feature_set_hash() -> str:
     """SHA-256 (hex) of everything that makes the numbers: features, windows, kernel version."""
     content = {
         "kernel": KERNEL_VERSION,
-        "ring": [MERGE_FROM, RESOLUTION],
+        "ring": [MERGE_FROM, RESOLUTION, EVENTS_AN_ENTRY],
         "windows": dict(WINDOWS),
         "label_windows": dict(LABEL_WINDOWS),
         "entities": [[e.name, *e.counterparts] for e in ENTITIES],

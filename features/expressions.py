@@ -4,7 +4,8 @@ import math
 from enum import IntEnum
 
 import numpy as np
-from numba import njit
+
+from lakehouse.compiled import compiled
 
 
 class Operation(IntEnum):
@@ -20,7 +21,7 @@ class Operation(IntEnum):
     """(a + 1) / (b + 1): a ratio of counts that is defined for nobody too"""
 
 
-@njit(cache=True)
+@compiled
 def evaluate(program, payment, statistics, out):
     """Write each feature of a program: operands below len(payment) are the payment's own, the others statistics."""
     own = len(payment)

@@ -14,8 +14,11 @@ PATTERNS = (
     *("amount_probing", "merchant_collusion", "synthetic_identity", "bust_out"),
 )
 EXACT = "exact"
-FAR_EDGE = "far edge within 1/64 of the window for keys with more than 48 events in it"
-SKETCHED = "exact up to 48 events in the window; beyond, linear counting over 64 bits, 310 at most"
+FAR_EDGE = "far edge within 1/64 of the window for keys that had more than 48 events in 37 days"
+SKETCHED = (
+    "exact for keys with up to 48 events in 37 days and for the newest events of others; "
+    "else linear counting over 64 bits, 310 at most"
+)
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,19 @@
 """Labels in the state: one that takes effect, one that is taken back, and the fraud statistics of a key."""
 
-from numba import njit
-
-from features.layout import LABEL_MEMORY_MS, ROOM_FOR_LABELS
+from features.layout import LABEL_MEMORY_MS
 from features.records import FRAUD
-from features.ring import LABEL_FREE, LABELS_USED, NONE
+from features.ring import LABEL_FREE, LABELS_USED, NONE, ROOM_FOR_LABELS
 from features.statistics import DELAYED_AT, LABEL_AT
+from lakehouse.compiled import compiled
 
 
-@njit(cache=True)
+@compiled
 def label_statistics(s, slot, now, plan, counts, out):
     """Fraud labels per label window, and the payments of each window moved back by the delay."""
     for w in range(len(plan.label_windows)):
         out[LABEL_AT + w] = 0.0
         out[DELAYED_AT + w] = counts[plan.delayed[w, 1]] - counts[plan.delayed[w, 0]]
-    at = s.label_head[slot]
+    at = s.record[slot].label_head
     while at != NONE:
         label = s.labels[at]
         if label.at <= now - LABEL_MEMORY_MS:
@@ -26,15 +25,15 @@ def label_statistics(s, slot, now, plan, counts, out):
         at = label.next
 
 
-@njit(cache=True)
+@compiled
 def _find_label(s, slot, label_id):
-    at = s.label_head[slot]
+    at = s.record[slot].label_head
     while at != NONE and s.labels[at].id != label_id:
         at = s.labels[at].next
     return at
 
 
-@njit(cache=True)
+@compiled
 def take_label(s, slot, records, i):
     """Let a label take effect; the room that is lacking."""
     record = s.record[slot]
@@ -67,9 +66,9 @@ def take_label(s, slot, records, i):
     label.at = records.event_ms[i]
     label.id = reverses if reverses != 0 else records.label_id[i]
     label.amount = records.amount[i]
-    label.next = s.label_head[slot]
+    label.next = s.record[slot].label_head
     label.standing = -1 if reverses != 0 else 1
-    s.label_head[slot] = new
+    s.record[slot].label_head = new
     if reverses == 0:
         record.life_fraud += 1
         record.fraud_amount += records.amount[i]

@@ -6,97 +6,89 @@ counts as happening now; only distance and speed use true times.
 """
 
 import numpy as np
-from numba import njit
 
 from features.expressions import evaluate
 from features.fraud_labels import label_statistics, take_label
-from features.layout import ROOM_FOR_KEYS, ROOM_IN_POOL
+from features.layout import RECORD
 from features.long_term import forget, long_term_statistics, remember
-from features.records import AUTHORISED, DECLINED, FOREIGN, LABELLED, REMOTE, SMALL
-from features.ring import EXPIRED, KEYS, NONE, allocate, scan, with_room
-from features.statistics import ENTITY, WINDOWED
-from features.table import place_of
+from features.prefetch import AHEAD, prefetch
+from features.records import AUTHORISED, DECLINED, LABELLED
+from features.ring import (
+    EVENTS_USED,
+    EXPIRED,
+    FREE_EVENTS,
+    KEYS,
+    NONE,
+    ROOM_FOR_EVENTS,
+    ROOM_FOR_KEYS,
+    allocate,
+    has_block,
+    with_room,
+)
+from features.scan import append, append_declined, scan
+from features.table import first_place, place_of, put
+from lakehouse.compiled import compiled
+
+EVENTS_AHEAD = 32
+RECORD_BYTES = RECORD.itemsize
 
 
-@njit(cache=True)
+@compiled
 def _slot_for(s, plan, key):
     """(slot, room that is lacking); slot NONE with nothing lacking means that the cap is reached."""
-    at = place_of(s.table_key, s.table_slot, key)
-    slot = np.int64(s.table_slot[at])
+    at = place_of(s.table, s.record, key)
+    slot = np.int64(s.table[at].slot)
     if slot != NONE:
         return slot, 0
     n = s.counters[KEYS]
     if n >= plan.max_keys:
         return NONE, 0
-    if n >= len(s.record) or 2 * n >= len(s.table_key):
+    if n >= len(s.record):
         return NONE, ROOM_FOR_KEYS
-    block = allocate(s.pool, s.counters, 0)
-    if block == NONE:
-        return NONE, ROOM_IN_POOL
+    if not has_block(s.events, s.counters, EVENTS_USED, FREE_EVENTS, 0):
+        return NONE, ROOM_FOR_EVENTS
     s.counters[KEYS] = n + 1
-    s.table_key[at] = key
-    s.table_slot[at] = n
-    s.block[n] = block
-    s.size_class[n] = 0
-    s.length[n] = 0
-    s.label_head[n] = NONE
-    s.record[n].key = key
-    s.record[n].clock = -(1 << 62)
+    put(s.table, at, key, n)
+    record = s.record[n]
+    record.key = key
+    record.clock = -(1 << 62)
+    record.at = allocate(s.events, s.counters, EVENTS_USED, FREE_EVENTS, 0)
+    record.merged_at = NONE
+    record.label_head = NONE
     return n, 0
 
 
-@njit(cache=True)
-def _short(who):
-    # 32 bits of a counterpart's hash; never zero for somebody.
-    low = np.uint64(who) & np.uint64(0xFFFFFFFF)
-    return low if low or who == 0 else np.uint64(1)
+@compiled
+def _look_ahead(s, key_column, records, i):
+    """Begin to load what later records need: places in the table first, then records, then the newest events."""
+    n = len(records.what)
+    if i + 3 * AHEAD < n:
+        prefetch(s.table, first_place(s.table, records.who[i + 3 * AHEAD, key_column]), 0)
+    if i + 2 * AHEAD < n:
+        slot = s.table[place_of(s.table, s.record, records.who[i + 2 * AHEAD, key_column])].slot
+        if slot != NONE:
+            for byte in range(0, RECORD_BYTES, 64):
+                prefetch(s.record, slot, byte)
+    if i + AHEAD < n:
+        slot = s.table[place_of(s.table, s.record, records.who[i + AHEAD, key_column])].slot
+        if slot != NONE:
+            record = s.record[slot]
+            for event in range(max(0, record.length - EVENTS_AHEAD), record.length + 1, 2):
+                prefetch(s.events, record.at + event, 0)
 
 
-@njit(cache=True)
-def _append(s, slot, records, i, now, plan, paid):
-    entry = s.pool[s.block[slot] + s.length[slot]]
-    flags = records.flags[i]
-    entry.last = now
-    entry.m2 = 0.0
-    entry.width = 0
-    entry.declined = 1 if flags & DECLINED else 0
-    if paid:
-        entry.count = 1
-        entry.sum = records.amount[i]
-        entry.max = records.amount[i]
-        entry.who1 = _short(records.who[i, plan.columns[1]])
-        entry.who2 = _short(records.who[i, plan.columns[2]])
-        entry.who3 = _short(records.who[i, plan.columns[3]])
-        entry.who4 = _short(records.who[i, plan.columns[4]])
-        entry.remote = 1 if flags & REMOTE else 0
-        entry.small = 1 if flags & SMALL else 0
-        entry.foreign = 1 if flags & FOREIGN else 0
-    else:
-        entry.count = 0
-        entry.sum = 0
-        entry.max = 0
-        entry.who1 = 0
-        entry.who2 = 0
-        entry.who3 = 0
-        entry.who4 = 0
-        entry.remote = 0
-        entry.small = 0
-        entry.foreign = 0
-    s.length[slot] += 1
-
-
-@njit(cache=True)
+@compiled
 def advance(s, plan, records, begin, result, capped):
     """Take records [begin, n) into an entity's state and write its features into `result`.
 
     Returns (next record, room lacking): with nothing lacking, all were taken; else the caller makes room and calls
     again from that record, whose state is untouched. `capped` counts payments whose key found no place.
     """
-    statistics = np.empty(len(ENTITY))
-    counts = np.empty(len(plan.bounds))
+    statistics, counts = s.statistics, s.counts
     longest = plan.bounds[-1]
     key_column = plan.columns[0]
     for i in range(begin, len(records.what)):
+        _look_ahead(s, key_column, records, i)
         key = records.who[i, key_column]
         if key == 0:
             continue
@@ -119,35 +111,22 @@ def advance(s, plan, records, begin, result, capped):
             s.counters[EXPIRED] += 1
         paid = what != AUTHORISED
         declined = records.flags[i] & DECLINED
-        if (paid or declined) and not with_room(
-            s.pool, s.counters, s.block, s.length, s.size_class, slot, now, longest
-        ):
-            return i, ROOM_IN_POOL
-        s.record[slot].clock = now
+        if paid or declined:
+            lacking = with_room(s, slot, now, longest)
+            if lacking:
+                return i, lacking
+        record.clock = now
         if paid:
-            s.stamp[0] += 1
-            scan(
-                s.pool,
-                s.block[slot],
-                s.length[slot],
-                now,
-                plan.bounds,
-                plan.window_of,
-                s.seen,
-                s.stamp[0],
-                len(WINDOWED),
-                statistics,
-                counts,
-            )
+            again = scan(s, slot, records, i, now, plan, statistics, counts)
             label_statistics(s, slot, now, plan, counts, statistics)
             long_term_statistics(s, slot, records, i, now, statistics)
             evaluate(plan.program, records.payment[i], statistics, result[records.row[i]])
-            _append(s, slot, records, i, now, plan, True)
+            append(s, slot, records, i, now, plan, again)
             remember(s, slot, records, i, now)
         elif declined:
-            _append(s, slot, records, i, now, plan, False)
-            s.record[slot].declines += 1
-            s.record[slot].life_declined += 1
+            append_declined(s, slot, now)
+            record.declines += 1
+            record.life_declined += 1
         else:
-            s.record[slot].declines = 0
+            record.declines = 0
     return len(records.what), 0

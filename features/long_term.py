@@ -1,40 +1,39 @@
 """The long-term record of a key: what it tells about a payment, and how the payment enters it."""
 
 import numpy as np
-from numba import njit
 
-from features.arithmetic import distance_km, distance_to_mean_km, unit_vector
+from features.arithmetic import distance_km, distance_to_mean_km
 from features.records import FOREIGN, REMOTE, SMALL
 from features.ring import LABEL_FREE, NONE
 from features.statistics import LONG_TERM, LONG_TERM_AT
 from features.windows import DAY_MS, HOUR_MS
+from lakehouse.compiled import compiled
 
 TRUE_TIME_LIMIT_S = 60.0
 """Distance and speed are unknown for payments that arrive later: their place in the order is not their time."""
 MIN_SPEED_GAP_MS = 1000
 
 
-@njit(cache=True)
+@compiled
 def forget(s, slot, key):
     """A key's state as if it had never been seen."""
-    head = s.label_head[slot]
+    head = s.record[slot].label_head
     while head != NONE:
         following = s.labels[head].next
         s.labels[head].next = s.counters[LABEL_FREE]
         s.counters[LABEL_FREE] = head
         head = following
-    s.label_head[slot] = NONE
-    s.length[slot] = 0
-    s.hours[slot] = 0
-    s.weekdays[slot] = 0
     record = s.record[slot]
-    clock = record.clock
+    clock, at, size_class = record.clock, record.at, record.size_class
+    merged_at, merged_class = record.merged_at, record.merged_class
     s.record[slot] = s.blank[0]
-    s.record[slot].key = key
-    s.record[slot].clock = clock
+    record.key = key
+    record.clock, record.at, record.size_class = clock, at, size_class
+    record.merged_at, record.merged_class = merged_at, merged_class
+    record.label_head = NONE
 
 
-@njit(cache=True)
+@compiled
 def long_term_statistics(s, slot, records, i, now, out):
     """What the key's record tells about payment i, in the places of statistics.LONG_TERM."""
     record = s.record[slot]
@@ -54,20 +53,19 @@ def long_term_statistics(s, slot, records, i, now, out):
     out[o + 10] = (record.last - record.first) / 1000 / (n - 1) if record.count > 1 else np.nan
     hour = (now // HOUR_MS) % 24
     near = (
-        np.float64(s.hours[slot, hour])
-        + np.float64(s.hours[slot, (hour + 1) % 24])
-        + np.float64(s.hours[slot, hour - 1])
+        np.float64(record.hours[hour]) + np.float64(record.hours[(hour + 1) % 24]) + np.float64(record.hours[hour - 1])
     )
     out[o + 11] = near / n if known else np.nan
-    out[o + 12] = np.float64(s.weekdays[slot, (now // DAY_MS) % 7]) / n if known else np.nan
+    out[o + 12] = np.float64(record.weekdays[(now // DAY_MS) % 7]) / n if known else np.nan
     out[o + 13] = np.nan
     out[o + 14] = np.nan
     out[o + 15] = np.nan
     on_time = records.payment[i, -1] <= TRUE_TIME_LIMIT_S
-    if record.located > 0 and not np.isnan(records.latitude[i]) and not np.isnan(records.longitude[i]):
-        out[o + 15] = distance_to_mean_km(record.x, record.y, record.z, records.latitude[i], records.longitude[i])
+    x, y, z = records.place[i, 0], records.place[i, 1], records.place[i, 2]
+    if record.located > 0 and not np.isnan(x):
+        out[o + 15] = distance_to_mean_km(record.x, record.y, record.z, x, y, z)
         if on_time and record.located_at != 0:
-            km = distance_km(record.latitude, record.longitude, records.latitude[i], records.longitude[i])
+            km = distance_km(record.last_x, record.last_y, record.last_z, x, y, z)
             gap = max(abs(records.event_ms[i] - record.located_at), MIN_SPEED_GAP_MS)
             out[o + 13] = km
             out[o + 14] = km / (gap / HOUR_MS)
@@ -93,7 +91,7 @@ def long_term_statistics(s, slot, records, i, now, out):
     out[o + 31] = (now - record.last_fraud) / 1000 if record.life_fraud > 0 else np.nan
 
 
-@njit(cache=True)
+@compiled
 def remember(s, slot, records, i, now):
     """Let payment i enter the key's record."""
     record = s.record[slot]
@@ -118,20 +116,22 @@ def remember(s, slot, records, i, now):
         record.days += 1
         record.last_day = day
     hour, weekday = (now // HOUR_MS) % 24, day % 7
-    if s.hours[slot, hour] < 65535:
-        s.hours[slot, hour] += 1
-    if s.weekdays[slot, weekday] < 65535:
-        s.weekdays[slot, weekday] += 1
-    if not np.isnan(records.latitude[i]) and not np.isnan(records.longitude[i]):
-        x, y, z = unit_vector(records.latitude[i], records.longitude[i])
+    hours, weekdays = record.hours, record.weekdays
+    if hours[hour] < 65535:
+        hours[hour] += 1
+    if weekdays[weekday] < 65535:
+        weekdays[weekday] += 1
+    x, y, z = records.place[i, 0], records.place[i, 1], records.place[i, 2]
+    if not np.isnan(x):
         record.x += x
         record.y += y
         record.z += z
         record.located += 1
         if records.payment[i, -1] <= TRUE_TIME_LIMIT_S:
             record.located_at = records.event_ms[i]
-            record.latitude = records.latitude[i]
-            record.longitude = records.longitude[i]
+            record.last_x = x
+            record.last_y = y
+            record.last_z = z
     record.country = records.who[i, 5] if records.who[i, 5] else record.country
     record.merchant = records.who[i, 2] if records.who[i, 2] else record.merchant
     record.device = records.who[i, 3] if records.who[i, 3] else record.device

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from numba import njit
 
 from expectations.reference import short_code, short_codes
+from features.arithmetic import unit_vector
 from features.records import FOREIGN, REMOTE, SMALL
 from features.statistics import PAYMENT
 from features.windows import DAY_MS, HOUR_MS
@@ -134,7 +135,7 @@ def _is_not(code, word):
 
 
 @njit(cache=True)
-def _own(grid, base, category_risk, country_risk, device, addresses_differ, own, flags, latitude, longitude):
+def _own(grid, base, category_risk, country_risk, device, addresses_differ, own, flags, place):
     """The payments' own statistics and flags, row by row."""
     for i in range(len(base)):
         row = own[i]
@@ -186,8 +187,9 @@ def _own(grid, base, category_risk, country_risk, device, addresses_differ, own,
         row[OWN.card_age_d] = day - _number(grid, AT.card_issued_on, i)
         row[OWN.seconds_late] = _number(grid, AT.seconds_late, i)
         foreign = merchant != MISSING and issuer != MISSING and merchant != issuer
-        latitude[i] = _number(grid, AT.latitude, i)
-        longitude[i] = _number(grid, AT.longitude, i)
+        place[i, 0], place[i, 1], place[i, 2] = unit_vector(
+            _number(grid, AT.latitude, i), _number(grid, AT.longitude, i)
+        )
         flags[i] = (REMOTE if remote else 0) | (SMALL if small else 0) | (FOREIGN if foreign else 0)
 
 
@@ -221,8 +223,8 @@ class Own(NamedTuple):
     statistics: Doubles
     """(n, len(PAYMENT))"""
     flags: npt.NDArray[np.uint8]
-    latitude: Doubles
-    longitude: Doubles
+    place: Doubles
+    """(n, 3) unit vectors, NaN where latitude or longitude is missing."""
 
     @staticmethod
     def of(
@@ -235,7 +237,7 @@ class Own(NamedTuple):
     ) -> "Own":
         """Of decoded or tokenised payments; the other arguments have a row a payment too."""
         n = batch.rows
-        own = Own(np.empty((n, len(PAYMENT))), np.empty(n, np.uint8), np.empty(n), np.empty(n))
+        own = Own(np.empty((n, len(PAYMENT))), np.empty(n, np.uint8), np.empty((n, 3)))
         grid = cells(batch.grid(), NEEDED)
         _own(grid, base_minor, category_risk, country_risk, device, addresses_differ, *own)
         return own

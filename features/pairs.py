@@ -1,17 +1,16 @@
 """The kernel of pairs: what two entities did together; payments only, no windows."""
 
 import numpy as np
-from numba import njit
 
 from features.expressions import evaluate
-from features.layout import ROOM_FOR_KEYS
+from features.prefetch import AHEAD, prefetch
 from features.records import AUTHORISED, LABELLED
-from features.ring import EXPIRED, KEYS, NONE
-from features.statistics import PAIR
-from features.table import place_of
+from features.ring import EXPIRED, KEYS, NONE, ROOM_FOR_KEYS
+from features.table import first_place, place_of, put
+from lakehouse.compiled import compiled
 
 
-@njit(cache=True)
+@compiled
 def pair_key(first, second):
     """One 64-bit key of two (finaliser of SplitMix64 over a multiplicative mix)."""
     mixed = np.uint64(first) * np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(second)
@@ -21,41 +20,54 @@ def pair_key(first, second):
     return key if key != 0 else np.int64(1)
 
 
-@njit(cache=True)
+@compiled
+def _look_ahead(s, plan, records, i):
+    n = len(records.what)
+    if i + 2 * AHEAD < n:
+        whose = records.who[i + 2 * AHEAD]
+        key = pair_key(whose[plan.columns[0]], whose[plan.columns[1]])
+        prefetch(s.table, first_place(s.table, key), 0)
+    if i + AHEAD < n:
+        whose = records.who[i + AHEAD]
+        slot = s.table[place_of(s.table, s.record, pair_key(whose[plan.columns[0]], whose[plan.columns[1]]))].slot
+        if slot != NONE:
+            prefetch(s.record, slot, 0)
+
+
+@compiled
 def advance_pairs(s, plan, records, begin, result, capped):
     """Take payments [begin, n) into a pair's state and write its features; returns as kernel.advance does."""
-    statistics = np.empty(len(PAIR))
+    statistics = s.statistics
     for i in range(begin, len(records.what)):
+        _look_ahead(s, plan, records, i)
         if records.what[i] == LABELLED or records.what[i] == AUTHORISED:
             continue
         first, second = records.who[i, plan.columns[0]], records.who[i, plan.columns[1]]
         if first == 0 or second == 0:
             continue
         key = pair_key(first, second)
-        at = place_of(s.table_key, s.table_slot, key)
-        slot = np.int64(s.table_slot[at])
+        at = place_of(s.table, s.record, key)
+        slot = np.int64(s.table[at].slot)
         if slot == NONE:
             n = s.counters[KEYS]
             if n >= plan.max_keys:
                 capped[0] += 1
                 continue
-            if n >= len(s.record) or 2 * n >= len(s.table_key):
+            if n >= len(s.record):
                 return i, ROOM_FOR_KEYS
             s.counters[KEYS] = n + 1
-            s.table_key[at] = key
-            s.table_slot[at] = n
+            put(s.table, at, key, n)
             s.record[n].key = key
             s.record[n].owner = first
-            s.record[n].clock = -(1 << 62)
+            s.record[n].last = -(1 << 62)
             slot = n
         record = s.record[slot]
-        now = max(records.event_ms[i], record.clock)
+        now = max(records.event_ms[i], record.last)
         if record.count > 0 and now - record.last > plan.retention_ms:
             record.count = 0
             record.sum = 0
             record.max = 0
             s.counters[EXPIRED] += 1
-        record.clock = now
         known = record.count > 0
         amount = records.amount[i]
         statistics[0] = 1.0 if known else 0.0

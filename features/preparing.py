@@ -20,8 +20,7 @@ Batches = Iterable[pa.RecordBatch]
 FLAT = (
     *(("offset", "bigint"), ("clock_ms", "bigint"), ("what", "tinyint"), ("event_ms", "bigint"), ("amount", "bigint")),
     *(
-        ("latitude", "double"),
-        ("longitude", "double"),
+        ("place", "binary"),
         ("flags", "smallint"),
         ("label_id", "bigint"),
         ("reverses", "bigint"),
@@ -32,8 +31,8 @@ FLAT = (
     ("transaction_id", "string"),
     *((f"shard_{group.name}", "int") for group in GROUPS),
 )
-"""A record without its row: `payment` holds len(PAYMENT) float64, `carried` those of them that groups look at; shards
-are null where the group has no key."""
+"""A record without its row: `place` holds 3 float64, `payment` len(PAYMENT), `carried` those that groups look at;
+shards are null where the group has no key."""
 TRAVELLING = tuple(
     name for name, _ in FLAT if name not in ("payment", "transaction_id") and not name.startswith("shard_")
 )
@@ -115,7 +114,8 @@ def flat(placed: Placed, transaction_id: pa.Array, shards: int) -> pa.RecordBatc
     return pa.RecordBatch.from_arrays(
         [
             *(pa.array(column) for column in (placed.offset, placed.clock_ms, records.what, records.event_ms)),
-            *(pa.array(column) for column in (records.amount, records.latitude, records.longitude)),
+            pa.array(records.amount),
+            _rows_as_bytes(records.place),
             pa.array(records.flags.astype(np.int16)),
             *(pa.array(column) for column in (records.label_id, records.reverses)),
             *(pa.array(np.ascontiguousarray(records.who[:, i])) for i in range(len(WHO))),
@@ -144,8 +144,7 @@ def unflat(rows: pa.RecordBatch) -> Placed:
         what=numbers("what").astype(np.int8),
         event_ms=numbers("event_ms"),
         amount=numbers("amount"),
-        latitude=numbers("latitude"),
-        longitude=numbers("longitude"),
+        place=_bytes_as_rows(rows.column("place"), 3),
         who=np.column_stack([numbers(f"who_{name}") for name in WHO]) if n else np.zeros((0, len(WHO)), np.int64),
         flags=numbers("flags").astype(np.uint8),
         label_id=numbers("label_id"),

@@ -23,8 +23,8 @@ class Records(NamedTuple):
     """When the customer paid or the issuer answered; of labels, when they take effect."""
     amount: Ints
     """Base currency, minor units."""
-    latitude: Doubles
-    longitude: Doubles
+    place: Doubles
+    """(n, 3) unit vectors, NaN where unknown."""
     who: Ints
     """(n, len(WHO)) 64-bit hashes, zero for none."""
     flags: npt.NDArray[np.uint8]
@@ -47,8 +47,7 @@ def empty(n: int) -> Records:
         np.zeros(n, np.int8),
         np.zeros(n, np.int64),
         np.zeros(n, np.int64),
-        np.full(n, np.nan),
-        np.full(n, np.nan),
+        np.full((n, 3), np.nan),
         np.zeros((n, len(WHO)), np.int64),
         np.zeros(n, np.uint8),
         np.zeros(n, np.int64),

@@ -1,27 +1,38 @@
-"""The age ring: an entity's recent events, newest scanned first, old ones merged so that no ring grows for ever.
+"""The age ring: an entity's recent events, one by one while they are few, old dense ones merged.
 
-A ring is a block of entries in one pool, oldest first. An entry is a single event until its ring is full at
-MERGE_FROM entries or more; then neighbours are merged as long as the merged entry is not wider than 1/64 of its age, so
-the far edge of a window moves by at most 1/64 of the window. What is older than the longest window goes first, and a
-ring that stays three quarters full doubles. Blocks come in sizes of powers of two; freed ones are used again.
+A key has two blocks, oldest first: `events`, single events in 32 bytes each, and behind them in time `merged`, entries
+of several old events. When the events of a key fill a block of MERGE_FROM places or more, the oldest are merged as far
+as that saves room: an entry takes the room of three events, and no entry is wider than 1/64 of its age, so the far edge
+of a window moves by at most 1/64 of the window. What is older than the longest window goes first, and a block that
+stays three quarters full doubles. Blocks come in sizes of powers of two; freed ones are used again.
 """
 
 import numpy as np
-from numba import njit
+import numpy.typing as npt
 
-from features.arithmetic import SKETCH_BITS, SKETCH_COUNTS
+from lakehouse.compiled import compiled
 
-ENTRY = np.dtype(
+EVENT = np.dtype(
+    [
+        ("when", np.int64),  # ms << FLAG_BITS | flags
+        ("amount", np.int64),
+        ("who1", np.uint32),  # hash of the counterpart, 0 for none
+        ("who2", np.uint32),
+        ("who3", np.uint32),
+        ("who4", np.uint32),
+    ]
+)
+MERGED = np.dtype(
     [
         ("last", np.int64),  # time of the newest event in it, ms
-        ("sum", np.int64),
+        ("amount", np.int64),  # sum
         ("max", np.int64),
         ("m2", np.float64),  # sum of squared deviations from the entry's mean
-        ("who1", np.uint64),  # single entry: 32-bit hash of the counterpart, 0 for none; merged entry: 64-bit sketch
+        ("who1", np.uint64),  # sketch of the counterparts
         ("who2", np.uint64),
         ("who3", np.uint64),
         ("who4", np.uint64),
-        ("width", np.uint32),  # ms between oldest and newest event; the top bit marks a merged entry
+        ("width", np.uint32),  # ms between oldest and newest event
         ("count", np.uint32),  # payments
         ("declined", np.uint32),
         ("remote", np.uint32),
@@ -29,247 +40,246 @@ ENTRY = np.dtype(
         ("foreign", np.uint32),
     ]
 )
-MERGED = np.uint32(1 << 31)
+FLAG_BITS = 9
+IS_PAID, IS_DECLINED, IS_REMOTE, IS_SMALL, IS_FOREIGN = (1 << bit for bit in range(5))
+FIRST_SEEN = 5
+"""The four bits from here: the event's counterpart has no newer event in the ring. A distinct count is a count of
+them."""
 RESOLUTION = 64
 MERGE_FROM = 64
 """Smaller rings only grow: an ordinary card, about one payment a day, is exact for the whole of the longest window."""
 FIRST_CAPACITY = 4
-CLASSES = 40
+CLASSES = 24
 NONE = -1
+EVENTS_AN_ENTRY = 3
+"""Single events that take the room of one merged entry."""
 
-# Places in a ring state's `counters`.
-KEYS, POOL_USED, LABELS_USED, LABEL_FREE, EXPIRED, FREE_BLOCKS = 0, 1, 2, 3, 4, 8
+# Places in a state's `counters`.
+KEYS, EVENTS_USED, MERGED_USED, LABELS_USED, LABEL_FREE, EXPIRED = range(6)
+FREE_EVENTS = 8
+FREE_MERGED = FREE_EVENTS + CLASSES
+COUNTERS = FREE_MERGED + CLASSES
+ROOM_FOR_KEYS, ROOM_FOR_EVENTS, ROOM_FOR_MERGED, ROOM_FOR_LABELS = 1, 2, 3, 4
 
 
-@njit(cache=True)
+def no_counters() -> npt.NDArray[np.int64]:
+    """Counters of an empty state."""
+    counters = np.zeros(COUNTERS, np.int64)
+    counters[FREE_EVENTS:] = NONE
+    counters[LABEL_FREE] = NONE
+    return counters
+
+
+@compiled
 def bit_of(hash32):
     """The sketch bit of a counterpart."""
     return np.uint64(1) << ((np.uint64(hash32) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - 6))
 
 
-@njit(cache=True)
-def _sketch(who, merged):
-    if merged or who == 0:
-        return who
-    return bit_of(who)
+@compiled
+def has_block(pool, counters, used, free, size_class):
+    """Whether a block of a size can be had without the pool's growing."""
+    return counters[free + size_class] != NONE or counters[used] + (FIRST_CAPACITY << size_class) <= len(pool)
 
 
-@njit(cache=True)
-def allocate(pool, counters, size_class):
-    """A free block of FIRST_CAPACITY << size_class entries; NONE when the pool is used up."""
-    head = counters[FREE_BLOCKS + size_class]
+@compiled
+def allocate(pool, counters, used, free, size_class):
+    """A block of FIRST_CAPACITY << size_class places; `has_block` said that there is one."""
+    head = counters[free + size_class]
     if head != NONE:
-        counters[FREE_BLOCKS + size_class] = pool[head].last
+        counters[free + size_class] = pool[head].amount
         return head
-    size = FIRST_CAPACITY << size_class
-    at = counters[POOL_USED]
-    if at + size > len(pool):
-        return NONE
-    counters[POOL_USED] = at + size
+    at = counters[used]
+    counters[used] = at + (FIRST_CAPACITY << size_class)
     return at
 
 
-@njit(cache=True)
-def release(pool, counters, at, size_class):
+@compiled
+def release(pool, counters, free, at, size_class):
     """Give a block back."""
-    pool[at].last = counters[FREE_BLOCKS + size_class]
-    counters[FREE_BLOCKS + size_class] = at
+    pool[at].amount = counters[free + size_class]
+    counters[free + size_class] = at
 
 
-@njit(cache=True)
-def _merge(into, newer):
-    was_merged = (into.width & MERGED) != 0
-    is_merged = (newer.width & MERGED) != 0
-    if into.count > 0 and newer.count > 0:
-        # Chan, Golub and LeVeque 1983: the deviations of two sets joined.
-        delta = newer.sum / newer.count - into.sum / into.count
-        together = np.float64(into.count) + np.float64(newer.count)
-        into.m2 += newer.m2 + delta * delta * np.float64(into.count) * np.float64(newer.count) / together
-    else:
-        into.m2 += newer.m2
-    into.who1 = _sketch(into.who1, was_merged) | _sketch(newer.who1, is_merged)
-    into.who2 = _sketch(into.who2, was_merged) | _sketch(newer.who2, is_merged)
-    into.who3 = _sketch(into.who3, was_merged) | _sketch(newer.who3, is_merged)
-    into.who4 = _sketch(into.who4, was_merged) | _sketch(newer.who4, is_merged)
-    first = into.last - np.int64(into.width & ~MERGED)
+@compiled
+def _moved(pool, to, source, length):
+    for i in range(length):
+        pool[to + i] = pool[source + i]
+
+
+@compiled
+def class_of(length):
+    """The smallest size class that holds so many."""
+    size_class = 0
+    while (FIRST_CAPACITY << size_class) < length:
+        size_class += 1
+    return size_class
+
+
+@compiled
+def _joins(first, last, now):
+    """Whether events from `first` to `last` may be one entry."""
+    return (last - first) * RESOLUTION <= now - last
+
+
+@compiled
+def _foldable(s, record, now):
+    """(events, entries): how many of the oldest events to merge, into how many new entries, to save the most room."""
+    events, best, entries, saved = s.events, 0, 0, 0
+    first = np.int64(0)
+    held = record.merged_length > 0
+    if held:
+        entry = s.merged[record.merged_at + record.merged_length - 1]
+        first = entry.last - np.int64(entry.width)
+    new = 0
+    for i in range(record.length):
+        at = events[record.at + i].when >> FLAG_BITS
+        if not held or not _joins(first, at, now):
+            new += 1
+            first = at
+            held = True
+        if i + 1 - EVENTS_AN_ENTRY * new > saved:
+            best, entries, saved = i + 1, new, i + 1 - EVENTS_AN_ENTRY * new
+    return best, entries
+
+
+@compiled
+def _blank(entry, event):
+    flags = event.when
+    paid = flags & IS_PAID
+    entry.last = event.when >> FLAG_BITS
+    entry.width = 0
+    entry.amount = event.amount
+    entry.max = event.amount
+    entry.m2 = 0.0
+    entry.who1 = bit_of(event.who1) if event.who1 else np.uint64(0)
+    entry.who2 = bit_of(event.who2) if event.who2 else np.uint64(0)
+    entry.who3 = bit_of(event.who3) if event.who3 else np.uint64(0)
+    entry.who4 = bit_of(event.who4) if event.who4 else np.uint64(0)
+    entry.count = 1 if paid else 0
+    entry.declined = 1 if flags & IS_DECLINED else 0
+    entry.remote = 1 if flags & IS_REMOTE else 0
+    entry.small = 1 if flags & IS_SMALL else 0
+    entry.foreign = 1 if flags & IS_FOREIGN else 0
+
+
+@compiled
+def joined_m2(m2, count, total, other_m2, other_count, other_total):
+    """Sum of squared deviations of two sets together (Chan, Golub and LeVeque 1983)."""
+    if count == 0:
+        return other_m2
+    if other_count == 0:
+        return m2
+    n, m = np.float64(count), np.float64(other_count)
+    delta = total / n - other_total / m
+    return m2 + other_m2 + delta * delta * n * m / (n + m)
+
+
+@compiled
+def _join(into, newer):
+    first = into.last - np.int64(into.width)
+    into.m2 = joined_m2(into.m2, into.count, into.amount, newer.m2, newer.count, newer.amount)
     into.last = newer.last
-    into.width = np.uint32(newer.last - first) | MERGED
-    into.count += newer.count
-    into.sum += newer.sum
+    into.width = np.uint32(newer.last - first)
     into.max = max(into.max, newer.max)
+    into.amount += newer.amount
+    into.who1 |= newer.who1
+    into.who2 |= newer.who2
+    into.who3 |= newer.who3
+    into.who4 |= newer.who4
+    into.count += newer.count
     into.declined += newer.declined
     into.remote += newer.remote
     into.small += newer.small
     into.foreign += newer.foreign
 
 
-@njit(cache=True)
-def _copy(pool, to, source):
-    target, entry = pool[to], pool[source]
-    target.last = entry.last
-    target.sum = entry.sum
-    target.max = entry.max
-    target.m2 = entry.m2
-    target.who1 = entry.who1
-    target.who2 = entry.who2
-    target.who3 = entry.who3
-    target.who4 = entry.who4
-    target.width = entry.width
-    target.count = entry.count
-    target.declined = entry.declined
-    target.remote = entry.remote
-    target.small = entry.small
-    target.foreign = entry.foreign
-
-
-@njit(cache=True)
-def compact(pool, at, length, now, longest, merge):
-    """Drop what is older than the longest window and, if `merge`, join neighbours; the new length."""
+@compiled
+def _compacted(s, record, now, longest):
+    """Drop old merged entries and join neighbours that may be joined by now."""
+    merged, at = s.merged, record.merged_at
     write = at
-    for read in range(at, at + length):
-        entry = pool[read]
+    for read in range(at, at + record.merged_length):
+        entry = merged[read]
         if entry.last <= now - longest:
             continue
-        if merge and write > at:
-            before = pool[write - 1]
-            first = before.last - np.int64(before.width & ~MERGED)
-            if (entry.last - first) * RESOLUTION <= now - entry.last:
-                _merge(before, entry)
+        if write > at:
+            before = merged[write - 1]
+            if _joins(before.last - np.int64(before.width), entry.last, now):
+                _join(before, entry)
                 continue
         if write != read:
-            _copy(pool, write, read)
+            merged[write] = merged[read]
         write += 1
-    return write - at
+    record.merged_length = write - at
 
 
-@njit(cache=True)
-def _has_block(pool, counters, size_class):
-    return counters[FREE_BLOCKS + size_class] != NONE or counters[POOL_USED] + (FIRST_CAPACITY << size_class) <= len(
-        pool
-    )
+@compiled
+def _fold(s, record, now, fold):
+    """Merge the oldest `fold` events behind the merged entries, which have room for them."""
+    for i in range(fold):
+        event = s.events[record.at + i]
+        at = event.when >> FLAG_BITS
+        _blank(s.fresh[0], event)
+        if record.merged_length > 0:
+            before = s.merged[record.merged_at + record.merged_length - 1]
+            if _joins(before.last - np.int64(before.width), at, now):
+                _join(before, s.fresh[0])
+                continue
+        s.merged[record.merged_at + record.merged_length] = s.fresh[0]
+        record.merged_length += 1
+    record.length -= fold
+    _moved(s.events, record.at, record.at + fold, record.length)
 
 
-@njit(cache=True)
-def with_room(pool, counters, block, length, size_class, slot, now, longest):
-    """Make room for one more entry in a slot's ring; False, and nothing changed, when the pool must grow first.
+@compiled
+def _room_to_merge(s, record, length):
+    """Room for `length` merged entries of a key; behind the used part of the pool there is enough."""
+    if length <= 0 or (record.merged_at != NONE and length <= FIRST_CAPACITY << record.merged_class):
+        return
+    size_class = class_of(length)
+    block = allocate(s.merged, s.counters, MERGED_USED, FREE_MERGED, size_class)
+    if record.merged_at != NONE:
+        _moved(s.merged, block, record.merged_at, record.merged_length)
+        release(s.merged, s.counters, FREE_MERGED, record.merged_at, record.merged_class)
+    record.merged_at = block
+    record.merged_class = size_class
 
-    When a ring is merged and when it doubles depends on the key's own records only, never on who else is in the pool:
-    everything that merging touches would depend on it too.
+
+@compiled
+def with_room(s, slot, now, longest):
+    """Make room for one more event of a key; the room that is lacking, with nothing changed, when a pool must grow.
+
+    When events are merged and when a block doubles depends on the key's own records only, never on who else is in the
+    pool: everything that merging touches would depend on it too.
     """
-    capacity = FIRST_CAPACITY << size_class[slot]
-    if length[slot] < capacity:
-        return True
-    if not _has_block(pool, counters, size_class[slot] + 1):
-        return False
-    length[slot] = compact(pool, block[slot], length[slot], now, longest, capacity >= MERGE_FROM)
-    if length[slot] * 4 <= capacity * 3:
-        return True
-    bigger = allocate(pool, counters, size_class[slot] + 1)
-    for i in range(length[slot]):
-        _copy(pool, bigger + i, block[slot] + i)
-    release(pool, counters, block[slot], size_class[slot])
-    block[slot] = bigger
-    size_class[slot] += 1
-    return True
-
-
-@njit(cache=True)
-def _is_new(seen, row, stamp, mask, who):
-    at = np.int64((who * np.uint64(0x9E3779B1)) & np.uint64(0xFFFFFFFF)) & mask
-    mark = (np.uint64(stamp) << np.uint64(32)) | who
-    while True:
-        held = seen[row, at]
-        if held == mark:
+    record = s.record[slot]
+    capacity = FIRST_CAPACITY << record.size_class
+    if record.length < capacity:
+        return 0
+    if not has_block(s.events, s.counters, EVENTS_USED, FREE_EVENTS, record.size_class + 1):
+        return ROOM_FOR_EVENTS
+    most = FIRST_CAPACITY << class_of(record.merged_length + record.length // EVENTS_AN_ENTRY)
+    if capacity >= MERGE_FROM and s.counters[MERGED_USED] + most > len(s.merged):
+        return ROOM_FOR_MERGED
+    gone = 0
+    while gone < record.length and s.events[record.at + gone].when >> FLAG_BITS <= now - longest:
+        gone += 1
+    record.length -= gone
+    _moved(s.events, record.at, record.at + gone, record.length)
+    if record.length * 4 <= capacity * 3:
+        return 0
+    if capacity >= MERGE_FROM:
+        _compacted(s, record, now, longest)
+        fold, entries = _foldable(s, record, now)
+        if fold:
+            _room_to_merge(s, record, record.merged_length + entries)
+            _fold(s, record, now, fold)
+        if record.length * 4 <= capacity * 3:
             return 0
-        if held >> np.uint64(32) != np.uint64(stamp):
-            seen[row, at] = mark
-            return 1
-        at = (at + 1) & mask
-
-
-@njit(cache=True)
-def _zeros(bits):
-    n = 0
-    while bits:
-        bits &= bits - np.uint64(1)
-        n += 1
-    return SKETCH_BITS - n
-
-
-@njit(cache=True)
-def scan(pool, at, length, now, bounds, window_of, seen, stamp, width, statistics, counts):
-    """All windows of a ring in one pass from its newest entry: window statistics, and payments per bound in `counts`.
-
-    `bounds` are window lengths in ms, ascending; `window_of` is the place of a bound's statistics in units of `width`,
-    NONE where only the count is wanted. `seen` (4, power of two >= 2 x length) and `stamp` are scratch.
-    """
-    count, total, largest, m2 = 0, np.int64(0), np.int64(0), 0.0
-    declined, remote, small, foreign = 0, 0, 0, 0
-    exact1, exact2, exact3, exact4 = 0, 0, 0, 0
-    bits1, bits2, bits3, bits4 = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
-    sketched = False
-    mask = 7
-    while mask + 1 < 2 * length:
-        mask = mask * 2 + 1
-    j = at + length - 1
-    for b in range(len(bounds)):
-        limit = now - bounds[b]
-        while j >= at and pool[j].last > limit:
-            entry = pool[j]
-            if entry.count > 0:
-                if count > 0:
-                    delta = total / count - entry.sum / entry.count
-                    together = np.float64(count) + np.float64(entry.count)
-                    m2 += entry.m2 + delta * delta * np.float64(count) * np.float64(entry.count) / together
-                else:
-                    m2 = entry.m2
-                count += entry.count
-                total += entry.sum
-                largest = max(largest, entry.max)
-                remote += entry.remote
-                small += entry.small
-                foreign += entry.foreign
-                if entry.width & MERGED:
-                    sketched = True
-                    bits1 |= entry.who1
-                    bits2 |= entry.who2
-                    bits3 |= entry.who3
-                    bits4 |= entry.who4
-                else:
-                    if entry.who1:
-                        exact1 += _is_new(seen, 0, stamp, mask, entry.who1)
-                        bits1 |= bit_of(entry.who1)
-                    if entry.who2:
-                        exact2 += _is_new(seen, 1, stamp, mask, entry.who2)
-                        bits2 |= bit_of(entry.who2)
-                    if entry.who3:
-                        exact3 += _is_new(seen, 2, stamp, mask, entry.who3)
-                        bits3 |= bit_of(entry.who3)
-                    if entry.who4:
-                        exact4 += _is_new(seen, 3, stamp, mask, entry.who4)
-                        bits4 |= bit_of(entry.who4)
-            declined += entry.declined
-            j -= 1
-        counts[b] = count
-        if window_of[b] == NONE:
-            continue
-        o = window_of[b] * width
-        statistics[o] = count
-        statistics[o + 1] = total
-        statistics[o + 2] = largest if count > 0 else np.nan
-        statistics[o + 3] = total / count if count > 0 else np.nan
-        statistics[o + 4] = np.sqrt(m2 / (count - 1)) if count > 1 else np.nan
-        if sketched:
-            statistics[o + 5] = max(np.float64(exact1), SKETCH_COUNTS[_zeros(bits1)])
-            statistics[o + 6] = max(np.float64(exact2), SKETCH_COUNTS[_zeros(bits2)])
-            statistics[o + 7] = max(np.float64(exact3), SKETCH_COUNTS[_zeros(bits3)])
-            statistics[o + 8] = max(np.float64(exact4), SKETCH_COUNTS[_zeros(bits4)])
-        else:
-            statistics[o + 5] = exact1
-            statistics[o + 6] = exact2
-            statistics[o + 7] = exact3
-            statistics[o + 8] = exact4
-        statistics[o + 9] = declined
-        statistics[o + 10] = remote
-        statistics[o + 11] = small
-        statistics[o + 12] = foreign
+    bigger = allocate(s.events, s.counters, EVENTS_USED, FREE_EVENTS, record.size_class + 1)
+    _moved(s.events, bigger, record.at, record.length)
+    release(s.events, s.counters, FREE_EVENTS, record.at, record.size_class)
+    record.at = bigger
+    record.size_class += 1
+    return 0

@@ -4,7 +4,7 @@
     8 bytes   length of the header, little-endian
     32 bytes  SHA-256 of the header
     header    JSON: meta, and for every array its name, dtype, shape, place, length and SHA-256
-    arrays    one after the other
+    arrays    one after the other, each from a multiple of 64 bytes
 
 A file is written beside its place, synced and renamed, so a reader never sees half of one.
 """
@@ -13,6 +13,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,11 @@ def file_name(next_offset: int) -> str:
     return f"{next_offset:020d}{SUFFIX}"
 
 
+def _padded(size: int) -> int:
+    """Arrays begin at multiples of a cache line, so that they can be used where they lie."""
+    return -(-size // 64) * 64
+
+
 def _bytes(array: npt.NDArray[Any]) -> memoryview:
     """The bytes of a contiguous array, not copied."""
     return array.reshape(-1).view(np.uint8).data
@@ -53,26 +59,28 @@ def write(path: Path, meta: Mapping[str, Any], arrays: Arrays) -> None:
     """Write a snapshot; after the return it is on the disk under its name."""
     entries, place = [], 0
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    for name, array in contiguous.items():
-        raw = _bytes(array)
+    raw = [_bytes(array) for array in contiguous.values()]
+    for (name, array), digest in zip(contiguous.items(), _digests(raw), strict=True):
         entries.append(
             {
                 "name": name,
-                "dtype": array.dtype.descr if array.dtype.names else array.dtype.str,
+                "dtype": np.lib.format.dtype_to_descr(array.dtype),
                 "shape": list(array.shape),
                 "place": place,
                 "bytes": array.nbytes,
-                "sha256": hashlib.sha256(raw).hexdigest(),
+                "sha256": digest,
             }
         )
-        place += array.nbytes
+        place += _padded(array.nbytes)
     header = orjson.dumps({"meta": meta, "arrays": entries})
+    header += b" " * (_padded(_HEADER_AT + len(header)) - _HEADER_AT - len(header))
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(f".{os.getpid()}.new")
     with beside.open("wb") as file:
         file.write(MAGIC + struct.pack("<Q", len(header)) + hashlib.sha256(header).digest() + header)
-        for array in contiguous.values():
-            file.write(_bytes(array))
+        for part in raw:
+            file.write(part)
+            file.write(bytes(_padded(len(part)) - len(part)))
         file.flush()
         os.fsync(file.fileno())
     crash_point("snapshot-before-rename")
@@ -84,6 +92,18 @@ def write(path: Path, meta: Mapping[str, Any], arrays: Arrays) -> None:
         os.close(folder)
 
 
+def _digests(raw: Sequence[memoryview]) -> list[str]:
+    """SHA-256 of arrays and the zeros behind them, two at a time."""
+
+    def digest(part: memoryview) -> str:
+        found = hashlib.sha256(part)
+        found.update(bytes(_padded(len(part)) - len(part)))
+        return found.hexdigest()
+
+    with ThreadPoolExecutor(2) as threads:
+        return list(threads.map(digest, raw))
+
+
 def _refused(path: Path, why: str) -> SnapshotRefused:
     return SnapshotRefused(
         f"The snapshot {path.name} {why}.",
@@ -91,9 +111,18 @@ def _refused(path: Path, why: str) -> SnapshotRefused:
     )
 
 
+def _dtype(described: str | list[list[Any]]) -> np.dtype[Any]:
+    if isinstance(described, str):
+        return np.dtype(described)
+    return np.lib.format.descr_to_dtype([(name, kind, *map(tuple, shape)) for name, kind, *shape in described])
+
+
 def read(path: Path, parts: Sequence[str] | None = None) -> Snapshot:
-    """The snapshot of a file, or only the named parts of it; SnapshotRefused when what is read is torn or altered."""
-    raw = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
+    """The snapshot of a file, or only the named parts of it; SnapshotRefused when what is read is torn or altered.
+
+    The arrays are the file's own pages, private to whoever writes into them.
+    """
+    raw = np.asarray(np.memmap(path, np.uint8, "c")) if path.stat().st_size else np.zeros(0, np.uint8)
     if len(raw) < _HEADER_AT or raw[:8].tobytes() != MAGIC:
         raise _refused(path, "does not begin like a snapshot")
     (length,) = struct.unpack("<Q", raw[8:16].tobytes())
@@ -103,18 +132,17 @@ def read(path: Path, parts: Sequence[str] | None = None) -> Snapshot:
     if hashlib.sha256(_bytes(raw[_HEADER_AT:begin])).digest() != raw[16:_HEADER_AT].tobytes():
         raise _refused(path, "has an altered header")
     header = orjson.loads(raw[_HEADER_AT:begin].tobytes())
-    arrays = {}
-    for entry in header["arrays"]:
-        if parts is not None and entry["name"].split("/")[0] not in parts:
-            continue
-        part = raw[begin + entry["place"] : begin + entry["place"] + entry["bytes"]]
-        if len(part) != entry["bytes"]:
+    entries = [e for e in header["arrays"] if parts is None or e["name"].split("/")[0] in parts]
+    found = [raw[begin + e["place"] :][: _padded(e["bytes"])] for e in entries]
+    for entry, part, digest in zip(entries, found, _digests([_bytes(part) for part in found]), strict=True):
+        if len(part) != _padded(entry["bytes"]):
             raise _refused(path, f"is torn: array {entry['name']} is cut off")
-        if hashlib.sha256(_bytes(part)).hexdigest() != entry["sha256"]:
+        if digest != entry["sha256"]:
             raise _refused(path, f"is altered: the checksum of array {entry['name']} is another")
-        described = entry["dtype"]
-        dtype = np.dtype(described) if isinstance(described, str) else np.dtype([(f[0], f[1]) for f in described])
-        arrays[entry["name"]] = np.array(part).view(dtype).reshape(entry["shape"])
+    arrays = {
+        e["name"]: part[: e["bytes"]].view(_dtype(e["dtype"])).reshape(e["shape"])
+        for e, part in zip(entries, found, strict=True)
+    }
     return Snapshot(header["meta"], arrays)
 
 

@@ -8,30 +8,39 @@ import numpy as np
 import numpy.typing as npt
 
 from features import kernel, pairs
-from features.catalogue import NAMES, program
+from features.catalogue import FEATURES, NAMES, program
 from features.entities import ENTITIES, PAIRS, WHO, Entity, Pair
 from features.layout import (
     LABEL,
     PAIR_RECORD,
     RECORD,
-    ROOM_FOR_LABELS,
-    ROOM_IN_POOL,
     EntityArrays,
     PairArrays,
     Plan,
 )
+from features.packing import copied
 from features.records import Records
-from features.ring import CLASSES, ENTRY, FIRST_CAPACITY, FREE_BLOCKS, KEYS, LABEL_FREE, LABELS_USED, NONE, POOL_USED
-from features.table import fill, grown
+from features.ring import (
+    EVENT,
+    EVENTS_AN_ENTRY,
+    EVENTS_USED,
+    KEYS,
+    LABELS_USED,
+    MERGED,
+    MERGED_USED,
+    NONE,
+    ROOM_FOR_EVENTS,
+    ROOM_FOR_LABELS,
+    ROOM_FOR_MERGED,
+    no_counters,
+)
+from features.statistics import ENTITY, PAIR
+from features.table import FIRST_PLACES, filled, grown, places_for, room_in
 from features.windows import DAY_MS, LABEL_WINDOWS, WINDOWS
 
 Matrix = npt.NDArray[np.float32]
 
-FIRST_KEYS = 1024
-SEEN_PLACES = 1 << 14
-"""Scratch for distinct counts: twice the longest possible ring. Merging leaves at most 64 ln(37 days / 1 ms) < 1,500
-entries, and a ring doubles only while it is three quarters full, so 8,192 entries bound it."""
-LONGEST_STAMP = (1 << 32) - 2
+FIRST_EVENTS, FIRST_LABELS = 16_384, 256
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,12 @@ def _bounds(spec: Spec) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], n
     return np.array(lengths, np.int64), np.array(window_of, np.int64), np.array(delayed, np.int64)
 
 
+def _distinct_bounds(subject: Entity | Pair, bounds: npt.NDArray[np.int64]) -> int:
+    used = [f.window for f in FEATURES if f.entity == subject.name and any("s_distinct_" in name for name in f.inputs)]
+    longest = max((WINDOWS[window] for window in used), default=0)
+    return int(np.searchsorted(bounds, longest, side="right")) if longest else 0
+
+
 def plan_of(subject: Entity | Pair, spec: Spec) -> Plan:
     """What the kernel is to compute for an entity or pair."""
     bounds, window_of, delayed = _bounds(spec)
@@ -68,15 +83,9 @@ def plan_of(subject: Entity | Pair, spec: Spec) -> Plan:
         delayed,
         spec.record_retention_d * DAY_MS,
         spec.max_keys,
+        _distinct_bounds(subject, bounds),
         program(subject.name),
     )
-
-
-def _counters() -> npt.NDArray[np.int64]:
-    counters = np.zeros(FREE_BLOCKS + CLASSES, np.int64)
-    counters[FREE_BLOCKS:] = NONE
-    counters[LABEL_FREE] = NONE
-    return counters
 
 
 class EntityState:
@@ -86,29 +95,21 @@ class EntityState:
         self.name = entity.name
         self.plan = plan_of(entity, spec)
         self.arrays = EntityArrays(
-            table_key=np.zeros(2 * FIRST_KEYS, np.int64),
-            table_slot=np.full(2 * FIRST_KEYS, NONE, np.int32),
-            record=np.zeros(FIRST_KEYS, RECORD),
-            hours=np.zeros((FIRST_KEYS, 24), np.uint16),
-            weekdays=np.zeros((FIRST_KEYS, 7), np.uint16),
-            block=np.zeros(FIRST_KEYS, np.int64),
-            length=np.zeros(FIRST_KEYS, np.int32),
-            size_class=np.zeros(FIRST_KEYS, np.int8),
-            label_head=np.full(FIRST_KEYS, NONE, np.int32),
-            pool=np.zeros(FIRST_KEYS * FIRST_CAPACITY * 4, ENTRY),
-            labels=np.zeros(256, LABEL),
-            counters=_counters(),
+            table=filled(np.zeros(0, RECORD), FIRST_PLACES),
+            record=np.zeros(room_in(FIRST_PLACES), RECORD),
+            events=np.zeros(FIRST_EVENTS, EVENT),
+            merged=np.zeros(FIRST_EVENTS // EVENTS_AN_ENTRY, MERGED),
+            labels=np.zeros(FIRST_LABELS, LABEL),
+            counters=no_counters(),
             blank=np.zeros(1, RECORD),
-            seen=np.zeros((4, SEEN_PLACES), np.uint64),
-            stamp=np.zeros(1, np.int64),
+            fresh=np.zeros(1, MERGED),
+            statistics=np.zeros(len(ENTITY)),
+            counts=np.zeros(len(self.plan.bounds)),
         )
         self.capped = np.zeros(1, np.int64)
 
     def advance(self, records: Records, result: Matrix) -> None:
         """Take records in, in order; write the features of payments into their rows of `result`."""
-        if self.arrays.stamp[0] > LONGEST_STAMP - len(records.what):
-            self.arrays.seen[:] = 0
-            self.arrays.stamp[0] = 0
         begin = 0
         while begin < len(records.what):
             begin, lacking = kernel.advance(self.arrays, self.plan, records, begin, result, self.capped)
@@ -117,12 +118,18 @@ class EntityState:
 
     def _grow(self, lacking: int) -> None:
         s = self.arrays
-        if lacking == ROOM_IN_POOL:
-            self.arrays = s._replace(pool=grown(s.pool, 2 * len(s.pool)))
+        if lacking == ROOM_FOR_EVENTS:
+            self.arrays = s._replace(events=grown(s.events, 2 * len(s.events)))
+        elif lacking == ROOM_FOR_MERGED:
+            self.arrays = s._replace(merged=grown(s.merged, 2 * len(s.merged)))
         elif lacking == ROOM_FOR_LABELS:
             self.arrays = s._replace(labels=grown(s.labels, 2 * len(s.labels)))
         else:
-            self.arrays = with_keys(s, 2 * len(s.record))
+            self._with_places(2 * len(s.table))
+
+    def _with_places(self, places: int) -> None:
+        record = grown(self.arrays.record[: self.keys], room_in(places))
+        self.arrays = self.arrays._replace(table=filled(record[: self.keys], places), record=record)
 
     @property
     def keys(self) -> int:
@@ -130,70 +137,31 @@ class EntityState:
         return int(self.arrays.counters[KEYS])
 
     def bytes_held(self) -> int:
-        """Bytes of what a snapshot would hold: tables and scratch left out."""
-        return sum(array.nbytes for array in self.saved().values())
+        """Bytes in use: keys, their table, every block with its free places."""
+        s = self.arrays
+        used = (s.record[: self.keys], s.events[: s.counters[EVENTS_USED]], s.merged[: s.counters[MERGED_USED]])
+        return sum(array.nbytes for array in (*used, s.labels[: s.counters[LABELS_USED]], s.table))
 
     def saved(self) -> dict[str, npt.NDArray[Any]]:
-        """The used part of every array that makes up the state."""
-        s, n = self.arrays, self.keys
-        return {
-            "record": s.record[:n],
-            "hours": s.hours[:n],
-            "weekdays": s.weekdays[:n],
-            "block": s.block[:n],
-            "length": s.length[:n],
-            "size_class": s.size_class[:n],
-            "label_head": s.label_head[:n],
-            "pool": s.pool[: s.counters[POOL_USED]],
-            "labels": s.labels[: s.counters[LABELS_USED]],
-            "counters": s.counters,
-        }
+        """The state without free places: arrays that `load` takes."""
+        return copied([(self.arrays.record[: self.keys], self.arrays._asdict())])
 
     def load(self, saved: Mapping[str, npt.NDArray[Any]]) -> None:
         """Become what `saved` holds."""
-        n = len(saved["record"])
-        room = max(FIRST_KEYS, 1 << int(n * 1.25).bit_length())
-        pool, labels = saved["pool"], saved["labels"]
-        self.arrays = with_keys(
-            self.arrays._replace(
-                record=saved["record"].copy(),
-                hours=saved["hours"].copy(),
-                weekdays=saved["weekdays"].copy(),
-                block=saved["block"].copy(),
-                length=saved["length"].copy(),
-                size_class=saved["size_class"].copy(),
-                label_head=saved["label_head"].copy(),
-                pool=grown(pool, max(len(pool) + len(pool) // 4, FIRST_KEYS)),
-                labels=grown(labels, max(2 * len(labels), 256)),
-                counters=saved["counters"].copy(),
-            ),
-            room,
+        held = copied([(saved["record"], saved)], roomy=True, slack=0.25)
+        self.arrays = self.arrays._replace(
+            record=held["record"],
+            events=at_least(held["events"], FIRST_EVENTS),
+            merged=at_least(held["merged"], FIRST_EVENTS // EVENTS_AN_ENTRY),
+            labels=at_least(held["labels"], FIRST_LABELS),
+            counters=held["counters"],
         )
+        self._with_places(places_for(self.keys))
 
 
-def with_keys(s: EntityArrays, room: int) -> EntityArrays:
-    """The same state with room for so many keys."""
-    n = int(s.counters[KEYS])
-    table_key, table_slot = _table(s.record["key"][:n], room)
-    head = np.full(room, NONE, np.int32)
-    head[:n] = s.label_head[:n]
-    return s._replace(
-        table_key=table_key,
-        table_slot=table_slot,
-        record=grown(s.record[:n], room),
-        hours=grown(s.hours[:n], room),
-        weekdays=grown(s.weekdays[:n], room),
-        block=grown(s.block[:n], room),
-        length=grown(s.length[:n], room),
-        size_class=grown(s.size_class[:n], room),
-        label_head=head,
-    )
-
-
-def _table(keys: npt.NDArray[np.int64], room: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    table_key, table_slot = np.zeros(2 * room, np.int64), np.full(2 * room, NONE, np.int32)
-    fill(table_key, table_slot, np.ascontiguousarray(keys))
-    return table_key, table_slot
+def at_least(array: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:
+    """The array, with room for so many."""
+    return array if len(array) >= length else grown(array, length)
 
 
 class PairState:
@@ -203,10 +171,10 @@ class PairState:
         self.name = pair.name
         self.plan = plan_of(pair, spec)
         self.arrays = PairArrays(
-            table_key=np.zeros(2 * FIRST_KEYS, np.int64),
-            table_slot=np.full(2 * FIRST_KEYS, NONE, np.int32),
-            record=np.zeros(FIRST_KEYS, PAIR_RECORD),
-            counters=_counters(),
+            table=filled(np.zeros(0, PAIR_RECORD), FIRST_PLACES),
+            record=np.zeros(room_in(FIRST_PLACES), PAIR_RECORD),
+            counters=no_counters(),
+            statistics=np.zeros(len(PAIR)),
         )
         self.capped = np.zeros(1, np.int64)
 
@@ -216,12 +184,11 @@ class PairState:
         while begin < len(records.what):
             begin, lacking = pairs.advance_pairs(self.arrays, self.plan, records, begin, result, self.capped)
             if lacking:
-                self._with_keys(2 * len(self.arrays.record))
+                self._with_places(2 * len(self.arrays.table))
 
-    def _with_keys(self, room: int) -> None:
-        s, n = self.arrays, self.keys
-        table_key, table_slot = _table(s.record["key"][:n], room)
-        self.arrays = s._replace(table_key=table_key, table_slot=table_slot, record=grown(s.record[:n], room))
+    def _with_places(self, places: int) -> None:
+        record = grown(self.arrays.record[: self.keys], room_in(places))
+        self.arrays = self.arrays._replace(table=filled(record[: self.keys], places), record=record)
 
     @property
     def keys(self) -> int:
@@ -229,8 +196,8 @@ class PairState:
         return int(self.arrays.counters[KEYS])
 
     def bytes_held(self) -> int:
-        """Bytes of what a snapshot would hold."""
-        return sum(array.nbytes for array in self.saved().values())
+        """Bytes in use: pairs and their table."""
+        return int(self.arrays.record[: self.keys].nbytes + self.arrays.table.nbytes)
 
     def saved(self) -> dict[str, npt.NDArray[Any]]:
         """The used part of every array that makes up the state."""
@@ -238,8 +205,8 @@ class PairState:
 
     def load(self, saved: Mapping[str, npt.NDArray[Any]]) -> None:
         """Become what `saved` holds."""
-        self.arrays = self.arrays._replace(record=saved["record"].copy(), counters=saved["counters"].copy())
-        self._with_keys(max(FIRST_KEYS, 1 << int(self.keys * 1.25).bit_length()))
+        self.arrays = self.arrays._replace(record=saved["record"], counters=saved["counters"].copy())
+        self._with_places(places_for(self.keys))
 
 
 def subjects() -> Iterable[Entity | Pair]:

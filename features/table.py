@@ -4,29 +4,71 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from lakehouse.compiled import compiled
+
+TABLE = np.dtype([("slot", np.int32), ("tag", np.uint32)])
+"""One place: where a key's record is, and half of the key's hash, so that other keys' records are rarely looked at."""
 NONE = -1
+FIRST_PLACES = 2048
 
 
-@njit(cache=True)
-def place_of(table_key, table_slot, key):
+@compiled
+def _mixed(key):
+    return np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
+
+
+@compiled
+def _first(table, mixed):
+    return np.int64(mixed >> np.uint64(20)) & (len(table) - 1)
+
+
+@compiled
+def first_place(table, key):
+    """Where the search for a key begins."""
+    return _first(table, _mixed(key))
+
+
+@compiled
+def place_of(table, record, key):
     """Where a key is, or would be put."""
-    mask = len(table_key) - 1
-    mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
-    at = np.int64(mixed >> np.uint64(20)) & mask
-    while table_slot[at] != NONE and table_key[at] != key:
-        at = (at + 1) & mask
+    mixed = _mixed(key)
+    tag = np.uint32(mixed >> np.uint64(32))
+    at = _first(table, mixed)
+    while table[at].slot != NONE and (table[at].tag != tag or record[table[at].slot].key != key):
+        at = (at + 1) & (len(table) - 1)
     return at
 
 
-@njit(cache=True)
-def fill(table_key, table_slot, keys):
-    """Put keys 0..n-1 into an empty table."""
-    for slot in range(len(keys)):
-        at = place_of(table_key, table_slot, keys[slot])
-        table_key[at] = keys[slot]
-        table_slot[at] = slot
+@compiled
+def put(table, at, key, slot):
+    """Take a place for a key."""
+    table[at].slot = slot
+    table[at].tag = np.uint32(_mixed(key) >> np.uint64(32))
+
+
+@compiled
+def _fill(table, record):
+    for slot in range(len(record)):
+        put(table, place_of(table, record, record[slot].key), record[slot].key, slot)
+
+
+def filled(record: npt.NDArray[np.void], places: int) -> npt.NDArray[np.void]:
+    """A table of the keys of records with so many places, a power of two."""
+    table = np.zeros(places, TABLE)
+    table["slot"] = NONE
+    _fill(table, record)
+    return table
+
+
+def room_in(places: int) -> int:
+    """Keys that a table of so many places may hold: at three quarters a search still ends after two or three."""
+    return places * 3 // 4
+
+
+def places_for(keys: int) -> int:
+    """Places of the smallest table for so many keys and some more."""
+    return max(FIRST_PLACES, 1 << int(keys * 1.5).bit_length())
 
 
 def grown(array: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:

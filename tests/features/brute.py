@@ -171,7 +171,8 @@ def vectors(events, labels, delay_d):
         for at, _, row in due:
             take_label(keys, labels.records, row, at)
         e = {"event_ms": int(records.event_ms[i]), "amount": int(records.amount[i]), "flags": int(records.flags[i])}
-        e |= {"latitude": float(records.latitude[i]), "longitude": float(records.longitude[i])}
+        x, y, z = records.place[i].tolist()
+        e |= {"latitude": math.degrees(math.asin(z)), "longitude": math.degrees(math.atan2(y, x))}
         e |= {name: int(records.who[i, at]) for at, name in enumerate(WHO)}
         own = dict(zip(PAYMENT, records.payment[i].tolist(), strict=True))
         e["late"] = own["seconds_late"]

@@ -105,10 +105,15 @@ def test_what_others_know_of_it_is_passed_on():
     [({"channel": "pos"}, 501, 0), ({"channel": "ecom", **ABROAD}, 500, REMOTE | SMALL | FOREIGN)],
 )
 def test_flags_and_place_go_into_the_record(fields, base, flags):
-    records = placed_of(batch_of(latitude=48.5, **fields), base).records
+    records = placed_of(batch_of(latitude=0.0, longitude=90.0, **fields), base).records
     assert records.flags.tolist() == [flags]
-    assert same([records.latitude[0], records.longitude[0]], [48.5, NAN])
+    assert records.place[0].tolist() == pytest.approx([0, 1, 0])
     assert records.event_ms.tolist() == [MONDAY_3_UTC]
+
+
+@pytest.mark.parametrize("half", [{"latitude": 48.5}, {"longitude": 2.25}])
+def test_half_a_place_is_no_place(half):
+    assert same(placed_of(batch_of(**half), 100).records.place[0], [NAN, NAN, NAN])
 
 
 def test_a_batch_without_a_column_is_refused_and_never_read_from_another():

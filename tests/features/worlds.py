@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from features.arithmetic import unit_vector
 from features.entities import WHO
 from features.inputs import Placed
 from features.records import AUTHORISED, DECLINED, FOREIGN, FRAUD, LABELLED, PAID, REMOTE, SMALL, Records, empty
@@ -37,12 +38,14 @@ def world(seed, n=200, people=6, days=50, declined=0.3):
     amount = random.choice([100, 250, 250, 999, 5000, 123_456], n) + random.integers(0, 2, n)
     payment[:, PAYMENT.index("amount_minor")] = amount
     nowhere = random.random(n) < 0.3
+    latitude, longitude = random.choice([48.85, 48.9, 40.7, -33.9], n), random.choice([2.35, 2.4, -74.0, 151.2], n)
+    place = np.array([unit_vector(*degrees) for degrees in zip(latitude, longitude, strict=True)])
+    place[nowhere] = np.nan
     records = Records(
         what,
         event_ms,
         np.where(what == PAID, amount, 0),
-        np.where(nowhere, np.nan, random.choice([48.85, 48.9, 40.7, -33.9], n)),
-        np.where(nowhere, np.nan, random.choice([2.35, 2.4, -74.0, 151.2], n)),
+        place,
         who,
         flags,
         np.zeros(n, np.int64),
