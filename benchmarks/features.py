@@ -15,7 +15,7 @@ from benchmarks.records import Stream
 from decisions.keeping import Keeper
 from features import snapshot, store
 from features.catalogue import NAMES
-from features.entities import ENTITIES
+from features.entities import CLUSTER, ENTITIES
 from features.flow import Flow
 from features.inputs import Placed
 from features.records import empty
@@ -74,11 +74,11 @@ def kept(settings: Settings, flow: Flow) -> dict[str, float]:
 
 
 def bytes_per_key(flow: Flow) -> dict[str, float]:
-    """Bytes of the state by entity; what pairs take is counted with their first entity."""
+    """Bytes of the state by entity; what pairs take is counted with their first entity, rings with their customers."""
     held = {entity.name: flow.states[entity.name].bytes_held() for entity in ENTITIES}
     for name, state in flow.states.items():
         if name not in held:
-            held[name.split("_")[0]] += state.bytes_held()
+            held[CLUSTER.member if name == CLUSTER.name else name.split("_")[0]] += state.bytes_held()
     return {name: held[name] / flow.states[name].keys for name in held}
 
 

@@ -9,7 +9,14 @@ from lakehouse.codec import Batch
 from lakehouse.crypto import Tokens, canonical, entity_keys
 from lakehouse.texts import Flags, Ints, Texts
 
-FIELDS = {"card": "card_number", "customer": "customer_id", "device": "device_id", "ip": "ip_address"}
+FIELDS = {
+    "card": "card_number",
+    "customer": "customer_id",
+    "device": "device_id",
+    "ip": "ip_address",
+    "email": "customer_email",
+}
+"""Kinds in the order of Whom, and the fields that name them; only payments carry an e-mail."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +45,12 @@ class Identities:
 
 def identified(batch: Batch, tokens: Tokens, known: dict[str, dict[bytes, bytes]]) -> Identities:
     """The identities of decoded records; `known` are those made for others of the same batch, by kind."""
-    digests, has = {}, {}
+    digests: dict[str, list[bytes]] = {}
+    has: dict[str, Flags] = {}
     for kind, field in FIELDS.items():
+        if field not in batch.columns:
+            digests[kind], has[kind] = [], np.zeros(batch.rows, np.bool_)
+            continue
         has[kind] = batch.has(field)
         values = batch.texts(field).take(np.flatnonzero(has[kind]))
         digests[kind] = tokens.digests(kind, values.to_list(), known.setdefault(kind, {}))

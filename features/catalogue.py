@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from features.entities import ENTITIES, PAIRS
+from features.clusters import MOST_CUSTOMERS
+from features.entities import CLUSTER, ENTITIES, PAIRS
 from features.expressions import Operation
-from features.families import behaviour, device, geography, history, velocity
+from features.families import behaviour, device, geography, history, ring, velocity
 from features.feature import PATTERNS, Feature
 from features.ring import EVENTS_AN_ENTRY, MERGE_FROM, RESOLUTION
-from features.statistics import PAYMENT, entity_places, pair_places, payment_places
+from features.statistics import PAYMENT, cluster_places, entity_places, pair_places, payment_places
 from features.windows import LABEL_WINDOWS, WINDOWS
 
 FEATURES: tuple[Feature, ...] = (
@@ -22,6 +23,7 @@ FEATURES: tuple[Feature, ...] = (
     *behaviour.FEATURES,
     *geography.FEATURES,
     *history.FEATURES,
+    *ring.FEATURES,
 )
 NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 
@@ -36,7 +38,9 @@ def _places(entity: str) -> Mapping[str, int]:
     own = {f"payment.{name}": at for name, at in payment_places().items()}
     if entity == "payment":
         return own
-    if any(pair.name == entity for pair in PAIRS):
+    if entity == CLUSTER.name:
+        others = cluster_places()
+    elif any(pair.name == entity for pair in PAIRS):
         others = pair_places()
     else:
         others = entity_places(next(e for e in ENTITIES if e.name == entity))
@@ -65,6 +69,7 @@ def feature_set_hash() -> str:
         "windows": dict(WINDOWS),
         "label_windows": dict(LABEL_WINDOWS),
         "entities": [[e.name, *e.counterparts] for e in ENTITIES],
+        "cluster": [MOST_CUSTOMERS, dict(CLUSTER.limits)],
         "pairs": [[p.name, p.first, p.second] for p in PAIRS],
         "features": [[f.name, f.entity, int(f.operation), *f.inputs] for f in FEATURES],
     }

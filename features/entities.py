@@ -1,8 +1,9 @@
 """The entities that have a history, and the pairs of entities that have one together."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-WHO = ("card", "customer", "merchant", "device", "ip", "country", "issuer_country", "category")
+WHO = ("card", "customer", "merchant", "device", "ip", "country", "issuer_country", "category", "email")
 """Whom and what a record names, as columns of 64-bit hashes; zero where it names nobody."""
 
 
@@ -23,6 +24,15 @@ class Pair:
     second: str
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """Who is joined with whom, by which tokens; a token that more customers name than its limit joins nobody."""
+
+    name: str
+    member: str
+    limits: Mapping[str, int]
+
+
 ENTITIES = (
     Entity("card", ("merchant", "device", "ip", "country")),
     Entity("customer", ("merchant", "device", "ip", "country")),
@@ -38,6 +48,10 @@ PAIRS = (
     Pair("customer_category", "customer", "category"),
     Pair("card_device", "card", "device"),
 )
+CLUSTER = Cluster("cluster", "customer", {"card": 8, "device": 16, "email": 8, "ip": 4})
+"""Limits: a household's card or mail box, a handed-on or hired phone, a home's address; beyond, the token is public."""
+Subject = Entity | Pair | Cluster
+"""What has a state of its own."""
 PLURALS = {
     "card": "cards",
     "customer": "customers",

@@ -7,7 +7,7 @@ from typing import Literal
 from features.expressions import Operation
 from features.windows import WINDOWS
 
-Family = Literal["velocity", "device", "behaviour", "geography", "history"]
+Family = Literal["velocity", "device", "behaviour", "geography", "history", "ring"]
 
 PATTERNS = (
     *("account_takeover", "card_testing", "velocity_attack", "impossible_travel"),

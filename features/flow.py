@@ -6,11 +6,11 @@ import numpy as np
 from numba import njit
 
 from features.catalogue import program
-from features.entities import Entity, Pair
+from features.entities import Subject
 from features.expressions import evaluate
 from features.inputs import Placed
 from features.records import PAID
-from features.state import EntityState, Matrix, PairState, Spec, new_state, no_features, subjects
+from features.state import Matrix, Spec, State, new_state, no_features, subjects
 from features.waiting import WaitingRoom
 
 _NO_STATISTICS = np.zeros(0)
@@ -26,9 +26,9 @@ def _evaluate_own(program, payment, what, row, nothing, result):
 class Flow:
     """The features of some entities and pairs (default: all), and of the payment itself if `own`."""
 
-    def __init__(self, spec: Spec, of: Sequence[Entity | Pair] | None = None, own: bool = True) -> None:
+    def __init__(self, spec: Spec, of: Sequence[Subject] | None = None, own: bool = True) -> None:
         self.spec = spec
-        self.states: dict[str, EntityState | PairState] = {
+        self.states: dict[str, State] = {
             subject.name: new_state(subject, spec) for subject in (subjects() if of is None else of)
         }
         self.waiting = WaitingRoom()

@@ -34,6 +34,18 @@ def _find_label(s, slot, label_id):
 
 
 @compiled
+def forget_labels(s, slot):
+    """Give back the labels of a key."""
+    head = s.record[slot].label_head
+    while head != NONE:
+        following = s.labels[head].next
+        s.labels[head].next = s.counters[LABEL_FREE]
+        s.counters[LABEL_FREE] = head
+        head = following
+    s.record[slot].label_head = NONE
+
+
+@compiled
 def take_label(s, slot, records, i):
     """Let a label take effect; the room that is lacking."""
     record = s.record[slot]

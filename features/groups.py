@@ -3,16 +3,22 @@
 from dataclasses import dataclass
 
 from features.catalogue import FEATURES
-from features.entities import ENTITIES, PAIRS, Entity, Pair
+from features.entities import CLUSTER, ENTITIES, PAIRS, Subject
 from features.statistics import PAYMENT
 
 
 @dataclass(frozen=True)
 class Group:
-    """A group is named after the entity whose key shards it."""
+    """Subjects whose keys fall into the same shard."""
 
     name: str
-    subjects: tuple[Entity | Pair, ...]
+    subjects: tuple[Subject, ...]
+    keyed_by: str
+    """Whose key, in Records.who, a record must have to concern the group."""
+
+    def shards(self, wanted: int) -> int:
+        """How many shards it is cut into: rings of customers can meet any other, and have one."""
+        return 1 if CLUSTER in self.subjects else wanted
 
     @property
     def columns(self) -> list[int]:
@@ -21,8 +27,9 @@ class Group:
         return [column for column, feature in enumerate(FEATURES) if feature.entity in names]
 
 
-GROUPS = tuple(
-    Group(entity.name, (entity, *(pair for pair in PAIRS if pair.first == entity.name))) for entity in ENTITIES
+GROUPS = (
+    *(Group(e.name, (e, *(pair for pair in PAIRS if pair.first == e.name)), e.name) for e in ENTITIES),
+    Group(CLUSTER.name, (CLUSTER,), CLUSTER.member),
 )
 OWN_COLUMNS = [column for column, feature in enumerate(FEATURES) if feature.entity == "payment"]
 """Columns of the vector that a payment's own record fills: they need no shard."""

@@ -22,6 +22,7 @@ class Whom(NamedTuple):
     customer: Ints
     device: Ints
     ip: Ints
+    email: Ints
 
 
 class Admitted(NamedTuple):
@@ -91,14 +92,13 @@ def _public(batch: Batch, name: str) -> Ints:
     return nonzero(batch.texts(name).hash64(), batch.has(name))
 
 
-_PEOPLE = ("card", "customer", "device", "ip")
 _PUBLIC = {
     "merchant": "merchant_id",
     "country": "merchant_country",
     "issuer_country": "issuer_country",
     "category": "merchant_category_code",
 }
-_PEOPLE_AT = [WHO.index(name) for name in _PEOPLE]
+_PEOPLE_AT = [WHO.index(name) for name in Whom._fields]
 _PUBLIC_AT = [WHO.index(name) for name in _PUBLIC]
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 
 from features.arithmetic import distance_km, distance_to_mean_km
+from features.fraud_labels import forget_labels
 from features.records import FOREIGN, REMOTE, SMALL
-from features.ring import LABEL_FREE, NONE
+from features.ring import NONE
 from features.statistics import LONG_TERM, LONG_TERM_AT
 from features.windows import DAY_MS, HOUR_MS
 from lakehouse.compiled import compiled
@@ -17,12 +18,7 @@ MIN_SPEED_GAP_MS = 1000
 @compiled
 def forget(s, slot, key):
     """A key's state as if it had never been seen."""
-    head = s.record[slot].label_head
-    while head != NONE:
-        following = s.labels[head].next
-        s.labels[head].next = s.counters[LABEL_FREE]
-        s.counters[LABEL_FREE] = head
-        head = following
+    forget_labels(s, slot)
     record = s.record[slot]
     clock, at, size_class = record.clock, record.at, record.size_class
     merged_at, merged_class = record.merged_at, record.merged_class

@@ -13,7 +13,7 @@ from features.records import Records, empty
 from features.sharding import shard_of
 from features.statistics import PAYMENT
 from lakehouse.codec import Batch, Column
-from lakehouse.texts import Flags, Texts
+from lakehouse.texts import Flags, Ints, Texts
 
 Batches = Iterable[pa.RecordBatch]
 
@@ -61,10 +61,12 @@ def batch_of(rows: pa.RecordBatch) -> Batch:
 
 
 def _whom(batch: Batch) -> Whom:
-    def keys(name: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def keys(name: str) -> Ints:
+        if name not in batch.columns:  # only payments carry an e-mail
+            return np.zeros(batch.rows, np.int64)
         return token_keys(batch.texts(name), batch.has(name))
 
-    return Whom(keys("card_token"), keys("customer_token"), keys("device_token"), keys("ip_token"))
+    return Whom(*(keys(f"{name}_token") for name in Whom._fields))
 
 
 def _placed(kind: str, batch: Batch) -> Placed:
@@ -109,8 +111,8 @@ def flat(placed: Placed, transaction_id: pa.Array, shards: int) -> pa.RecordBatc
     records = placed.records
     shard = []
     for group in GROUPS:
-        keys = records.who[:, WHO.index(group.name)]
-        shard.append(pa.array(shard_of(keys, shards).astype(np.int32), mask=keys == 0))
+        keys = records.who[:, WHO.index(group.keyed_by)]
+        shard.append(pa.array(shard_of(keys, group.shards(shards)).astype(np.int32), mask=keys == 0))
     return pa.RecordBatch.from_arrays(
         [
             *(pa.array(column) for column in (placed.offset, placed.clock_ms, records.what, records.event_ms)),

@@ -65,11 +65,13 @@ def _load(flow: Flow, base: Path, group: Group, shard: int, shards: int) -> None
     """Give a flow the keys and waiting labels of its shard from a whole snapshot."""
     found = snapshot.read(base, (*flow.states, "waiting"))
     for name, state in flow.states.items():
-        record = found.arrays[f"{name}/record"]
-        owner = record["key"] if name == group.name else record["owner"]
-        state.load(together([snapshot.part(found.arrays, name)], [shard_of(owner, shards) == shard]))
+        saved = snapshot.part(found.arrays, name)
+        if shards > 1:
+            owner = saved["record"]["key"] if name == group.name else saved["record"]["owner"]
+            saved = together([saved], [shard_of(owner, shards) == shard])
+        state.load(saved)
     everybody = WaitingRoom.loaded(snapshot.part(found.arrays, "waiting")).labels
-    keys = everybody.records.who[:, WHO.index(group.name)]
+    keys = everybody.records.who[:, WHO.index(group.keyed_by)]
     flow.waiting = WaitingRoom(_selected(everybody, (keys != 0) & (shard_of(keys, shards) == shard)))
 
 
@@ -107,7 +109,7 @@ def begun(run: Run, group: Group, shard: int) -> Flow:
     """The state of one shard of a group before its first record of the run."""
     flow = Flow(run.spec, group.subjects, own=False)
     if run.base is not None:
-        _load(flow, run.base, group, shard, run.shards)
+        _load(flow, run.base, group, shard, group.shards(run.shards))
     return flow
 
 
@@ -226,10 +228,10 @@ def vectors(run: Run, records: DataFrame, topic_id: str, partition: int) -> Data
     labels = F.array(*[F.lit(label) for label in balanced_labels(spark, run.shards)])
     parts = [records.where(F.col("what") == PAID).mapInArrow(owning(run.spec), _PART_DDL)]
     for group in GROUPS:
-        shard = f"shard_{group.name}"
+        shard, shards = f"shard_{group.name}", group.shards(run.shards)
         mine = records.where(F.col(shard).isNotNull()).select(*TRAVELLING, shard)
         mine = mine.withColumn("label", labels[F.col(shard)])
-        ordered = mine.repartition(run.shards, "label").drop("label").sortWithinPartitions("offset")
+        ordered = mine.repartition(shards, "label").drop("label").sortWithinPartitions("offset")
         parts.append(ordered.mapInArrow(running(run, group), _PART_DDL))
     everything = reduce(DataFrame.unionAll, parts)
     block = F.floor(F.col("offset") / _BLOCK)
@@ -241,12 +243,14 @@ def merged(run: Run) -> dict[str, npt.NDArray[Any]]:
     """The states of all shards as the arrays of one snapshot."""
     arrays: dict[str, npt.NDArray[Any]] = {}
     for group in GROUPS:
-        for shard in range(run.shards):
+        shards = group.shards(run.shards)
+        for shard in range(shards):
             # A shard without a record in this run had no task: its state is the one it began with.
             if not _state_file(run.folder, group, shard).exists():
                 _finish(run, group, shard, begun(run, group, shard))
-        found = [snapshot.read(_state_file(run.folder, group, shard)) for shard in range(run.shards)]
+        found = [snapshot.read(_state_file(run.folder, group, shard)) for shard in range(shards)]
         for subject in group.subjects:
-            saved = together([snapshot.part(one.arrays, subject.name) for one in found])
+            parts = [snapshot.part(one.arrays, subject.name) for one in found]
+            saved = parts[0] if shards == 1 else together(parts)
             arrays.update(snapshot.prefixed(saved, subject.name))
     return arrays

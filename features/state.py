@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from features import kernel, pairs
 from features.catalogue import FEATURES, NAMES, program
-from features.entities import ENTITIES, PAIRS, WHO, Entity, Pair
+from features.cluster_state import FIRST_LABELS, ClusterState
+from features.entities import CLUSTER, ENTITIES, PAIRS, WHO, Cluster, Entity, Pair, Subject
 from features.layout import (
     LABEL,
     PAIR_RECORD,
@@ -40,7 +41,7 @@ from features.windows import DAY_MS, LABEL_WINDOWS, WINDOWS
 
 Matrix = npt.NDArray[np.float32]
 
-FIRST_EVENTS, FIRST_LABELS = 16_384, 256
+FIRST_EVENTS = 16_384
 
 
 @dataclass(frozen=True)
@@ -209,13 +210,18 @@ class PairState:
         self._with_places(places_for(self.keys))
 
 
-def subjects() -> Iterable[Entity | Pair]:
-    """Every entity and pair, in the order of their states."""
-    return (*ENTITIES, *PAIRS)
+State = EntityState | PairState | ClusterState
 
 
-def new_state(subject: Entity | Pair, spec: Spec) -> EntityState | PairState:
-    """The empty state of an entity or pair."""
+def subjects() -> Iterable[Subject]:
+    """All of them, in the order of their states."""
+    return (*ENTITIES, *PAIRS, CLUSTER)
+
+
+def new_state(subject: Subject, spec: Spec) -> State:
+    """The empty state of a subject."""
+    if isinstance(subject, Cluster):
+        return ClusterState(subject, spec.record_retention_d, spec.max_keys)
     return EntityState(subject, spec) if isinstance(subject, Entity) else PairState(subject, spec)
 
 

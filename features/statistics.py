@@ -1,7 +1,7 @@
 """The statistics that the kernel can compute, by name: what a feature may use as input.
 
-Three groups, each a row of float64 with fixed places: the payment's own (`PAYMENT`), an entity's (`ENTITY`) and a
-pair's (`PAIR`). NaN is "unknown".
+Four groups, each a row of float64 with fixed places: the payment's own (`PAYMENT`), an entity's (`ENTITY`), a pair's
+(`PAIR`) and a ring of customers' (`CLUSTER`). NaN is "unknown".
 """
 
 from collections.abc import Mapping
@@ -50,6 +50,12 @@ ENTITY = (*_WINDOW_PLACES, *_LABEL_PLACES, *_DELAYED_PLACES, *LONG_TERM)
 
 PAIR = ("is_known", "age_s", "since_last_s", "tx_count", "amount_sum", "amount_mean", "amount_max")
 
+CLUSTER = (
+    *("customers", "tokens", "tx_count", "age_s", "fraud_count", "others_fraud_count", "fraud_amount", "since_fraud_s"),
+    *("joined_count", "public_tokens"),
+)
+"""Of the rings that a payment's customer and tokens belong to, together."""
+
 LONG_TERM_AT = ENTITY.index("is_known")
 LABEL_AT = ENTITY.index(_LABEL_PLACES[0])
 DELAYED_AT = ENTITY.index(_DELAYED_PLACES[0])
@@ -72,3 +78,8 @@ def pair_places() -> Mapping[str, int]:
 def payment_places() -> Mapping[str, int]:
     """Place of every statistic of the payment itself."""
     return {name: at for at, name in enumerate(PAYMENT)}
+
+
+def cluster_places() -> Mapping[str, int]:
+    """Place of every statistic of a ring of customers."""
+    return {name: at for at, name in enumerate(CLUSTER)}

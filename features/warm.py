@@ -27,6 +27,6 @@ def warm() -> None:
         together([saved], [shard_of(saved["record"]["key"], 1) == 0])
         state.load(saved)
     batch, nothing, unknown = decoded("payment").batch, np.zeros(1, np.int64), np.zeros(1)
-    nobody = Whom(nothing, nothing, nothing, nothing)
+    nobody = Whom(*[nothing] * len(Whom._fields))
     payments(batch, nobody, Admitted(nothing, nothing, nothing, unknown, unknown), unknown)
     token_keys(Texts.of(["v1:AAAAAAAAAAAAAAAAAAAAAAAA"]), np.ones(1, np.bool_))

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 
 from features.catalogue import FEATURES, NAMES
-from features.entities import ENTITIES, PAIRS, PLURALS, WHO
+from features.entities import CLUSTER, ENTITIES, PAIRS, PLURALS, WHO
 from features.expressions import Operation
 from features.records import AUTHORISED, DECLINED, FOREIGN, FRAUD, LABELLED, PAID, REMOTE, SMALL
 from features.statistics import PAYMENT
@@ -140,6 +140,83 @@ def pair_statistics(paid, clock, e):
     }
 
 
+class Rings:
+    """Rings as plain sets of customers; whoever shares a token that is not public is in one, up to 64 together."""
+
+    def __init__(self):
+        self.rings = []
+        self.named_by = {}
+        self.labels = {}
+        self.clock = -(2**62)
+
+    def ring_of(self, customer):
+        return next((ring for ring in self.rings if customer in ring["customers"]), None)
+
+    def touched(self, e):
+        found = [self.ring_of(e["customer"])]
+        for kind, limit in CLUSTER.limits.items():
+            named_by = self.named_by.get((kind, e[kind]), []) if e[kind] else []
+            if 0 < len(named_by) <= limit:
+                found.append(self.ring_of(named_by[0]))
+        return [ring for i, ring in enumerate(found) if ring is not None and ring not in found[:i]]
+
+    def standing(self, customers):
+        return [label for label in self.labels.values() if label["standing"] and label["customer"] in customers]
+
+    def statistics(self, e):
+        self.clock = max(self.clock, e["event_ms"])
+        rings, own = self.touched(e), self.ring_of(e["customer"])
+        customers = set().union(*(ring["customers"] for ring in rings))
+        fraud = self.standing(customers)
+        ever = [label["at"] for label in self.labels.values() if label["counted"] and label["customer"] in customers]
+        public = [k for k, limit in CLUSTER.limits.items() if e[k] and len(self.named_by.get((k, e[k]), [])) > limit]
+        return {
+            "customers": len(customers),
+            "tokens": sum(ring["tokens"] for ring in rings),
+            "tx_count": sum(ring["payments"] for ring in rings),
+            "age_s": (self.clock - min(ring["first"] for ring in rings)) / 1000 if rings else NAN,
+            "fraud_count": len(fraud),
+            "others_fraud_count": len(fraud) - len(self.standing({e["customer"]})),
+            "fraud_amount": sum(label["amount"] for label in fraud),
+            "since_fraud_s": (self.clock - max(ever)) / 1000 if fraud else NAN,
+            "joined_count": len(rings) - (own is not None),
+            "public_tokens": len(public),
+        }
+
+    def pay(self, e):
+        ring = self.ring_of(e["customer"])
+        if ring is None:
+            ring = {"customers": {e["customer"]}, "tokens": 0, "payments": 0, "first": self.clock}
+            self.rings.append(ring)
+        for kind, limit in CLUSTER.limits.items():
+            if not e[kind]:
+                continue
+            named_by = self.named_by.setdefault((kind, e[kind]), [])
+            if e["customer"] in named_by or len(named_by) > limit:
+                continue
+            named_by.append(e["customer"])
+            if len(named_by) == 1:
+                ring["tokens"] += 1
+            elif len(named_by) <= limit:
+                other = self.ring_of(named_by[0])
+                if other is not ring and len(ring["customers"]) + len(other["customers"]) <= 64:
+                    self.rings.remove(other)
+                    ring["customers"] |= other["customers"]
+                    ring["tokens"] += other["tokens"]
+                    ring["payments"] += other["payments"]
+                    ring["first"] = min(ring["first"], other["first"])
+        ring["payments"] += 1
+
+    def take_label(self, customer, label, reverses, is_fraud, amount, at):
+        if self.ring_of(customer) is None:
+            return
+        if reverses:
+            held = self.labels.setdefault(reverses, {"customer": customer, "amount": 0, "at": 0, "counted": False})
+            held["standing"] = False
+        elif is_fraud and label not in self.labels:
+            self.labels[label] = {"customer": customer, "amount": amount, "at": at, "standing": True, "counted": True}
+
+
 def value_of(feature, own, statistics):
     def get(name):
         return own[name.removeprefix("payment.")] if name.startswith("payment.") else statistics[name]
@@ -163,13 +240,14 @@ def vectors(events, labels, delay_d):
     records = events.records
     keys = {entity.name: {} for entity in ENTITIES}
     pairs = {pair.name: {} for pair in PAIRS}
+    rings = Rings()
     waiting = sorted((int(labels.records.event_ms[i]), int(labels.offset[i]), i) for i in range(len(labels.offset)))
     for i in range(len(events.offset)):
         clock, offset = int(events.clock_ms[i]), int(events.offset[i])
         due = [w for w in waiting if w[0] <= clock and w[1] < offset]
         waiting = [w for w in waiting if w not in due]
         for at, _, row in due:
-            take_label(keys, labels.records, row, at)
+            take_label(keys, rings, labels.records, row, at)
         e = {"event_ms": int(records.event_ms[i]), "amount": int(records.amount[i]), "flags": int(records.flags[i])}
         x, y, z = records.place[i].tolist()
         e |= {"latitude": math.degrees(math.asin(z)), "longitude": math.degrees(math.atan2(y, x))}
@@ -177,7 +255,7 @@ def vectors(events, labels, delay_d):
         own = dict(zip(PAYMENT, records.payment[i].tolist(), strict=True))
         e["late"] = own["seconds_late"]
         if records.what[i] == PAID:
-            rows.append(payment(keys, pairs, e, own, delay_d))
+            rows.append(payment(keys, pairs, rings, e, own, delay_d))
         else:
             for entity in ENTITIES:
                 if e[entity.name]:
@@ -190,8 +268,11 @@ def vectors(events, labels, delay_d):
     return np.array(rows).reshape(-1, len(NAMES))
 
 
-def payment(keys, pairs, e, own, delay_d):
+def payment(keys, pairs, rings, e, own, delay_d):
     statistics = {"payment": {}}
+    if e["customer"]:
+        statistics["cluster"] = rings.statistics(e)
+        rings.pay(e)
     for entity in ENTITIES:
         if e[entity.name]:
             key = keys[entity.name].setdefault(e[entity.name], Key())
@@ -207,7 +288,10 @@ def payment(keys, pairs, e, own, delay_d):
     return [value_of(f, own, statistics[f.entity]) if f.entity in statistics else NAN for f in FEATURES]
 
 
-def take_label(keys, records, row, at):
+def take_label(keys, rings, records, row, at):
+    customer, label, reverses = int(records.who[row, 1]), int(records.label_id[row]), int(records.reverses[row])
+    if customer:
+        rings.take_label(customer, label, reverses, records.flags[row] & FRAUD, int(records.amount[row]), at)
     for entity in ENTITIES:
         who = int(records.who[row, WHO.index(entity.name)])
         if not who:

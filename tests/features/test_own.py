@@ -33,7 +33,7 @@ def batch_of(**fields):
 def placed_of(batch, base=1234, device=0, differ=NAN):
     """The payment as a record."""
     zero = np.zeros(1, np.int64)
-    whom = Whom(zero + 1, zero + 2, zero + device, zero)
+    whom = Whom(zero + 1, zero + 2, zero + device, zero, zero)
     admitted = Admitted(zero + 7, zero + MONDAY_3_UTC, zero + base, np.array([0.25]), np.array([NAN]))
     return payments(batch, whom, admitted, np.array([differ]))
 
