@@ -65,11 +65,12 @@ def _batch(random: np.random.Generator, people: dict[str, int], n: int, begin: i
     who = np.zeros((n, len(WHO)), np.int64)
     customer = _somebody(random, people["customer"], n, 1.5)
     numbers = {name: _of_their_own(random, people[name], customer, habit) for name, habit in HABITS.items()}
-    numbers |= {"customer": customer, "issuer_country": customer % people["issuer_country"]}
+    numbers |= {"customer": customer, "issuer_country": customer % people["issuer_country"], "email": customer}
     numbers["category"] = numbers["merchant"] % people["category"]
     for column, name in enumerate(WHO):
         who[:, column] = (numbers[name] + 1) * 0x9E3779B97F4A7C1 ^ column
     who[random.random(n) < 0.3, WHO.index("device")] = 0
+    who[random.random(n) < 0.7, WHO.index("email")] = 0
     amount = np.rint(np.exp(random.normal(7.5, 1.2, n))).astype(np.int64)
     event_ms = START_MS + ((begin + np.arange(n)) * step_ms).astype(np.int64)
     payment = random.random((n, len(PAYMENT)))

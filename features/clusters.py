@@ -13,9 +13,10 @@ import numpy as np
 from features.expressions import evaluate
 from features.fraud_labels import forget_labels, take_label
 from features.pairs import pair_key
+from features.prefetch import AHEAD, prefetch
 from features.records import AUTHORISED, LABELLED
 from features.ring import EVENTS_USED, KEYS, MERGED_USED, NONE, ROOM_FOR_KEYS
-from features.table import place_of, put
+from features.table import first_place, place_of, put
 from lakehouse.compiled import compiled
 
 MOST_CUSTOMERS = 64
@@ -235,9 +236,39 @@ def _take_label(s, plan, records, i, slot):
 
 
 @compiled
+def _look_ahead(s, plan, records, i):
+    """Begin to load what later payments need: tables first, then the records that they name."""
+    n = len(records.what)
+    if i + 2 * AHEAD < n:
+        whose = records.who[i + 2 * AHEAD]
+        customer = whose[plan.columns[0]]
+        prefetch(s.table, first_place(s.table, customer), 0)
+        for k in range(len(plan.limits)):
+            key = pair_key(whose[plan.columns[1 + k]], plan.columns[1 + k])
+            prefetch(s.token_table, first_place(s.token_table, key), 0)
+            prefetch(s.link_table, first_place(s.link_table, pair_key(customer, key)), 0)
+    if i + AHEAD < n:
+        whose = records.who[i + AHEAD]
+        customer = whose[plan.columns[0]]
+        slot = s.table[place_of(s.table, s.record, customer)].slot
+        if slot != NONE:
+            prefetch(s.record, slot, 0)
+            prefetch(s.record, slot, 64)
+        for k in range(len(plan.limits)):
+            key = pair_key(whose[plan.columns[1 + k]], plan.columns[1 + k])
+            token = s.token_table[place_of(s.token_table, s.tokens, key)].slot
+            if token != NONE:
+                prefetch(s.tokens, token, 0)
+            link = s.link_table[first_place(s.link_table, pair_key(customer, key))].slot
+            if link != NONE:
+                prefetch(s.links, link, 0)
+
+
+@compiled
 def advance_clusters(s, plan, records, begin, result, capped):
     """Take records [begin, n) into the rings and write their features; returns as kernel.advance does."""
     for i in range(begin, len(records.what)):
+        _look_ahead(s, plan, records, i)
         key = records.who[i, plan.columns[0]]
         if key == 0 or records.what[i] == AUTHORISED:
             continue
