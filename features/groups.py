@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from features.catalogue import FEATURES
-from features.entities import CLUSTER, ENTITIES, PAIRS, Subject
+from features.entities import CLUSTER, ENTITIES, PAIRS, WHO, Subject
+from features.records import AUTHORISED, Records
 from features.statistics import PAYMENT
 
 
@@ -15,6 +19,11 @@ class Group:
     subjects: tuple[Subject, ...]
     keyed_by: str
     """Whose key, in Records.who, a record must have to concern the group."""
+
+    def concerns(self, records: Records) -> npt.NDArray[np.bool_]:
+        """Which records it looks at; rings know no authorisations."""
+        has_key: npt.NDArray[np.bool_] = records.who[:, WHO.index(self.keyed_by)] != 0
+        return has_key & (records.what != AUTHORISED) if CLUSTER in self.subjects else has_key
 
     def shards(self, wanted: int) -> int:
         """How many shards it is cut into: rings of customers can meet any other, and have one."""

@@ -9,8 +9,8 @@ from pyspark.sql import functions as F
 
 from expectations.restoring import restored
 from features import snapshot, store
-from features.preparing import preparing, unflat
-from features.spark import Run, merged, prepared, vectors
+from features.preparing import placed_of
+from features.spark import Run, merged, vectors
 from features.waiting import WaitingRoom
 from lakehouse import delta, storage
 from lakehouse.contracts import gold, silver
@@ -38,15 +38,11 @@ class History:
         begin = 0 if base is None else int(base.name.removesuffix(snapshot.SUFFIX))
         rows = self._rows(Span(span.topic_id, span.partition, begin, span.end))
         run = self._run(self._folder / "working", base, rows)
-        records = prepared(rows, run.shards).persist()
-        try:
-            found = vectors(run, records, span.topic_id, span.partition)
-            if self._context.interval:
-                storage.overwrite_interval(found, self._context.root, gold.VECTORS, span)
-            else:
-                storage.append_once(found, self._context.root, gold.VECTORS, [span])
-        finally:
-            records.unpersist()
+        found = vectors(run, rows, span.topic_id, span.partition)
+        if self._context.interval:
+            storage.overwrite_interval(found, self._context.root, gold.VECTORS, span)
+        else:
+            storage.append_once(found, self._context.root, gold.VECTORS, [span])
         self._leave(run, span, rows["label"])
         self._log.info("vectors", start=span.start, end=span.end, base=None if base is None else base.name)
 
@@ -65,12 +61,8 @@ class History:
                 raise RangeMissing(f"The snapshot {base.name} stands at offset {begin}, after {span.start}.")
         rows = self._rows(Span(span.topic_id, span.partition, begin, span.end))
         run = self._run(working, base, rows)
-        records = prepared(rows, run.shards).persist()
-        try:
-            found = vectors(run, records, span.topic_id, span.partition)
-            return found.where(F.col("offset") >= span.start).select("offset", "vector").toArrow()
-        finally:
-            records.unpersist()
+        found = vectors(run, rows, span.topic_id, span.partition)
+        return found.where(F.col("offset") >= span.start).select("offset", "vector").toArrow()
 
     def _rows(self, span: Span) -> dict[str, DataFrame]:
         """Silver's rows of a span, by kind."""
@@ -147,7 +139,7 @@ class History:
         fresh = labels.where(
             (F.unix_millis("effective_at") > run.last_clock_ms) | (F.col("offset") > run.last_offset)
         ).orderBy("offset")
-        for rows in preparing("label", 1)(iter(fresh.toArrow().combine_chunks().to_batches())):
-            room.admit(unflat(rows))
+        for rows in fresh.toArrow().combine_chunks().to_batches():
+            room.admit(placed_of("label", rows))
         room.due(run.last_offset, run.last_clock_ms)
         return room

@@ -92,19 +92,19 @@ def _public(batch: Batch, name: str) -> Ints:
     return nonzero(batch.texts(name).hash64(), batch.has(name))
 
 
-_PUBLIC = {
+PUBLIC = {
     "merchant": "merchant_id",
     "country": "merchant_country",
     "issuer_country": "issuer_country",
     "category": "merchant_category_code",
 }
 _PEOPLE_AT = [WHO.index(name) for name in Whom._fields]
-_PUBLIC_AT = [WHO.index(name) for name in _PUBLIC]
+_PUBLIC_AT = [WHO.index(name) for name in PUBLIC]
 
 
 def _who(batch: Batch, whom: Whom) -> Ints:
     out = np.empty((batch.rows, len(WHO)), np.int64)
-    out[:, _PUBLIC_AT] = named(batch, tuple(_PUBLIC.values()))
+    out[:, _PUBLIC_AT] = named(batch, tuple(PUBLIC.values()))
     for at, keys in zip(_PEOPLE_AT, whom, strict=True):
         out[:, at] = keys
     return out

@@ -1,43 +1,57 @@
-"""Silver rows -> the kernel's records as flat Arrow columns, in batches on the workers."""
+"""Silver rows -> the kernel's records, packed by the shards that they concern: many records a row of Spark's.
+
+Spark moves rows one by one, field by field, between the JVM, the workers and the shuffle; a record costs more on that
+way than in the kernel. So a row holds the records of a whole batch for one target: one group's shard, or the payments'
+own part of the vector.
+"""
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from features.entities import WHO
-from features.groups import CARRIED, GROUPS
-from features.inputs import Admitted, Doubles, Placed, Whom, authorisations, labels, payments, token_keys
-from features.records import Records, empty
+from features.flow import Flow
+from features.groups import CARRIED, GROUPS, OWN_COLUMNS
+from features.inputs import PUBLIC, Admitted, Placed, Whom, authorisations, labels, payments, token_keys
+from features.own import NEEDED
+from features.records import PAID, empty
 from features.sharding import shard_of
+from features.state import Spec
 from features.statistics import PAYMENT
 from lakehouse.codec import Batch, Column
 from lakehouse.texts import Flags, Ints, Texts
 
 Batches = Iterable[pa.RecordBatch]
 
-FLAT = (
-    *(("offset", "bigint"), ("clock_ms", "bigint"), ("what", "tinyint"), ("event_ms", "bigint"), ("amount", "bigint")),
-    *(
-        ("place", "binary"),
-        ("flags", "smallint"),
-        ("label_id", "bigint"),
-        ("reverses", "bigint"),
-    ),
-    *((f"who_{name}", "bigint") for name in WHO),
-    ("carried", "binary"),
-    ("payment", "binary"),
-    ("transaction_id", "string"),
-    *((f"shard_{group.name}", "int") for group in GROUPS),
+FLAT = np.dtype(
+    [
+        *((name, np.int64) for name in ("offset", "clock_ms", "event_ms", "amount", "label_id", "reverses")),
+        ("place", np.float64, (3,)),
+        ("who", np.int64, (len(WHO),)),
+        ("carried", np.float64, (len(CARRIED),)),
+        ("what", np.int8),
+        ("flags", np.uint8),
+    ]
 )
-"""A record without its row: `place` holds 3 float64, `payment` len(PAYMENT), `carried` those that groups look at;
-shards are null where the group has no key."""
-TRAVELLING = tuple(
-    name for name, _ in FLAT if name not in ("payment", "transaction_id") and not name.startswith("shard_")
-)
-"""What a group's shards need of a record."""
-FLAT_DDL = ", ".join(f"`{name}` {kind}" for name, kind in FLAT)
+"""A record without its row; of the payment's own statistics only those that groups look at."""
+PACKED_DDL = "target int, records binary, names binary"
+BLOCK = 8192
+"""Positions that are assembled together; large enough to sort well, small enough to spread."""
+
+COLUMNS = {
+    *(*NEEDED, *PUBLIC.values(), *(f"{name}_token" for name in Whom._fields)),
+    *("offset", "engine_clock", "transaction_id", "amount_base_minor", "category_risk", "country_risk"),
+    *("billing_address_token", "shipping_address_token", "result"),
+    *("is_fraud", "label_available_at", "label_id", "reverses"),
+}
+"""What is read of silver; of a kind, as many of them as it has."""
+
+
+def targets(shards: int) -> list[tuple[int, int]]:
+    """(group, shard) of every target; behind them come as many for the payments' own part."""
+    return [(number, shard) for number, group in enumerate(GROUPS) for shard in range(group.shards(shards))]
 
 
 def batch_of(rows: pa.RecordBatch) -> Batch:
@@ -69,7 +83,9 @@ def _whom(batch: Batch) -> Whom:
     return Whom(*(keys(f"{name}_token") for name in Whom._fields))
 
 
-def _placed(kind: str, batch: Batch) -> Placed:
+def placed_of(kind: str, rows: pa.RecordBatch) -> Placed:
+    """Silver rows of a kind (payment, authorisation or label) as records."""
+    batch = batch_of(rows)
     whom, offset, clock = _whom(batch), batch.numbers("offset"), batch.numbers("engine_clock")
     if kind == "authorisation":
         return authorisations(batch, whom, offset, clock)
@@ -83,75 +99,80 @@ def _placed(kind: str, batch: Batch) -> Placed:
     return payments(batch, whom, Admitted(offset, clock, amount, *risks), differ)
 
 
-def preparing(kind: str, shards: int) -> Callable[[Batches], Batches]:
-    """A function for mapInArrow over silver rows of a kind (payment, authorisation or label)."""
+def preparing(kind: str, spec: Spec, shards: int) -> Callable[[Batches], Batches]:
+    """A function for mapInArrow over silver rows of a kind: records packed by target."""
 
     def prepared(batches: Batches) -> Batches:
+        own = Flow(spec, (), own=True)
         for rows in batches:
-            batch = batch_of(rows)
-            yield flat(_placed(kind, batch), rows.column("transaction_id"), shards)
+            if rows.num_rows:
+                yield from packed(placed_of(kind, rows), rows.column("transaction_id"), own, shards)
 
     return prepared
 
 
-def _rows_as_bytes(matrix: Doubles) -> pa.Array:
-    raw = np.ascontiguousarray(matrix)
-    offsets = np.arange(len(raw) + 1, dtype=np.int32) * (raw.shape[1] * 8)
-    return pa.Array.from_buffers(pa.binary(), len(raw), [None, pa.py_buffer(offsets), pa.py_buffer(raw)])
-
-
-def _bytes_as_rows(column: pa.Array, width: int) -> Doubles:
-    data = np.frombuffer(column.buffers()[2], np.float64) if len(column) else np.zeros(0)
-    begin = column.offset * width
-    return data[begin : begin + len(column) * width].reshape(-1, width)
-
-
-def flat(placed: Placed, transaction_id: pa.Array, shards: int) -> pa.RecordBatch:
-    """Records as one Arrow batch, in the order of FLAT."""
-    records = placed.records
-    shard = []
+def packed(placed: Placed, transaction_id: pa.Array, own: Flow, shards: int) -> Batches:
+    """Records by target, and of payments their own part of the vector with their names."""
+    rows, target = flat(placed), 0
+    found, held = [], []
     for group in GROUPS:
-        keys = records.who[:, WHO.index(group.keyed_by)]
-        shard.append(pa.array(shard_of(keys, group.shards(shards)).astype(np.int32), mask=keys == 0))
-    return pa.RecordBatch.from_arrays(
-        [
-            *(pa.array(column) for column in (placed.offset, placed.clock_ms, records.what, records.event_ms)),
-            pa.array(records.amount),
-            _rows_as_bytes(records.place),
-            pa.array(records.flags.astype(np.int16)),
-            *(pa.array(column) for column in (records.label_id, records.reverses)),
-            *(pa.array(np.ascontiguousarray(records.who[:, i])) for i in range(len(WHO))),
-            _rows_as_bytes(records.payment[:, CARRIED]),
-            _rows_as_bytes(records.payment),
-            transaction_id,
-            *shard,
-        ],
-        names=[name for name, _ in FLAT],
-    )
+        count = group.shards(shards)
+        concerned = np.flatnonzero(group.concerns(placed.records))
+        shard = shard_of(rows["who"][concerned, WHO.index(group.keyed_by)], count)
+        order = np.argsort(shard, kind="stable")
+        mine, ends = rows[concerned[order]], np.cumsum(np.bincount(shard, minlength=count))
+        for number, some in enumerate(np.split(mine, ends[:-1])):
+            if len(some):
+                found.append(target + number)
+                held.append(some.tobytes())
+        target += count
+    names: list[bytes | None] = [None] * len(found)
+    paid = np.flatnonzero(placed.records.what == PAID)
+    if len(paid):
+        those = selected(placed, paid)
+        vectors = own.take(those, selected(placed, paid[:0]))
+        found.append(target + int(those.offset[0] // BLOCK) % shards)
+        held.append(np.ascontiguousarray(vectors[:, OWN_COLUMNS]).tobytes())
+        names.append(_names(those, transaction_id.take(pa.array(paid))))
+    columns = [pa.array(found, pa.int32()), pa.array(held, pa.binary()), pa.array(names, pa.binary())]
+    yield pa.RecordBatch.from_arrays(columns, names=["target", "records", "names"])
 
 
-def unflat(rows: pa.RecordBatch) -> Placed:
-    """The records of an Arrow batch made by `flat`; where `payment` stayed behind, with what was carried of it."""
-    n = rows.num_rows
+def _names(placed: Placed, transaction_id: pa.Array) -> bytes:
+    """Offset, time and id of payments."""
+    columns = [pa.array(placed.offset), pa.array(placed.records.event_ms), transaction_id]
+    return stream_of(pa.RecordBatch.from_arrays(columns, names=["offset", "event_ms", "transaction_id"]))
 
-    def numbers(name: str) -> Any:
-        return rows.column(name).to_numpy()
 
-    if "payment" in rows.schema.names:
-        payment = _bytes_as_rows(rows.column("payment"), len(PAYMENT))
-    else:
-        payment = np.full((n, len(PAYMENT)), np.nan)
-        payment[:, CARRIED] = _bytes_as_rows(rows.column("carried"), len(CARRIED))
-    records = empty(0)._replace(
-        what=numbers("what").astype(np.int8),
-        event_ms=numbers("event_ms"),
-        amount=numbers("amount"),
-        place=_bytes_as_rows(rows.column("place"), 3),
-        who=np.column_stack([numbers(f"who_{name}") for name in WHO]) if n else np.zeros((0, len(WHO)), np.int64),
-        flags=numbers("flags").astype(np.uint8),
-        label_id=numbers("label_id"),
-        reverses=numbers("reverses"),
-        payment=payment,
-        row=np.full(n, -1, np.int64),
-    )
-    return Placed(Records(*records), numbers("offset"), numbers("clock_ms"))
+def stream_of(rows: pa.RecordBatch) -> bytes:
+    """A batch as an Arrow stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as stream:
+        stream.write_batch(rows)
+    return bytes(sink.getvalue())
+
+
+def selected(placed: Placed, at: npt.NDArray[np.integer]) -> Placed:
+    """The records at some places."""
+    return Placed(placed.records.take(at), placed.offset[at], placed.clock_ms[at])
+
+
+def flat(placed: Placed) -> npt.NDArray[np.void]:
+    """Records as FLAT."""
+    out = np.empty(len(placed.offset), FLAT)
+    out["offset"], out["clock_ms"] = placed.offset, placed.clock_ms
+    out["carried"] = placed.records.payment[:, CARRIED]
+    for name in ("event_ms", "amount", "label_id", "reverses", "place", "who", "what", "flags"):
+        out[name] = getattr(placed.records, name)
+    return out
+
+
+def unflat(rows: npt.NDArray[np.void]) -> Placed:
+    """The records of FLAT; of their own statistics those that were carried."""
+    n = len(rows)
+    payment = np.full((n, len(PAYMENT)), np.nan)
+    payment[:, CARRIED] = rows["carried"]
+    names = ("what", "event_ms", "amount", "place", "who", "flags", "label_id", "reverses")
+    columns = {name: np.ascontiguousarray(rows[name]) for name in names}
+    records = empty(0)._replace(**columns, payment=payment, row=np.full(n, -1, np.int64))
+    return Placed(records, np.ascontiguousarray(rows["offset"]), np.ascontiguousarray(rows["clock_ms"]))

@@ -1,12 +1,13 @@
 """The history driver: the kernel over silver, distributed by shard of every entity, from a snapshot to a position.
 
-Records are prepared once, then every group of entities gets its shards: a task sorts its shard by position, takes it
-through the same kernel as the engine and leaves its state in a file. The parts of a payment's vector meet again by
-position. A key's features depend on nothing but the key's own records and the engine's clock, which silver carries, so
-the number of shards cannot change a number.
+Records are prepared once and packed by target, then every group of entities gets its shards: a task sorts its shard by
+position, takes it through the same kernel as the engine and leaves its state in a file. The parts of a payment's vector
+meet again by position. A key's features depend on nothing but the key's own records and the engine's clock, which
+silver carries, so the number of shards cannot change a number.
 """
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -15,16 +16,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame
 
 from features import snapshot
 from features.catalogue import NAMES, feature_set_hash
 from features.entities import WHO
 from features.flow import Flow
 from features.groups import GROUPS, OWN_COLUMNS, Group
-from features.inputs import Placed
-from features.preparing import FLAT_DDL, TRAVELLING, preparing, unflat
+from features.preparing import (
+    BLOCK,
+    COLUMNS,
+    FLAT,
+    PACKED_DDL,
+    Batches,
+    preparing,
+    selected,
+    stream_of,
+    targets,
+    unflat,
+)
 from features.records import LABELLED, PAID
 from features.sharding import shard_of, together
 from features.state import Matrix, Spec
@@ -32,33 +42,12 @@ from features.waiting import WaitingRoom
 from lakehouse.contracts.gold import VECTORS
 from lakehouse.texts import Ints
 
-Batches = Iterable[pa.RecordBatch]
-
-_PART_DDL = "offset bigint, part int, event_ms bigint, transaction_id string, numbers binary"
-_BLOCK = 8192
-"""Positions that are assembled by the same task; large enough to sort well, small enough to spread."""
-
-
-def balanced_labels(spark: SparkSession, shards: int) -> list[int]:
-    """One number a shard such that Spark's hash partitioning puts each into a partition of its own, in order."""
-    found = (
-        spark.range(shards * 64)
-        .select(F.col("id").cast("int").alias("label"), F.expr(f"pmod(hash(cast(id as int)), {shards})").alias("to"))
-        .groupBy("to")
-        .agg(F.min("label").alias("label"))
-        .collect()
-    )
-    label = {row["to"]: row["label"] for row in found}
-    return [label[shard] for shard in range(shards)]
+PART_DDL = "block bigint, part int, offsets binary, numbers binary, names binary"
+"""Numbers of some payments of a block: `part` 0 from their own record, with names; k from group k - 1, with offsets."""
 
 
 def _state_file(folder: Path, group: Group, shard: int) -> Path:
     return folder / f"{group.name}-{shard:04d}{snapshot.SUFFIX}"
-
-
-def _selected(placed: Placed, mask: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Placed:
-    at = np.flatnonzero(mask)
-    return Placed(placed.records.take(at), placed.offset[at], placed.clock_ms[at])
 
 
 def _load(flow: Flow, base: Path, group: Group, shard: int, shards: int) -> None:
@@ -72,7 +61,7 @@ def _load(flow: Flow, base: Path, group: Group, shard: int, shards: int) -> None
         state.load(saved)
     everybody = WaitingRoom.loaded(snapshot.part(found.arrays, "waiting")).labels
     keys = everybody.records.who[:, WHO.index(group.keyed_by)]
-    flow.waiting = WaitingRoom(_selected(everybody, (keys != 0) & (shard_of(keys, shards) == shard)))
+    flow.waiting = WaitingRoom(selected(everybody, np.flatnonzero((keys != 0) & (shard_of(keys, shards) == shard))))
 
 
 @dataclass(frozen=True)
@@ -87,20 +76,20 @@ class Run:
     last_clock_ms: int
 
 
-def running(run: Run, group: Group) -> Callable[[Batches], Batches]:
-    """A function for mapInArrow: one shard's records in order -> the group's part of every payment's vector."""
+def running(run: Run) -> Callable[[Batches], Batches]:
+    """A function for mapInArrow over the rows of one target: its part of every payment's vector, block by block."""
 
     def ran(batches: Batches) -> Batches:
-        flow: Flow | None = None
-        for rows in batches:
-            if rows.num_rows == 0:
-                continue
-            if flow is None:
-                shard = rows.column(f"shard_{group.name}")[0].as_py()
-                flow = begun(run, group, shard)
-            yield _part(flow, group, rows)
-        if flow is not None:
-            _finish(run, group, shard, flow)
+        held, target = [], 0
+        for row in (row for batch in batches for row in batch.to_pylist()):
+            if row["names"] is not None:
+                yield from _own_parts(row["records"], row["names"])
+            else:
+                held.append(row["records"])
+                target = row["target"]
+        if held:
+            group, shard = targets(run.shards)[target]
+            yield from _group_parts(run, GROUPS[group], shard, np.frombuffer(b"".join(held), FLAT))
 
     return ran
 
@@ -121,122 +110,107 @@ def _finish(run: Run, group: Group, shard: int, flow: Flow) -> None:
     snapshot.write(_state_file(run.folder, group, shard), {"capped": flow.capped}, arrays)
 
 
-def _part(flow: Flow, group: Group, rows: pa.RecordBatch) -> pa.RecordBatch:
-    placed = unflat(rows)
-    labelled = placed.records.what == LABELLED
-    vectors = flow.take(_selected(placed, ~labelled), _selected(placed, labelled))
-    offset = placed.offset[placed.records.what == PAID]
-    nothing = pa.nulls(len(offset), pa.int64()), pa.nulls(len(offset), pa.string())
-    return _numbers(1 + GROUPS.index(group), offset, *nothing, vectors[:, group.columns])
+def _group_parts(run: Run, group: Group, shard: int, rows: npt.NDArray[np.void]) -> Batches:
+    flow = begun(run, group, shard)
+    rows = rows[np.argsort(rows["offset"], kind="stable")]
+    for block, some in _blocks(rows["offset"]):
+        placed = unflat(rows[some])
+        labelled = placed.records.what == LABELLED
+        events, labels = (selected(placed, np.flatnonzero(mask)) for mask in (~labelled, labelled))
+        vectors = flow.take(events, labels)
+        offset = events.offset[events.records.what == PAID]
+        yield _row(block, 1 + GROUPS.index(group), offset.tobytes(), vectors[:, group.columns], None)
+    _finish(run, group, shard, flow)
 
 
-def _numbers(part: int, offset: Ints, event_ms: pa.Array, transaction_id: pa.Array, vectors: Matrix) -> pa.RecordBatch:
-    n, width = vectors.shape
-    bounds = np.arange(n + 1, dtype=np.int32) * (4 * width)
-    raw = pa.py_buffer(np.ascontiguousarray(vectors))
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array(offset),
-            pa.array(np.full(n, part, np.int32)),
-            event_ms,
-            transaction_id,
-            pa.Array.from_buffers(pa.binary(), n, [None, pa.py_buffer(bounds), raw]),
-        ],
-        names=["offset", "part", "event_ms", "transaction_id", "numbers"],
-    )
+def _own_parts(records: bytes, names: bytes) -> Batches:
+    with pa.ipc.open_stream(names) as stream:
+        (rows,) = stream
+    numbers = np.frombuffer(records, np.float32).reshape(-1, len(OWN_COLUMNS))
+    offset = rows.column("offset").to_numpy()
+    order = np.argsort(offset, kind="stable")
+    for block, some in _blocks(offset[order]):
+        mine = order[some]
+        yield _row(block, 0, None, numbers[mine], stream_of(rows.take(pa.array(mine))))
 
 
-def owning(spec: Spec) -> Callable[[Batches], Batches]:
-    """A function for mapInArrow: records -> the first part of every payment's vector, from its own statistics."""
+def _blocks(offset: Ints) -> Iterator[tuple[int, slice]]:
+    """(block, its place) in ascending offsets."""
+    block = offset // BLOCK
+    starts = np.flatnonzero(np.diff(block, prepend=-1))
+    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(offset)], strict=True):
+        yield int(block[start]), slice(start, end)
 
-    def owned(batches: Batches) -> Batches:
-        flow = Flow(spec, (), own=True)
-        for rows in batches:
-            placed = unflat(rows)
-            paid = np.flatnonzero(placed.records.what == PAID)
-            mine = Placed(placed.records.take(paid), placed.offset[paid], placed.clock_ms[paid])
-            vectors = flow.take(mine, _selected(placed, np.zeros(len(placed.offset), np.bool_)))
-            names = rows.column("transaction_id").take(pa.array(paid))
-            yield _numbers(0, mine.offset, pa.array(mine.records.event_ms), names, vectors[:, OWN_COLUMNS])
 
-    return owned
+def _row(block: int, part: int, offsets: bytes | None, numbers: Matrix, names: bytes | None) -> pa.RecordBatch:
+    held = np.ascontiguousarray(numbers).tobytes()
+    columns = [
+        *(pa.array([block], pa.int64()), pa.array([part], pa.int32())),
+        *(pa.array([value], pa.binary()) for value in (offsets, held, names)),
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=["block", "part", "offsets", "numbers", "names"])
 
 
 def assembling(topic_id: str, partition: int) -> Callable[[Batches], Batches]:
-    """A function for mapInArrow over parts sorted by (offset, part): one row of features.vectors a payment."""
+    """A function for mapInArrow over parts sorted by block: one row of features.vectors a payment."""
 
     def assembled(batches: Batches) -> Batches:
-        held: pa.RecordBatch | None = None
-        for rows in batches:
-            if held is not None:
-                rows = pa.concat_batches([held, rows])
-            # The last payment's parts may go on in the next batch.
-            offsets = rows.column("offset").to_numpy()
-            cut = int(np.searchsorted(offsets, offsets[-1])) if len(offsets) else 0
-            held = rows.slice(cut)
-            if cut:
-                yield _vectors(rows.slice(0, cut), topic_id, partition)
-        if held is not None and held.num_rows:
-            yield _vectors(held, topic_id, partition)
+        rows = (row for batch in batches for row in batch.to_pylist())
+        for _, parts in itertools.groupby(rows, key=lambda row: row["block"]):
+            yield _vectors(list(parts), topic_id, partition)
 
     return assembled
 
 
-def _vectors(rows: pa.RecordBatch, topic_id: str, partition: int) -> pa.RecordBatch:
-    offsets, part = rows.column("offset").to_numpy(), rows.column("part").to_numpy()
-    first = np.flatnonzero(np.concatenate([[True], offsets[1:] != offsets[:-1]]))
-    row = np.cumsum(np.concatenate([[False], offsets[1:] != offsets[:-1]]))
-    n = len(first)
+def _vectors(parts: list[dict[str, Any]], topic_id: str, partition: int) -> pa.RecordBatch:
+    own = [part for part in parts if part["part"] == 0]
+    named = pa.Table.from_batches([batch for part in own for batch in pa.ipc.open_stream(part["names"])])
+    offset = named.column("offset").to_numpy()
+    order = np.argsort(offset, kind="stable")
+    offset, named, n = offset[order], named.take(pa.array(order)).combine_chunks(), len(order)
     matrix = np.full((n, len(NAMES)), np.nan, np.float32)
-    for number, columns in enumerate([OWN_COLUMNS, *(group.columns for group in GROUPS)]):
-        at = np.flatnonzero(part == number)
-        column = rows.column("numbers").take(pa.array(at))
-        values = np.frombuffer(column.buffers()[2], np.float32) if len(at) else np.zeros(0, np.float32)
-        matrix[np.ix_(row[at], np.array(columns))] = values.reshape(len(at), len(columns))
-    flat = pa.array(matrix.reshape(-1))
+    numbers = b"".join(part["numbers"] for part in own)
+    matrix[:, OWN_COLUMNS] = np.frombuffer(numbers, np.float32).reshape(n, len(OWN_COLUMNS))[order]
+    for part in parts:
+        if part["part"] > 0:
+            columns = np.array(GROUPS[part["part"] - 1].columns)
+            at = np.searchsorted(offset, np.frombuffer(part["offsets"], np.int64))
+            values = np.frombuffer(part["numbers"], np.float32).reshape(len(at), len(columns))
+            matrix[at[:, None], columns] = values
     bounds = pa.array(np.arange(n + 1, dtype=np.int32) * len(NAMES))
-    micros = rows.column("event_ms").take(pa.array(first)).to_numpy() * 1000
-    names = pa.array(np.zeros(n, np.int32))
+    micros = named.column("event_ms").to_numpy() * 1000
+    nothing = pa.array(np.zeros(n, np.int32))
 
     def repeated(value: object, kind: pa.DataType) -> pa.Array:
-        return pa.DictionaryArray.from_arrays(names, pa.array([value], kind)).cast(kind)
+        return pa.DictionaryArray.from_arrays(nothing, pa.array([value], kind)).cast(kind)
 
     return pa.RecordBatch.from_arrays(
         [
             repeated(topic_id, pa.string()),
             repeated(partition, pa.int32()),
-            pa.array(offsets[first]),
-            rows.column("transaction_id").take(pa.array(first)),
+            pa.array(offset),
+            named.column("transaction_id").combine_chunks(),
             pa.array(micros).cast(pa.timestamp("us", "UTC")),
             repeated(feature_set_hash(), pa.string()),
-            pa.ListArray.from_arrays(bounds, flat),
+            pa.ListArray.from_arrays(bounds, pa.array(matrix.reshape(-1))),
         ],
         names=list(VECTORS.column_names),
     )
 
 
-def prepared(rows: dict[str, DataFrame], shards: int) -> DataFrame:
-    """Silver rows by kind as flat records."""
-    return reduce(
-        DataFrame.unionAll, [frame.mapInArrow(preparing(kind, shards), FLAT_DDL) for kind, frame in rows.items()]
-    )
-
-
-def vectors(run: Run, records: DataFrame, topic_id: str, partition: int) -> DataFrame:
-    """features.vectors of flat records; the states of all shards lie in the run's folder once this was computed."""
-    spark = records.sparkSession
-    labels = F.array(*[F.lit(label) for label in balanced_labels(spark, run.shards)])
-    parts = [records.where(F.col("what") == PAID).mapInArrow(owning(run.spec), _PART_DDL)]
-    for group in GROUPS:
-        shard, shards = f"shard_{group.name}", group.shards(run.shards)
-        mine = records.where(F.col(shard).isNotNull()).select(*TRAVELLING, shard)
-        mine = mine.withColumn("label", labels[F.col(shard)])
-        ordered = mine.repartition(shards, "label").drop("label").sortWithinPartitions("offset")
-        parts.append(ordered.mapInArrow(running(run, group), _PART_DDL))
-    everything = reduce(DataFrame.unionAll, parts)
-    block = F.floor(F.col("offset") / _BLOCK)
-    together = everything.repartition(run.shards, block).sortWithinPartitions("offset", "part")
-    return together.mapInArrow(assembling(topic_id, partition), VECTORS.ddl.replace(" NOT NULL", ""))
+def vectors(run: Run, rows: Mapping[str, DataFrame], topic_id: str, partition: int) -> DataFrame:
+    """features.vectors of silver rows by kind; the states of all shards lie in its folder then."""
+    packed = [
+        frame.select(*(name for name in frame.columns if name in COLUMNS)).mapInArrow(
+            preparing(kind, run.spec, run.shards), PACKED_DDL
+        )
+        for kind, frame in rows.items()
+    ]
+    together = reduce(DataFrame.unionAll, packed)
+    number = len(targets(run.shards)) + run.shards
+    parts = together.repartitionById(number, "target").mapInArrow(running(run), PART_DDL)
+    blocks = parts.repartition(run.shards, "block").sortWithinPartitions("block")
+    return blocks.mapInArrow(assembling(topic_id, partition), VECTORS.ddl.replace(" NOT NULL", ""))
 
 
 def merged(run: Run) -> dict[str, npt.NDArray[Any]]:

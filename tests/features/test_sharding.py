@@ -8,11 +8,10 @@ import worlds
 
 from features import snapshot
 from features.flow import Flow
-from features.groups import GROUPS
 from features.inputs import Placed
-from features.preparing import TRAVELLING, flat
+from features.preparing import packed, selected, targets
 from features.records import concatenated
-from features.spark import Run, assembling, merged, owning, running
+from features.spark import Run, assembling, merged, running
 from features.state import Spec
 
 SPEC = Spec(label_delay_d=7, record_retention_d=400, max_keys=1_000_000)
@@ -27,20 +26,22 @@ def together(events, labels):
 
 
 def sharded(placed, run):
-    """Vectors as the driver computes them, every group and shard for itself; the states lie in the run's folder."""
+    """Vectors as the driver computes them, every target for itself; the states lie in the run's folder."""
     run.folder.mkdir()
     names = pa.array([f"t{offset}" for offset in placed.offset.tolist()])
-    rows = flat(placed, names, run.shards)
-    parts = list(owning(SPEC)(iter([rows.slice(0, 100), rows.slice(100)])))
-    for group in GROUPS:
-        for shard in range(run.shards):
-            mine = rows.select([*TRAVELLING, f"shard_{group.name}"]).filter(
-                pc.equal(rows.column(f"shard_{group.name}"), shard).fill_null(False)
-            )
-            half = mine.num_rows // 2
-            parts += list(running(run, group)(iter([mine.slice(0, half), mine.slice(half)])))
-    sorted_ = pa.Table.from_batches(parts).sort_by([("offset", "ascending"), ("part", "ascending")])
-    found = list(assembling("T", 0)(iter(sorted_.to_batches(max_chunksize=500))))
+    own, half = Flow(SPEC, (), own=True), np.arange(len(placed.offset)) % 2 == 0
+    # Two batches that overlap: what comes first is not before.
+    rows = []
+    for mask in (half, ~half):
+        at = np.flatnonzero(mask)
+        rows += list(packed(selected(placed, at), names.take(pa.array(at)), own, run.shards))
+    rows = pa.Table.from_batches(rows)
+    parts = []
+    for target in range(len(targets(run.shards)) + run.shards):
+        mine = rows.filter(pc.equal(rows.column("target"), target))
+        parts += list(running(run)(iter(mine.to_batches(max_chunksize=3))))
+    sorted_ = pa.Table.from_batches(parts).sort_by([("block", "ascending")])
+    found = list(assembling("T", 0)(iter(sorted_.to_batches(max_chunksize=5))))
     return np.concatenate([batch.column("vector").flatten().to_numpy() for batch in found])
 
 
