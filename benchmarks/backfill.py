@@ -75,8 +75,8 @@ def in_pandas(rows: pd.DataFrame) -> dict[str, pd.Series]:
     times = rows["event_time"]
     found = {"weekend": times.dt.weekday >= SATURDAY, "night": times.dt.hour <= LAST_NIGHT_HOUR}
     rows = rows.set_index("event_time")
-    for entity, features in (("customer_token", _of_customer), ("merchant_id", _of_merchant)):
-        made = pd.concat([features(some) for _, some in rows.groupby(entity)])
+    for entity, made_by in (("customer_token", _of_customer), ("merchant_id", _of_merchant)):
+        made = pd.concat([made_by(some) for _, some in rows.groupby(entity)])
         found |= {name: made[name] for name in made.columns}
     return found
 
