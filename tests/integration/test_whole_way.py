@@ -2,10 +2,12 @@
 
 import http.client
 import json
+import os
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import deciding
 import numpy as np
@@ -163,6 +165,29 @@ def test_running_every_job_again_changes_nothing(history, decided):
     before = counts()
     history.run_lake()
     assert counts() == before
+
+
+def test_a_job_under_spark_submit_makes_an_interval_again_as_it_was(history, decided):
+    def vectors():
+        found = {row["offset"]: row["vector"] for row in rows(history, gold.VECTORS)}
+        return {offset: np.array(vector, np.float32).tobytes() for offset, vector in found.items()}
+
+    before = vectors()
+    jars = sorted(str(path) for path in conf.resolve(history.settings.spark.jars_folder).glob("*.jar"))
+    done = subprocess.run(
+        [
+            *("spark-submit", "--driver-memory", "1g", "--driver-class-path", ":".join(jars)),
+            *("deploy/submit.py", "features.job", "--env", history.settings.env),
+            *("--from-position", "1000", "--to-position", "2000"),
+        ],
+        env={**history.environment(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        cwd=conf.home(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert len(before) > 10_000
+    assert vectors() == before
 
 
 _TABLES = (bronze.EVENTS, bronze.DECISIONS, *silver.TABLES, *gold.TABLES)

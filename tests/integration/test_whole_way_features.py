@@ -10,7 +10,7 @@ from features.catalogue import FEATURES, NAMES
 from features.feature import PATTERNS
 from lakehouse.contracts import gold
 
-AT_LEAST = {"velocity": 30, "device": 20, "behaviour": 40, "geography": 25, "history": 35}
+AT_LEAST = {"velocity": 30, "device": 20, "behaviour": 40, "geography": 25, "history": 35, "ring": 10}
 SAME = 0.999
 
 
