@@ -26,7 +26,7 @@ from serving.following import PARTITION, Follower, followers
 from serving.log_writer import LogWriter
 from serving.problems import Problem
 from serving.profile_store import ProfileStore
-from serving.profile_writer import ProfileWriter
+from serving.profile_writer import FAILURES, ProfileWriter
 from serving.profiles import KINDS
 from serving.replies import Replies
 from serving.schemas import PAYMENT_SCHEMA, DecisionAnswer, PaymentRequest
@@ -160,6 +160,7 @@ def create_app(settings: Settings) -> FastAPI:
         try:
             found = looked_up(profiles, settings.profiles, kind, token)
         except StoreUnavailable as error:
+            FAILURES.labels("read").inc()
             raise Problem(503, "Profiles cannot be read", f"{error} Decisions go on without it.") from None
         if found.status == "missing":
             raise Problem(404, "No profile", found.reason)
