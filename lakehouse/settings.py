@@ -131,7 +131,7 @@ class Api(Section):
 class Profiles(Section):
     store: Literal["in_process", "redis"]
     ttl_s: Count
-    stale_after_s: Count
+    stale_after_s: Annotated[int, Field(ge=2)]
     max_entries: Count
 
 
@@ -146,7 +146,6 @@ class Services(Section):
     kafka_controller_port: Port
     kafka_heap_mb: Count
     mlflow_port: Port
-    redis_port: Port
     redis_memory_mb: Count
     jars_folder: Path
     start_timeout_s: Count

@@ -23,7 +23,7 @@ ASK_S = 1.0
 """How often the end of the topic is asked for, which is how closely a store knows what it lacks."""
 
 WRITTEN = Counter("fraudlake_profiles_written", "Profiles handed to the store")
-GIVEN_UP = Counter("fraudlake_profiles_given_up", "Profiles that were not written: too many waited")
+GIVEN_UP = Counter("fraudlake_profiles_given_up", "Profiles not written: too many waited, or of another feature set")
 FAILURES = Counter("fraudlake_profile_store_failures", "Calls that the profile store did not answer", ["call"])
 
 

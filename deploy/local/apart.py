@@ -40,7 +40,6 @@ def variables(folder: Path) -> dict[str, str]:
         "FRAUDLAKE__SERVICES__KAFKA_PORT": str(broker),
         "FRAUDLAKE__SERVICES__KAFKA_CONTROLLER_PORT": str(controller),
         "FRAUDLAKE__SERVICES__MLFLOW_PORT": str(mlflow),
-        "FRAUDLAKE__SERVICES__REDIS_PORT": str(redis),
         "FRAUDLAKE__REDIS__PORT": str(redis),
         "FRAUDLAKE__REDIS__PASSWORD_FILE": str(folder / "keys" / "redis.key"),
         "FRAUDLAKE__KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{broker}",

@@ -64,7 +64,7 @@ def addresses(settings: Settings) -> dict[str, str]:
     services = settings.services
     found = {"Kafka": f"127.0.0.1:{services.kafka_port}", "MLflow": f"http://127.0.0.1:{services.mlflow_port}"}
     if redis in wanted(settings):
-        found["Redis"] = f"127.0.0.1:{services.redis_port}, password in {settings.redis.password_file}"
+        found["Redis"] = f"127.0.0.1:{settings.redis.port}, password in {settings.redis.password_file}"
     return found
 
 

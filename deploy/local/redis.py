@@ -10,20 +10,21 @@ from redis import RedisError
 from deploy.local.process import Service, require_free
 from lakehouse import cache
 from lakehouse import settings as conf
-from lakehouse.errors import FraudlakeError
+from lakehouse.errors import FraudlakeError, SettingsError
 from lakehouse.keys import write_private
 from lakehouse.settings import Settings
 
 NAME = "redis"
 PROGRAM = "redis-server"
+HOST = "127.0.0.1"
 
 
 def _configuration(settings: Settings, folder: Path) -> str:
     """The server's settings; it is told a digest of the password, never the password."""
     digest = hashlib.sha256(cache.password(settings).encode()).hexdigest()
     values = {
-        "bind": "127.0.0.1",
-        "port": str(settings.services.redis_port),
+        "bind": HOST,
+        "port": str(settings.redis.port),
         "protected-mode": "yes",
         # Keys of ours, and no command that reads, changes or ends the server, or blocks it for long.
         "user": f"default on resetpass #{digest} resetkeys ~fraudlake:* resetchannels +@all -@admin -@dangerous",
@@ -43,7 +44,8 @@ def _configuration(settings: Settings, folder: Path) -> str:
 def answers(settings: Settings) -> bool:
     """Whether the server that the settings name lets us in and answers."""
     try:
-        return bool(cache.client(settings).ping())
+        with cache.client(settings) as client:
+            return bool(client.ping())
     except (RedisError, FraudlakeError):
         return False
 
@@ -60,12 +62,17 @@ def installed() -> None:
 
 def start(settings: Settings, folder: Path) -> bool:
     """Start the server unless it runs, without waiting for it; whether it was started."""
+    if settings.redis.host != HOST:
+        raise SettingsError(
+            f"redis.host is {settings.redis.host}: a Redis of this machine would not be used.",
+            f"Set it to {HOST} (`make config` says where it is set), or do without WITH=redis.",
+        )
     service = Service(NAME, folder)
     if service.pid() is not None and answers(settings):
         return False
     service.stop()
     installed()
-    require_free(settings.services.redis_port, "services.redis_port")
+    require_free(settings.redis.port, "redis.port")
     cache.make_password(conf.resolve(settings.redis.password_file))
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "redis.conf"

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from deploy.local import job as services
 from deploy.local import kafka, mlflow, redis
 from lakehouse import cache
 from lakehouse import settings as conf
-from lakehouse.errors import PortBusy
+from lakehouse.errors import FraudlakeError, PortBusy, SettingsError
 from tests.serving.profiled import own_redis
 
 
@@ -108,8 +109,23 @@ def test_with_another_password_file_it_is_started_anew(running):
 def test_a_port_of_somebody_else_is_named(running, settings, tmp_path_factory):
     apart, _ = running
     elsewhere = apart.model_copy(update={"state_dir": tmp_path_factory.mktemp("elsewhere")})
-    with pytest.raises(PortBusy, match=r"services\.redis_port.*FRAUDLAKE__SERVICES__REDIS_PORT"):
+    with pytest.raises(PortBusy, match=r"redis\.port.*FRAUDLAKE__REDIS__PORT"):
         services.up(elsewhere, (redis,))
+
+
+def test_a_redis_elsewhere_is_not_replaced_by_a_local_one_that_nobody_would_use(settings, tmp_path):
+    there = settings.model_copy(update={"redis": settings.redis.model_copy(update={"host": "cache.internal"})})
+    with pytest.raises(SettingsError, match=r"redis\.host is cache\.internal"):
+        redis.start(there, tmp_path)
+
+
+def test_where_it_cannot_be_installed_the_machine_is_told_what_it_lacks(tmp_path, monkeypatch, capfd):
+    for program in ("bash", "id"):
+        (tmp_path / program).symlink_to(shutil.which(program))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FraudlakeError, match=r"There is no redis-server\. Install it, or do without"):
+        redis.installed()
+    assert "apt-get install redis-server" in capfd.readouterr().err
 
 
 def test_who_asked_for_it_uses_it_until_down(running):

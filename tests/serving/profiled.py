@@ -63,7 +63,6 @@ def own_redis(settings, folder):
     apart = with_profiles(settings, store="redis").model_copy(
         update={
             "state_dir": folder,
-            "services": settings.services.model_copy(update={"redis_port": port}),
             "redis": settings.redis.model_copy(update={"port": port, "password_file": folder / "redis.key"}),
         }
     )
