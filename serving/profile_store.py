@@ -43,8 +43,11 @@ class ProfileStore(Protocol):
     def put(self, payments: Mapping[Name, DecidedPayment]) -> None:
         """Take the last payments of some entities in; one that is not newer than what is there changes nothing."""
 
-    def cover(self, more: Covered, first: bool) -> None:
-        """Note what has been written; where an earlier note (not `first`) is gone, so is what it was about."""
+    def cover(self, more: Covered, first: bool) -> bool:
+        """Note what has been written; whether it was noted.
+
+        It is not where there should be an earlier note (not `first`) and is none: what that was about is gone too.
+        """
 
     def look(self, name: Name) -> Look:
         """What is there of an entity."""
@@ -88,10 +91,13 @@ class InProcess:
                 _, (gone, _) = self._held.popitem(last=False)
                 self._pushed_out_ms = max(self._pushed_out_ms, min(gone.decided_at_ms, now) + 1)
 
-    def cover(self, more: Covered, first: bool) -> None:
-        """Note what has been written; memory forgets no note."""
+    def cover(self, more: Covered, first: bool) -> bool:
+        """Note what has been written."""
         with self._lock:
+            if self._covered is None and not first:
+                return False
             self._covered = more if self._covered is None else self._covered.joined(more)
+        return True
 
     def look(self, name: Name) -> Look:
         """What is there; who is missing may have been pushed out, so less is covered."""

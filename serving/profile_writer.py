@@ -65,20 +65,22 @@ class ProfileWriter:
                 if decided_at < long_ago or not has_vector(decision):
                     continue
                 if not is_readable(decision):
-                    self._lost(1)
+                    GIVEN_UP.inc()
+                    self._incomplete()
                     continue
                 payment = payment_of(decision)
                 self._waiting.update(dict.fromkeys(entities(decision), payment))
             if len(self._waiting) > self._most:
                 self._give_up()
 
-    def _lost(self, profiles: int) -> None:
-        GIVEN_UP.inc(profiles)
+    def _incomplete(self) -> None:
+        """From now on only is the store complete again."""
         self._since_ms = now_ms() + 1
 
     def _give_up(self) -> None:
-        self._lost(len(self._waiting))
+        GIVEN_UP.inc(len(self._waiting))
         self._waiting = {}
+        self._incomplete()
 
     def _run(self) -> None:
         log = logger("api")
@@ -127,9 +129,12 @@ class ProfileWriter:
             since_ms = until_ms if self._since_ms is None else self._since_ms
         if since_ms > until_ms:
             return False
-        self._store.cover(Covered(since_ms, until_ms), self._first)
-        self._first = False
+        noted = self._store.cover(Covered(since_ms, until_ms), self._first)
+        self._first = not noted
         with self._lock:
-            # Unless something was lost meanwhile: then it begins later than this.
-            self._since_ms = max(until_ms, self._since_ms or 0)
+            if noted:
+                # Unless something was lost meanwhile: then it begins later than this.
+                self._since_ms = max(until_ms, self._since_ms or 0)
+            else:
+                self._incomplete()
         return True

@@ -27,17 +27,18 @@ for i, key in ipairs(KEYS) do
 end
 """
 _COVER = """
-local since, untl, otherwise = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local since, untl = tonumber(ARGV[1]), tonumber(ARGV[2])
 local held = redis.call('HMGET', KEYS[1], 'since', 'until')
 if held[1] then
   local from, to = tonumber(held[1]), tonumber(held[2])
-  if from > untl then return end
+  if from > untl then return 1 end
   if since <= to then since, untl = math.min(from, since), math.max(to, untl) end
-else
-  since = otherwise
+elseif ARGV[3] == '0' then
+  return 0
 end
 redis.call('HSET', KEYS[1], 'since', string.format('%d', since), 'until', string.format('%d', untl))
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
+return 1
 """
 
 
@@ -76,11 +77,10 @@ class InRedis:
             if keys:
                 self._asked(lambda keys=keys, values=values: self._put(keys, values))  # type: ignore[misc]
 
-    def cover(self, more: Covered, first: bool) -> None:
-        """Note what has been written; a server that began anew has lost what was written before."""
-        otherwise = more.since_ms if first else more.until_ms
-        values = [more.since_ms, more.until_ms, otherwise, self._ttl_s * 1000]
-        self._asked(lambda: self._cover([f"{self._prefix}:covered"], values))
+    def cover(self, more: Covered, first: bool) -> bool:
+        """Note what has been written; a server that began anew has lost the earlier notes with the profiles."""
+        values = [more.since_ms, more.until_ms, int(first), self._ttl_s * 1000]
+        return bool(self._asked(lambda: self._cover([f"{self._prefix}:covered"], values)))
 
     def look(self, name: Name) -> Look:
         """Profile and coverage of one moment."""

@@ -129,8 +129,9 @@ def test_redis_is_away_at_the_start_comes_dies_and_comes_back(world, tmp_path):
             assert (status, problem["title"]) == (503, "Profiles cannot be read")
             assert f"Redis at 127.0.0.1:{settings.redis.port} does not answer" in problem["detail"]
             assert "make up WITH=redis" in problem["detail"]
+            until(lambda: "profiles are not written" in log.read_text())
             server.start()
-            until(lambda: card(settings)[1]["status"] == "fresh")
+            until(lambda: card(settings)[1]["status"] == "fresh" and "profiles are written again" in log.read_text())
 
             server.stop()
             decided(settings, fields(8))
@@ -139,7 +140,8 @@ def test_redis_is_away_at_the_start_comes_dies_and_comes_back(world, tmp_path):
             assert (status, answer["outcome"]) == (200, "review")
             assert card(settings)[0] == 503
             assert call(settings, "GET", "/health/ready", key=None)[0] == 200
-            until(lambda: metric(settings, 'fraudlake_profile_store_failures_total{call="write"}') >= 2)
+            until(lambda: "profiles are not written" in log.read_text().split("profiles are written again")[1])
+            assert metric(settings, 'fraudlake_profile_store_failures_total{call="write"}') >= 2
             assert metric(settings, 'fraudlake_profile_store_failures_total{call="read"}') >= 2
 
             server.start()
