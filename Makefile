@@ -14,13 +14,13 @@ setup: ## environment, jars and compiled kernels; what is there is left alone
 keys: setup ## local keys where there are none: master key, author's and approver's pair, API keys
 	@$(PYTHON) -m lakehouse.keys
 
-demo: setup ## the whole way on one machine: history, training, live payments, figures (SEED, RATE, LIVE_SECONDS, DATA, CONTINUE)
+demo: setup ## the whole way on one machine: history, training, live payments, figures (SEED, RATE, LIVE_SECONDS, DATA, CONTINUE, WITH)
 	@$(PYTHON) -m deploy.demo.job $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE)) $(if $(LIVE_SECONDS),--seconds $(LIVE_SECONDS)) \
-	  $(if $(DATA),--data "$(DATA)") $(if $(CONTINUE),--continue)
+	  $(if $(DATA),--data "$(DATA)") $(if $(CONTINUE),--continue) $(if $(WITH),--with $(WITH))
 
 ##@ Services
-up: setup ## start the local Kafka broker and MLflow server
-	@$(PYTHON) -m deploy.local.job up
+up: setup ## start the local Kafka broker and MLflow server; WITH=redis adds Redis for profiles
+	@$(PYTHON) -m deploy.local.job up $(if $(WITH),--with $(WITH))
 
 down: setup ## end everything that `make up` and `make demo` started
 	@$(PYTHON) -m deploy.local.job down

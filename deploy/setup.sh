@@ -21,17 +21,9 @@ wanted=()
 java_ok || wanted+=(openjdk-17-jre-headless)
 command -v mvn >/dev/null || wanted+=(maven)
 if [ ${#wanted[@]} -gt 0 ]; then
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    say "installing ${wanted[*]}"
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${wanted[@]}" >/dev/null
-    [ -n "$python" ] || python=python3.11
-    java_ok || { say "java is not version 17: put a Java 17 first on PATH"; exit 1; }
-  else
-    say "missing: Python 3.11 with venv, Java 17 or Maven. On Debian or Ubuntu, as root:"
-    say "  apt-get install ${wanted[*]}"
-    exit 1
-  fi
+  deploy/install.sh "${wanted[@]}"
+  [ -n "$python" ] || python=python3.11
+  java_ok || { say "java is not version 17: put a Java 17 first on PATH"; exit 1; }
 fi
 
 # --- Python environment, from the hashed lock -----------------------------------------------------------------------

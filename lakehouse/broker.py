@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from lakehouse.errors import BrokerUnavailable, RangeMissing
 from lakehouse.settings import Settings
@@ -79,6 +80,22 @@ def watermarks(settings: Settings, name: str, partition: int) -> tuple[int, int]
             time.sleep(_SOON_S)
     finally:
         reader.close()
+
+
+class End:
+    """Asks, again and again, where a partition ends; one connection for all questions."""
+
+    def __init__(self, settings: Settings, name: str, partition: int) -> None:
+        self._client = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers, "log_level": 0})
+        self._place = TopicPartition(name, partition)
+
+    def offset(self, timeout_s: float) -> int | None:
+        """The offset after the last record; None when the broker does not answer in time."""
+        asked = self._client.list_offsets({self._place: OffsetSpec.latest()}, request_timeout=timeout_s)
+        try:
+            return int(asked[self._place].result().offset)
+        except KafkaException:
+            return None
 
 
 def take(reader: Consumer, at_most: int, wait_s: float) -> list[Message]:

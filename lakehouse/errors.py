@@ -16,6 +16,7 @@
     `-- Transient                trying again later can help
         |-- BrokerUnavailable
         |-- RegistryUnavailable  the model registry does not answer
+        |-- StoreUnavailable     a store beside the log does not answer
         `-- PortBusy             a local port is held by somebody else
 
 Every message says what happened and what to do next; rows are named by key or position, never by content.
@@ -89,6 +90,10 @@ class BrokerUnavailable(Transient):
 
 class RegistryUnavailable(Transient):
     """The model registry does not answer."""
+
+
+class StoreUnavailable(Transient):
+    """A store beside the log, a cache for one, does not answer."""
 
 
 class PortBusy(Transient):

@@ -1,6 +1,7 @@
 """The settings: frozen, typed, from conf/ and the environment, through one function.
 
-Precedence, lowest first: conf/base.yml, conf/<env>.yml, <state_dir>/world.yml, FRAUDLAKE__SECTION__NAME. The env is
+Precedence, lowest first: conf/base.yml, conf/<env>.yml, <state_dir>/services.yml (what `make up WITH=...` chose) and
+<state_dir>/world.yml (the demo's world), both for the env `local` only, FRAUDLAKE__SECTION__NAME. The env is
 FRAUDLAKE_ENV (default `local`) unless a job is given --env. An unknown key is an error wherever it stands.
 `python -m lakehouse.settings` prints each value and where it came from.
 """
@@ -127,11 +128,25 @@ class Api(Section):
     body_limit_bytes: Count
 
 
+class Profiles(Section):
+    store: Literal["in_process", "redis"]
+    ttl_s: Count
+    stale_after_s: Annotated[int, Field(ge=2)]
+    max_entries: Count
+
+
+class Redis(Section):
+    host: str
+    port: Port
+    password_file: Path
+
+
 class Services(Section):
     kafka_port: Port
     kafka_controller_port: Port
     kafka_heap_mb: Count
     mlflow_port: Port
+    redis_memory_mb: Count
     jars_folder: Path
     start_timeout_s: Count
 
@@ -157,6 +172,8 @@ class Settings(BaseSettings):
     training: Training
     engine: Engine
     api: Api
+    profiles: Profiles
+    redis: Redis
     services: Services
 
     @classmethod
@@ -200,9 +217,10 @@ def _layers(env: str) -> list[tuple[str, dict[str, Any]]]:
         raise SettingsError(f"There is no environment '{env}' (known: {known}).", "Set --env or FRAUDLAKE_ENV.")
     layers = [("conf/base.yml", _read(conf / "base.yml")), (f"conf/{env}.yml", _read(chosen))]
     state_dir = os.environ.get(f"{PREFIX}STATE_DIR") or _merge(layers[0][1], layers[1][1])["state_dir"]
-    world = home() / state_dir / "world.yml"
-    if world.exists() and env == "local":
-        layers.append((f"{state_dir}/world.yml", _read(world)))
+    for name in ("services.yml", "world.yml") if env == "local" else ():
+        path = home() / state_dir / name
+        if path.exists():
+            layers.append((f"{state_dir}/{name}", _read(path)))
     return layers
 
 
@@ -265,7 +283,7 @@ def explain(env: str | None = None) -> list[tuple[str, Any, str]]:
 
 
 def main(argv: list[str]) -> None:
-    """Print the settings in force and their places (lowest first: base.yml, <env>.yml, world.yml, environment)."""
+    """Print the settings in force and their places, which the module names lowest first."""
     parser = argparse.ArgumentParser(prog="python -m lakehouse.settings", description=main.__doc__)
     parser.add_argument("--env")
     for name, value, place in explain(parser.parse_args(argv).env):

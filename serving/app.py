@@ -1,4 +1,4 @@
-"""The FastAPI application: POST and GET decisions, health and metrics."""
+"""The FastAPI application: POST and GET decisions, GET entities, health and metrics."""
 
 import asyncio
 import socket
@@ -8,19 +8,26 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Path as UrlPart
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lakehouse import keys
+from lakehouse import keys, topics
+from lakehouse.broker import End
 from lakehouse.crypto import Digests
+from lakehouse.errors import StoreUnavailable
 from lakehouse.settings import Settings, resolve
 from lakehouse.version import VERSION
 from serving import problems
 from serving.auth import DECIDE, HEADER, REPLAY, authenticated, callers
 from serving.decisions import Path, described
-from serving.following import Follower, followers
+from serving.entities import EntityProfile, looked_up, stored
+from serving.following import PARTITION, Follower, followers
 from serving.log_writer import LogWriter
 from serving.problems import Problem
+from serving.profile_store import ProfileStore
+from serving.profile_writer import FAILURES, ProfileWriter
+from serving.profiles import KINDS
 from serving.replies import Replies
 from serving.schemas import PAYMENT_SCHEMA, DecisionAnswer, PaymentRequest
 
@@ -51,14 +58,18 @@ class BodyLimit:
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application of these settings; it connects to the broker when it starts to serve."""
+    """The application of these settings; it connects to broker and profile store when it starts to serve."""
+    store = stored(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         replies = Replies(settings.api.index_records)
         writer = LogWriter(settings)
-        readers = await asyncio.to_thread(followers, settings, replies, loop)
+        end = End(settings, topics.topic_name(settings, topics.DECISIONS), PARTITION)
+        profiles = ProfileWriter(store, end, settings.profiles.ttl_s, settings.profiles.max_entries)
+        readers = await asyncio.to_thread(followers, settings, replies, profiles, loop)
+        profiles.start(readers[0].position, readers[0].from_the_start)
         for reader in readers:
             reader.start()
         app.state.readers = readers
@@ -67,10 +78,13 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         for reader in readers:
             await asyncio.to_thread(reader.stop)
+        await asyncio.to_thread(profiles.stop)
+        store.close()
         await asyncio.to_thread(writer.close, settings.kafka.request_timeout_s)
 
     app = FastAPI(title="fraudlake", version=VERSION, summary="Decisions over payments, log first.", lifespan=lifespan)
     app.state.callers = callers(resolve(settings.keys.folder))
+    app.state.store = store
     problems.install(app)
 
     app.add_middleware(BodyLimit, most_bytes=settings.api.body_limit_bytes)
@@ -118,6 +132,39 @@ def create_app(settings: Settings) -> FastAPI:
                 404, "No recent decision", "It is not among the recent ones; older ones are in gold.decisions."
             )
         return described(found)
+
+    @app.get(
+        "/v1/entities/{kind}/{token:path}",
+        tags=["entities"],
+        summary="The features of an entity at its last payment",
+        responses=problems.documented(
+            {
+                401: "no known API key",
+                403: "the key lacks a role",
+                404: "no profile, and why; or no such kind of entity",
+                503: "the profile store does not answer",
+            }
+        ),
+    )
+    def entity(
+        request: Request,
+        kind: Annotated[str, UrlPart(description="the kind of entity", json_schema_extra={"enum": list(KINDS)})],
+        token: Annotated[str, UrlPart(description="its token as in the tables; of a merchant, its id")],
+        key: Key,
+    ) -> EntityProfile:
+        """Its values and windows as of its last decided payment, kept for `profiles.ttl_s`; a stale one says so."""
+        authenticated(request, key, DECIDE)
+        if kind not in KINDS:
+            raise Problem(404, "No such kind of entity", f"There are {', '.join(KINDS)}.")
+        profiles: ProfileStore = request.app.state.store
+        try:
+            found = looked_up(profiles, settings.profiles, kind, token)
+        except StoreUnavailable as error:
+            FAILURES.labels("read").inc()
+            raise Problem(503, "Profiles cannot be read", f"{error} Decisions go on without it.") from None
+        if found.status == "missing":
+            raise Problem(404, "No profile", found.reason)
+        return found
 
     @app.get("/health/live", tags=["operations"], summary="The process runs")
     async def live() -> dict[str, str]:

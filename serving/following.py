@@ -14,6 +14,7 @@ from lakehouse.log import logger
 from lakehouse.registry import PREFIX_BYTES, registry
 from lakehouse.settings import Settings
 from lakehouse.single import read
+from serving.profile_writer import ProfileWriter
 from serving.replies import Replies, Reply
 
 PARTITION = 0
@@ -26,12 +27,12 @@ _DECISION, _START, _ANSWER = (registry().latest(kind) for kind in ("decision", "
 
 
 class DecisionReader:
-    """Turns records of topic `decisions` into replies, through the fence."""
+    """Reads records of topic `decisions` through the fence."""
 
     def __init__(self) -> None:
         self._fence: Fence | None = None
 
-    def replies(self, messages: list[Message]) -> list[Reply]:
+    def decisions(self, messages: list[Message]) -> list[dict[str, Any]]:
         """The decisions that count, in order."""
         out = []
         for message in messages:
@@ -45,11 +46,12 @@ class DecisionReader:
                 # A replica that begins in the middle takes the engine it finds there as the one in office.
                 self._fence = self._fence or Fence(found["epoch"])
                 if self._fence.counts(found["epoch"], found["offset"]):
-                    out.append(_reply(found))
+                    out.append(found)
         return out
 
 
-def _reply(found: dict[str, Any]) -> Reply:
+def reply(found: dict[str, Any]) -> Reply:
+    """What a decision answers its payment."""
     return Reply(
         found["transaction_id"],
         found["content_digest"],
@@ -82,6 +84,7 @@ class Follower:
         self._name = topics.topic_name(settings, topic)
         low, high = broker.watermarks(settings, self._name, PARTITION)
         self._start, self._caught_up_at = max(low, high - back), high
+        self.from_the_start = self._start == low
         self._take = take
         self._stop = threading.Event()
         self.position = self._start
@@ -118,14 +121,17 @@ class Follower:
             reader.close()
 
 
-def followers(settings: Settings, replies: Replies, loop: asyncio.AbstractEventLoop) -> list[Follower]:
-    """The two readers of a replica, not started."""
-    decisions = DecisionReader()
+def followers(
+    settings: Settings, replies: Replies, profiles: ProfileWriter, loop: asyncio.AbstractEventLoop
+) -> list[Follower]:
+    """The two readers of a replica, not started: first that of decisions, which are also handed to `profiles`."""
+    reader = DecisionReader()
 
     def take_decisions(messages: list[Message]) -> None:
-        found = decisions.replies(messages)
+        found = reader.decisions(messages)
         if found:
-            loop.call_soon_threadsafe(replies.decided, found)
+            loop.call_soon_threadsafe(replies.decided, [reply(one) for one in found])
+        profiles.take(found, messages[-1].offset() + 1)
 
     def take_events(messages: list[Message]) -> None:
         found = answers(messages)

@@ -18,7 +18,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from deploy.local import job as services
-from deploy.local import kafka, mlflow
+from deploy.local import kafka, mlflow, redis
 from deploy.local.apart import variables
 from deploy.local.process import Service
 from lakehouse import keys
@@ -78,7 +78,7 @@ def state_folder() -> Iterator[Path]:
         try:
             yield folder
         finally:
-            for name in (kafka.NAME, mlflow.NAME):
+            for name in (kafka.NAME, mlflow.NAME, redis.NAME):
                 Service(name, folder / "services").stop()
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -97,6 +97,14 @@ def mlflow_server(state_folder: Path) -> str:
     settings = conf.load()
     services.up(settings, (mlflow,))
     return settings.models.registry_uri
+
+
+@pytest.fixture(scope="session")
+def redis_server(state_folder: Path) -> str:
+    """The address of a real Redis that this run started; installed first where it is missing, as `make up` does."""
+    settings = conf.load()
+    services.up(settings, (redis,))
+    return f"{settings.redis.host}:{settings.redis.port}"
 
 
 @pytest.fixture(scope="session")

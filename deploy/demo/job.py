@@ -107,7 +107,7 @@ class Demo:
         self.steps.say(f"done; the same as JSON: {path}, all output: {self.world.log}")
 
 
-def run(world: Plan, go_on: bool) -> None:
+def run(world: Plan, go_on: bool, added: Sequence[str]) -> None:
     """The whole demo; Ctrl-C ends everything that it started, a failure all but the services."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -116,7 +116,7 @@ def run(world: Plan, go_on: bool) -> None:
         demo = Demo(world, settings, steps)
         steps.say(f"world {world.run_id}, seed {world.seed}")
         services.down(settings, services.OWN_PROCESSES)
-        services.up(settings)
+        services.up(settings, services.wanted(settings, added))
         keys.create(conf.resolve(settings.keys.folder))
         topics.ensure(settings)
         if not go_on:
@@ -149,7 +149,7 @@ def main(argv: Sequence[str]) -> int:
         world = plan.last() if arguments.go_on else plan.new(arguments)
         if not arguments.go_on:
             world.begin()
-        run(world, arguments.go_on)
+        run(world, arguments.go_on, arguments.added)
 
     return jobs.guarded(work)
 

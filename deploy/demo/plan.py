@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from deploy.local.job import ADDED
 from lakehouse import settings as conf
 from lakehouse.errors import SettingsError
 
@@ -179,6 +180,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--rate", type=_above(0, float), default=200, help="live payments a second (default 200)")
     made.add_argument("--seconds", type=_above(0, float), default=30, help="of live payments (default 30)")
     made.add_argument("--data", metavar="FOLDER", help="recorded payments instead of a synthetic world; no live part")
+    made.add_argument("--with", dest="added", nargs="+", default=[], choices=ADDED, help="services to add: redis")
     made.add_argument("--continue", dest="go_on", action="store_true", help="let time pass in the last world")
     return made
 

@@ -24,7 +24,7 @@ def free_ports(number: int) -> list[int]:
 
 def variables(folder: Path) -> dict[str, str]:
     """Environment variables that put everything below `folder` and every listener on a free port."""
-    broker, controller, mlflow, metrics, api = free_ports(5)
+    broker, controller, mlflow, metrics, api, redis = free_ports(6)
     return {
         "FRAUDLAKE_ENV": "test",
         "FRAUDLAKE__STATE_DIR": str(folder),
@@ -40,5 +40,7 @@ def variables(folder: Path) -> dict[str, str]:
         "FRAUDLAKE__SERVICES__KAFKA_PORT": str(broker),
         "FRAUDLAKE__SERVICES__KAFKA_CONTROLLER_PORT": str(controller),
         "FRAUDLAKE__SERVICES__MLFLOW_PORT": str(mlflow),
+        "FRAUDLAKE__REDIS__PORT": str(redis),
+        "FRAUDLAKE__REDIS__PASSWORD_FILE": str(folder / "keys" / "redis.key"),
         "FRAUDLAKE__KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{broker}",
     }

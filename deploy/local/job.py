@@ -3,12 +3,15 @@
 import argparse
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from deploy.local import kafka, mlflow
+import yaml
+
+from deploy.local import kafka, mlflow, redis
 from deploy.local.process import Service
 from lakehouse import settings as conf
 from lakehouse.errors import FraudlakeError
@@ -17,14 +20,30 @@ from lakehouse.settings import Settings
 OWN_PROCESSES = ("api", "engine")
 """Started by hand or by the demo; they stop before what they stand on."""
 
+ALWAYS = (mlflow, kafka)
+ADDED: Mapping[str, tuple[ModuleType, dict[str, Any]]] = {redis.NAME: (redis, {"profiles": {"store": "redis"}})}
+"""Services that are there when somebody asks for them (WITH=...), and the settings by which the product uses them."""
+
 
 def services_folder(settings: Settings) -> Path:
     """Where pid files, logs and data of the services lie."""
     return conf.resolve(settings.state_dir) / "services"
 
 
-def up(settings: Settings, services: Sequence[ModuleType] = (mlflow, kafka)) -> None:
-    """Start what does not run, all at once, and wait until it answers."""
+def choice_file(settings: Settings) -> Path:
+    """The settings file by which the added services are used; there while they are."""
+    return conf.resolve(settings.state_dir) / "services.yml"
+
+
+def wanted(settings: Settings, asked: Sequence[str] = ()) -> tuple[ModuleType, ...]:
+    """The services that are always there, those asked for now, and those asked for since the last `make down`."""
+    file = choice_file(settings)
+    before = yaml.safe_load(file.read_text()) if file.exists() else {}
+    return (*ALWAYS, *(m for name, (m, values) in ADDED.items() if name in asked or values.items() <= before.items()))
+
+
+def up(settings: Settings, services: Sequence[ModuleType] = ALWAYS) -> None:
+    """Start what does not run, all at once, and wait until it answers; added ones are used from now on."""
     folder = services_folder(settings)
     started = {module: module.start(settings, folder) for module in services}
     for module, fresh in started.items():
@@ -32,26 +51,37 @@ def up(settings: Settings, services: Sequence[ModuleType] = (mlflow, kafka)) -> 
             service = Service(module.NAME, folder)
             service.wait_ready(partial(module.answers, settings), settings.services.start_timeout_s)
         print(f"{module.NAME}: {'started' if fresh else 'was already up'}")
+    choice: dict[str, Any] = {}
+    for module, values in ADDED.values():
+        choice.update(values if module in services else {})
+    if choice:
+        head = "# Written by `make up WITH=...`; `make down` removes it.\n"
+        choice_file(settings).write_text(head + yaml.safe_dump(choice))
 
 
 def addresses(settings: Settings) -> dict[str, str]:
     """Where the services answer."""
     services = settings.services
-    return {"Kafka": f"127.0.0.1:{services.kafka_port}", "MLflow": f"http://127.0.0.1:{services.mlflow_port}"}
+    found = {"Kafka": f"127.0.0.1:{services.kafka_port}", "MLflow": f"http://127.0.0.1:{services.mlflow_port}"}
+    if redis in wanted(settings):
+        found["Redis"] = f"127.0.0.1:{settings.redis.port}, password in {settings.redis.password_file}"
+    return found
 
 
-def down(settings: Settings, names: Sequence[str] = (*OWN_PROCESSES, mlflow.NAME, kafka.NAME)) -> None:
-    """End what we started, in the order of dependence."""
+def down(settings: Settings, names: Sequence[str] = (*OWN_PROCESSES, *ADDED, mlflow.NAME, kafka.NAME)) -> None:
+    """End what we started, in the order of dependence; added services are not used any more."""
     folder = services_folder(settings)
     for name in names:
         print(f"{name}: {'ended' if Service(name, folder).stop() else 'was not running'}")
+    if set(names) & set(ADDED):
+        choice_file(settings).unlink(missing_ok=True)
 
 
 def status(settings: Settings) -> bool:
     """Print what runs; whether the services do."""
     folder = services_folder(settings)
-    healthy = {kafka.NAME: kafka.answers(settings), mlflow.NAME: mlflow.answers(settings)}
-    for name in (kafka.NAME, mlflow.NAME, *OWN_PROCESSES):
+    healthy = {module.NAME: bool(module.answers(settings)) for module in wanted(settings)}
+    for name in (*healthy, *OWN_PROCESSES):
         pid = Service(name, folder).pid()
         health = "" if name not in healthy else ", answers" if healthy[name] else ", does not answer"
         print(f"{name:8} {'down' if pid is None else f'up, pid {pid}'}{health}")
@@ -82,6 +112,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.local.job", description=__doc__)
     parser.add_argument("action", choices=("up", "down", "status", "wipe"))
     parser.add_argument("--env")
+    parser.add_argument("--with", dest="added", nargs="+", default=[], choices=ADDED, help="up: services to add")
     parser.add_argument("--yes", action="store_true", help="wipe without asking")
     arguments = parser.parse_args(argv)
     settings = conf.load(arguments.env)
@@ -89,10 +120,11 @@ def main(argv: Sequence[str]) -> int:
         return 0 if status(settings) else 1
     if arguments.action == "wipe":
         wipe(settings, arguments.yes)
+    elif arguments.action == "up":
+        up(settings, wanted(settings, arguments.added))
+        print(*(f"{name} at {address}" for name, address in addresses(settings).items()), sep="\n")
     else:
-        (up if arguments.action == "up" else down)(settings)
-        if arguments.action == "up":
-            print(*(f"{name} at {address}" for name, address in addresses(settings).items()), sep="\n")
+        down(settings)
     return 0
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import deciding
 import numpy as np
 import pytest
-from conftest import send
+from conftest import send, wait_until
 from deltalake import DeltaTable
 
-from features.catalogue import NAMES
+from features.catalogue import FEATURES, NAMES
 from lakehouse import settings as conf
 from lakehouse.codec import Batch, slices
 from lakehouse.contracts import bronze, gold, silver
@@ -127,6 +127,26 @@ def test_the_same_request_gets_the_first_answer_and_other_content_is_refused(his
     status, problem = call(history.settings, "POST", "/v1/decisions", {**body, "amount_minor": 2000})
     assert (status, problem["title"]) == (409, "Another payment has this transaction_id")
     assert call(history.settings, "GET", "/v1/decisions/whole-way-20") == (200, first)
+
+
+@pytest.mark.parametrize("kind", ["card", "customer", "merchant", "device"])
+def test_a_profile_is_what_the_last_payment_saw_of_its_entity(history, api, kind):
+    status, answer = call(history.settings, "POST", "/v1/decisions", payment(f"whole-way-{kind}"))
+    assert status == 200
+    decision = deciding.counted(history.settings)[answer["position"]["offset"]]
+    token = decision["merchant_id" if kind == "merchant" else f"{kind}_token"]
+
+    def fresh():
+        found = call(history.settings, "GET", f"/v1/entities/{kind}/{token}")[1]
+        return found if (found["status"], found.get("transaction_id")) == ("fresh", f"whole-way-{kind}") else None
+
+    wait_until(fresh, 20)
+    found = fresh()
+    values = dict(zip(NAMES, np.frombuffer(decision["vector"], "<f4").tolist(), strict=True))
+    wanted = {one.name: values[one.name] for one in FEATURES if one.entity == kind}
+    assert found["values"] == {name: None if np.isnan(value) else value for name, value in wanted.items()}
+    assert found["position"] == answer["position"]
+    assert sum(value is not None for value in found["values"].values()) > 5
 
 
 def test_a_wrong_request_is_told_the_field_and_never_the_card_number(history, api):

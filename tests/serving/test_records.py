@@ -8,7 +8,7 @@ import pytest
 
 from lakehouse.registry import registry
 from lakehouse.single import written
-from serving.following import DecisionReader, answers
+from serving.following import DecisionReader, answers, reply
 from serving.schemas import PaymentRequest
 from simulator.playing import bodies
 from tests.lakehouse.records import raw
@@ -69,13 +69,14 @@ def test_decisions_are_read_through_the_fence():
     first = raw("decision", transaction_id="a", epoch=5, offset=40, outcome="decline", score=0.25)
     late = raw("decision", transaction_id="b", epoch=4, offset=41)
     again = raw("decision", transaction_id="a", epoch=5, offset=40)
-    found = reader.replies([Record(9, first), Record(10, late), Record(11, again), Record(12, None)])
+    records = [Record(9, first), Record(10, late), Record(11, again), Record(12, None)]
+    found = [reply(one) for one in reader.decisions(records)]
     assert [(r.transaction_id, r.outcome, r.score, r.offset) for r in found] == [("a", "decline", 0.25, 40)]
 
 
 def test_a_rejected_payment_may_claim_a_time_that_is_no_date():
     record = raw("decision", outcome="rejected", event_time=2**62, rejected_by=["event_time_plausible"])
-    (found,) = DecisionReader().replies([Record(0, record)])
+    found = reply(*DecisionReader().decisions([Record(0, record)]))
     assert (found.outcome, found.rejected_by) == ("rejected", ("event_time_plausible",))
 
 
