@@ -15,6 +15,10 @@ PATTERNS = (
 )
 EXACT = "exact"
 FAR_EDGE = "far edge within 1/64 of the window for keys that had more than 48 events in 37 days"
+DELAYED_EDGE = (
+    "both edges of the moved window within 1/64 of their age (delay, delay and window) for keys that had more than "
+    "48 events in 37 days"
+)
 SKETCHED = (
     "exact for keys with up to 48 events in 37 days and for the newest events of others; "
     "else linear counting over 64 bits, 310 at most"
