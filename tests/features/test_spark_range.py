@@ -37,6 +37,16 @@ def events(seed):
     for name in ("card", "customer", "merchant"):
         _, of_key = np.unique(events.records.who[:, WHO.index(name)], return_counts=True)
         assert of_key.max() <= 48
+    # Every sixth record happens exactly a window after the one before it of its card, customer or merchant, or a
+    # millisecond beside.
+    when, clocks = events.records.event_ms, {}
+    for i in range(N):
+        whose = [(name, int(events.records.who[i, WHO.index(name)])) for name in ("card", "customer", "merchant")]
+        key = whose[random.integers(3)]
+        if i % 6 == 0 and key in clocks:
+            when[i] = clocks[key] + WINDOWS[random.choice(["1h", "24h", "24h", "7d"])] + random.integers(-1, 2)
+        for one in whose:
+            clocks[one] = max(clocks.get(one, 0), int(when[i]))
     return events
 
 
