@@ -21,12 +21,16 @@ COUNTED = ("1h", "24h", "7d", "30d")
 
 
 class Checked:
-    """Payments of one card, taken in steps; after each step the last payment's features and what its ring holds."""
+    """Payments of one card, taken in steps; after each step the last payment's features and what its ring holds.
+
+    It pays at two merchants at a time and at about so many in a week, so most of a week's are in merged entries only.
+    """
 
     def __init__(self, random, merchants):
         self.at_ms = worlds.START_MS + np.sort(random.integers(0, DAYS * DAY_MS, N))
         self.amount = random.integers(1, 100_000, N)
-        self.merchant = random.choice(random.integers(1, 2**62, merchants), N)
+        stage = (self.at_ms - worlds.START_MS) * merchants // (7 * DAY_MS) + random.integers(0, 2, N)
+        self.merchant = random.integers(1, 2**62, stage.max() + 1)[stage]
         records = empty(N)._replace(
             what=np.full(N, PAID, np.int8), event_ms=self.at_ms, amount=self.amount, who=np.ones((N, len(WHO)), int)
         )
