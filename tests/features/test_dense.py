@@ -86,7 +86,7 @@ def test_counts_sums_and_maxima_lie_between_those_of_the_window_and_of_one_64th_
     assert wider > 10, "nothing was merged at the edge of a window"
 
 
-def test_a_distinct_count_of_single_events_is_exact_and_a_sketched_one_within_four_standard_errors(dense):
+def test_a_distinct_count_of_single_events_is_exact_and_a_sketched_one_within_five_standard_errors(dense):
     exact = sketched = 0
     for i, found, newest_merged in dense.steps:
         for window in ("1h", "24h", "7d"):
@@ -98,7 +98,8 @@ def test_a_distinct_count_of_single_events_is_exact_and_a_sketched_one_within_fo
                 exact += 1
                 continue
             most = len(np.unique(dense.merchant[dense.within(i, length * (RESOLUTION + 1) / RESOLUTION)]))
-            # One more for rounding: a sketch knows only whole bits.
-            assert least - 4 * standard_error(least) - 1 <= count <= most + 4 * standard_error(most) + 1
+            # Five, as the estimate is skewed upwards and a run looks at hundreds of sets of merchants, of which one in
+            # some thousands is more than four away; one more for rounding, as a sketch knows only whole bits.
+            assert least - 5 * standard_error(least) - 1 <= count <= most + 5 * standard_error(most) + 1
             sketched += 1
     assert min(exact, sketched) > 50
