@@ -33,6 +33,9 @@ IDENTITY_FIELDS = {
 DERIVED = ("seconds_behind_broker", "seconds_late", "seconds_until_available", "card_well_formed", "dates_plausible")
 """Columns that row rules need and records do not carry."""
 
+NAMES_SOMEBODY = ("device_id", "ip_address")
+"""Fields in which an empty text is no value: else everybody without one would share one device or address."""
+
 _DAY_1900, _DAY_2200 = -25_567, 84_006
 """Days since 1970-01-01 of 1900-01-01 and 2200-01-01."""
 
@@ -124,6 +127,9 @@ def _with_derived(batch: Batch, broker_ms: Ints) -> Batch:
     line = tuple(grid.line.get(name, -1) for name in _SOURCES)
     bits = fixed.view(np.float64)
     _derive(line, fixed, bits, length, valid, grid.buffer, grid.double, broker_ms, columns)
+    for name in NAMES_SOMEBODY:
+        if name in grid.line:
+            valid[grid.line[name]] &= length[grid.line[name]] > 0
     wider = Grid(
         (*grid.names, *DERIVED), np.concatenate([grid.double, _DERIVED_DOUBLE]), grid.buffer, fixed, length, valid
     )

@@ -14,7 +14,13 @@ PATTERNS = (
     *("amount_probing", "merchant_collusion", "synthetic_identity", "bust_out"),
 )
 EXACT = "exact"
+OWN_VALUE = "its value"
+"""What a feature that has no history is without history."""
 FAR_EDGE = "far edge within 1/64 of the window for keys that had more than 48 events in 37 days"
+DELAYED_EDGE = (
+    "both edges of the moved window within 1/64 of their age (delay, delay and window) for keys that had more than "
+    "48 events in 37 days"
+)
 SKETCHED = (
     "exact for keys with up to 48 events in 37 days and for the newest events of others; "
     "else linear counting over 64 bits, 310 at most"
@@ -77,7 +83,7 @@ def windowed(
 
 def own(name: str, family: Family, unit: str, meaning: str, pattern: str) -> Feature:
     """A feature that is the payment's own statistic of the same name."""
-    return Feature(name, family, "payment", Operation.VALUE, (f"payment.{name}",), unit, meaning, pattern)
+    return Feature(name, family, "payment", Operation.VALUE, (f"payment.{name}",), unit, meaning, pattern, OWN_VALUE)
 
 
 def ratio(

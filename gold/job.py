@@ -12,7 +12,7 @@ from gold.decided import decisions
 from gold.named import NAMED, named
 from gold.registry import champion_digest
 from gold.scores import scores
-from gold.training_set import due, training_set
+from gold.training_set import Recipe, due, write
 from lakehouse import delta, jobs, storage
 from lakehouse.contracts import gold, silver
 from lakehouse.intervals import Flow, drive
@@ -90,9 +90,7 @@ class Gold:
         held = delta.rows(root, gold.TRAINING_SET, ["as_of", "feature_set"], at_most=1).to_pylist()
         if not self._context.interval and not due(held, as_of_ms, settings.gold.training_set_interval_h):
             return
-        vectors, payments, labels = (self._read(t) for t in (gold.VECTORS, silver.PAYMENTS, silver.LABELS))
-        found = training_set(vectors, payments, labels, as_of_ms, settings.training.label_gap_d)
-        storage.overwrite(found, root, gold.TRAINING_SET)
+        write(self._context.spark, root, Recipe.now(root, as_of_ms, settings.training.label_gap_d))
 
     def _count(self, as_of_ms: int) -> None:
         payments, results, labels = (self._read(t) for t in (silver.PAYMENTS, silver.AUTHORISATIONS, silver.LABELS))

@@ -1,14 +1,19 @@
 """gold.training_set: vectors with what was known of them at a moment."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from features.catalogue import feature_set_hash
 from gold.labels import known_fraud
-from lakehouse.contracts.gold import TRAINING_SET
+from lakehouse import storage
+from lakehouse.contracts import silver
+from lakehouse.contracts.gold import TRAINING_SET, VECTORS
+
+SOURCES = (VECTORS, silver.PAYMENTS, silver.LABELS)
 
 _HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
 
@@ -38,3 +43,35 @@ def training_set(
         .withColumn("as_of", F.timestamp_millis(F.lit(as_of_ms)))
         .select(*TRAINING_SET.column_names)
     )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that the rows of a training set follow from; the commit that wrote it records it."""
+
+    as_of_ms: int
+    label_gap_d: int
+    versions: Mapping[str, int]
+    """Delta version of each source table, -1 for one that was not there."""
+
+    @staticmethod
+    def now(root: str, as_of_ms: int, label_gap_d: int) -> "Recipe":
+        """The recipe of a training set from the tables as they are."""
+        return Recipe(as_of_ms, label_gap_d, {table.name: storage.version(root, table) for table in SOURCES})
+
+    @staticmethod
+    def of(root: str, version: int) -> "Recipe | None":
+        """The recipe that a version of gold.training_set records; None where it records none."""
+        found = storage.sources(root, TRAINING_SET, version)
+        return Recipe(found["as_of_ms"], found["label_gap_d"], found["versions"]) if found else None
+
+
+def made(spark: SparkSession, root: str, recipe: Recipe) -> DataFrame:
+    """The rows of a recipe: always the same ones, whatever came into the tables since."""
+    vectors, payments, labels = (storage.read(spark, root, table, recipe.versions[table.name]) for table in SOURCES)
+    return training_set(vectors, payments, labels, recipe.as_of_ms, recipe.label_gap_d)
+
+
+def write(spark: SparkSession, root: str, recipe: Recipe) -> None:
+    """Make gold.training_set by a recipe and record it in the commit."""
+    storage.overwrite(made(spark, root, recipe), root, TRAINING_SET, asdict(recipe))

@@ -8,6 +8,7 @@ stream's own bookkeeping was lost. Never by batch id: with a lost checkpoint tha
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 from delta.tables import DeltaTable
@@ -25,6 +26,7 @@ from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
 from lakehouse.tables import Table
 
 METADATA = "fraudlake_positions"
+SOURCES = "fraudlake_sources"
 _PROPERTIES: Mapping[str, str | None] = {
     "delta.checkpointInterval": "50",
     "delta.dataSkippingNumIndexedCols": "8",
@@ -76,11 +78,12 @@ def _schema(table: Table) -> StructType:
     return schema
 
 
-def read(spark: SparkSession, root: str, table: Table) -> DataFrame:
-    """The table; an empty frame of its schema when it has not been made."""
-    if not exists(root, table):
+def read(spark: SparkSession, root: str, table: Table, version: int | None = None) -> DataFrame:
+    """The table, now or at a Delta version; an empty frame of its schema when it has not been made (version -1)."""
+    if version == -1 or not exists(root, table):
         return spark.createDataFrame([], _schema(table))
-    return spark.read.format("delta").load(table.path(root))
+    reader = spark.read.format("delta")
+    return (reader if version is None else reader.option("versionAsOf", version)).load(table.path(root))
 
 
 def written_ends(root: str, table: Table) -> dict[str, int]:
@@ -230,9 +233,20 @@ def merge_by_key(frame: DataFrame, root: str, table: Table) -> None:
     merge.whenMatchedUpdateAll(condition=differs).whenNotMatchedInsertAll().execute()
 
 
-def overwrite(frame: DataFrame, root: str, table: Table) -> None:
-    """The whole table anew, in one commit."""
-    conforming(frame, table).write.format("delta").mode("overwrite").save(table.path(root))
+def overwrite(frame: DataFrame, root: str, table: Table, sources: Mapping[str, object] | None = None) -> None:
+    """The whole table anew, in one commit, which records the `sources` it was made from."""
+    writer = conforming(frame, table).write.format("delta").mode("overwrite")
+    if sources is not None:
+        writer = writer.option("userMetadata", orjson.dumps({SOURCES: sources}).decode())
+    writer.save(table.path(root))
+
+
+def sources(root: str, table: Table, version: int) -> dict[str, Any]:
+    """What the commit of a version recorded as its sources; nothing where it recorded none."""
+    commits = DeltaReader(table.path(root)).history() if exists(root, table) else []
+    metadata = next((commit.get("userMetadata") for commit in commits if commit["version"] == version), None)
+    found: dict[str, Any] = orjson.loads(metadata).get(SOURCES, {}) if metadata else {}
+    return found
 
 
 def version(root: str, table: Table) -> int:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from features.expressions import Operation
-from features.feature import FAR_EDGE, Feature, own, ratio, value, windowed
+from features.feature import DELAYED_EDGE, FAR_EDGE, Feature, own, ratio, value, windowed
 
 _H: Final = "history"
 
@@ -20,7 +20,7 @@ def _fraud_rate(entity: str, window: str, pattern: str) -> Feature:
         "label delay",
         pattern,
         "missing",
-        FAR_EDGE,
+        DELAYED_EDGE,
     )
 
 

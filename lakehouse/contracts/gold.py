@@ -68,7 +68,7 @@ DECISIONS = Table(
 )
 TRAINING_SET = Table(
     name="gold.training_set",
-    meaning="Vectors with what was known of them at `as_of`; only payments whose labels had time to arrive.",
+    meaning="Vectors with what was known of them at `as_of`; `is_mature` says whose labels had time to arrive.",
     grain="one accepted payment",
     key=("topic_id", "partition", "offset"),
     columns=(

@@ -48,6 +48,14 @@ def test_a_number_that_is_none_counts_as_missing() -> None:
     assert broken_rules(place) == ["longitude_plausible"]
 
 
+def test_an_empty_device_or_address_is_none() -> None:
+    given = [{"device_id": "d", "ip_address": ""}, {"device_id": "", "ip_address": "203.0.113.7"}, {}]
+    for kind in ("payment", "authorisation", "label"):
+        found = _decoded(kind, *(raw(kind, **fields) for fields in given)).batch
+        assert found.has("device_id").tolist() == [True, False, False], kind
+        assert found.has("ip_address").tolist() == [False, True, False], kind
+
+
 def _content(kind: str, **changes: Any) -> tuple[int, int]:
     high, low = _decoded(kind, raw(kind, **changes)).content[0].tolist()
     return high, low

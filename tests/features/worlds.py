@@ -85,6 +85,11 @@ def labels(random, events):
     return Placed(records.take(order), offset[order], clock[order])
 
 
+def nobody():
+    """Placed records of nobody: no labels."""
+    return Placed(empty(0), np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
 def pieces(placed, bounds):
     """Placed records cut at offsets."""
     cut = np.searchsorted(placed.offset, bounds)

@@ -1,0 +1,95 @@
+"""A training set as of any moment of the past, or one that was made before made again, row for row.
+
+`--as-of 2026-01-31T00:00:00Z` takes the source tables as they are and what had arrived by then; `--again VERSION` takes
+the moment and the Delta versions that a version of gold.training_set records. The result becomes gold.training_set.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import orjson
+import pyarrow.compute as pc
+
+from gold.training_set import Recipe, write
+from lakehouse import delta, jobs, storage
+from lakehouse import settings as conf
+from lakehouse.contracts import silver
+from lakehouse.contracts.gold import TRAINING_SET
+from lakehouse.errors import Terminal
+from lakehouse.jobs import Context
+from lakehouse.log import configure
+
+
+class AsOfRefused(Terminal):
+    """No training set can be made as of that moment, or of that version."""
+
+
+def moment_ms(text: str) -> int:
+    """Milliseconds since 1970 of a time with its zone, as ISO 8601 writes it."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text} has no time zone: 2026-01-31T00:00:00Z has")
+    return int(moment.timestamp() * 1000)
+
+
+def reached_ms(root: str) -> int:
+    """The engine's clock at the last payment in silver; 0 before there is one."""
+    found = pc.max(delta.rows(root, silver.PAYMENTS, ["engine_clock"]).column("engine_clock")).as_py()
+    return int(found.timestamp() * 1000) if found else 0
+
+
+def recipe_of(root: str, as_of_ms: int | None, again: int | None, label_gap_d: int) -> Recipe:
+    """What to make; AsOfRefused where silver does not reach so far, or a version records no recipe."""
+    if again is not None:
+        found = Recipe.of(root, again)
+        if found is None:
+            raise AsOfRefused(
+                f"Version {again} of {TRAINING_SET.name} records no sources.", "Name a moment instead: --as-of"
+            )
+        return found
+    assert as_of_ms is not None
+    reached = reached_ms(root)
+    if as_of_ms > reached:
+        until = datetime.fromtimestamp(reached / 1000, UTC).isoformat(timespec="milliseconds")
+        raise AsOfRefused(
+            f"{silver.PAYMENTS.name} reaches to {until}: what was known later is not known yet.",
+            "Name an earlier moment, or bring silver up to date first.",
+        )
+    return Recipe.now(root, as_of_ms, label_gap_d)
+
+
+def run(context: Context, recipe: Recipe) -> dict[str, object]:
+    """Make gold.training_set by a recipe; what was made, with the version that holds it."""
+    storage.ensure(context.root, TRAINING_SET)
+    write(context.spark, context.root, recipe)
+    rows = delta.count(context.root, TRAINING_SET)
+    return {"rows": rows, "version": storage.version(context.root, TRAINING_SET), **asdict(recipe)}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Make a training set and print what was made as one line of JSON."""
+    parser = argparse.ArgumentParser(prog="python -m gold.as_of", description=__doc__)
+    parser.add_argument("--env", help="environment: conf/<env>.yml (default FRAUDLAKE_ENV, else local)")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--as-of", type=moment_ms, metavar="TIME", help="what had arrived by then counts")
+    what.add_argument("--again", type=int, metavar="VERSION", help="a version of gold.training_set to make again")
+    arguments = parser.parse_args(argv)
+
+    def work() -> None:
+        from lakehouse.session import build_session
+
+        settings = conf.load(arguments.env)
+        configure(settings, "gold")
+        root = conf.lake_root(settings)
+        recipe = recipe_of(root, arguments.as_of, arguments.again, settings.training.label_gap_d)
+        context = Context(settings, build_session(settings, "gold"), True, None)
+        print(orjson.dumps(run(context, recipe)).decode())
+
+    return jobs.guarded(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
