@@ -94,7 +94,7 @@ def placed(frame):
     batch = Batch(n, absent | given, {name: np.zeros(n, np.bool_) for name in absent if name not in given})
     customer = frame.customer_id.to_numpy().astype(np.int64) + 1
     nobody, unknown = np.zeros(n, np.int64), np.full(n, np.nan)
-    whom = Whom(customer, customer, nobody, nobody)
+    whom = Whom(customer, customer, nobody, nobody, nobody)
     offset = 2 * np.arange(n)
     events = payments(batch, whom, Admitted(offset, at_ms, minor(frame), unknown, unknown), unknown)
     fraud = np.flatnonzero(frame.tx_fraud.to_numpy())

@@ -121,10 +121,12 @@ def test_rings_of_a_random_crowd_equal_their_definition(seed):
     rows = []
     for i in range(600):
         customer = int(random.integers(1, 150))
-        if i and random.random() < 0.1:
-            taken_back = int(random.integers(1, i + 1)) if random.random() < 0.3 else 0
-            rows.append({"day": i / 20, "customer": customer, "label": 10_000 + i, "reverses": 10_000 + taken_back})
-            rows[-1]["reverses"] *= bool(taken_back)
+        if random.random() < 0.1:
+            rows.append({"day": i / 20, "customer": customer, "label": 10_000 + i})
+        elif random.random() < 0.05 and (known := [row for row in rows if "label" in row]):
+            # It carries the keys of the label that it takes back; now and then it does so twice.
+            back = known[random.integers(0, len(known))]
+            rows.append({"day": i / 20, "customer": back["customer"], "label": 10_000 + i, "reverses": back["label"]})
         else:
             tokens = {name: int(random.integers(0, 60)) for name in CLUSTER.limits if random.random() < 0.4}
             rows.append(pays(i / 20, customer, **tokens))
