@@ -37,8 +37,9 @@ class Group:
 
 
 GROUPS = (
-    *(Group(e.name, (e, *(pair for pair in PAIRS if pair.first == e.name)), e.name) for e in ENTITIES),
+    # Its one shard takes longest, so it begins first.
     Group(CLUSTER.name, (CLUSTER,), CLUSTER.member),
+    *(Group(e.name, (e, *(pair for pair in PAIRS if pair.first == e.name)), e.name) for e in ENTITIES),
 )
 OWN_COLUMNS = [column for column, feature in enumerate(FEATURES) if feature.entity == "payment"]
 """Columns of the vector that a payment's own record fills: they need no shard."""
