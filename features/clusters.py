@@ -73,16 +73,21 @@ def _alone(s, slot, now):
 
 @compiled
 def _root(s, slot, now, retention_ms):
-    """The root of a customer's ring; what has expired stands alone from now on."""
+    """The root of a customer's ring; a customer of a ring that was silent for the retention stands alone from now on.
+
+    Others of that ring are left as they are until they are touched: a ring whose root was born again since somebody
+    was put under it is not theirs any more.
+    """
     top = slot
     while s.record[top].parent != top:
         above = s.record[top].parent
         if s.record[top].joined < s.record[above].born:
-            _alone(s, top, now)
-            return top
+            _alone(s, slot, now)
+            return slot
         top = above
     if now - s.record[top].last > retention_ms:
-        _alone(s, top, now)
+        _alone(s, slot, now)
+        return slot
     return top
 
 
@@ -119,14 +124,19 @@ def _token(s, plan, records, i, k):
 
 
 @compiled
+def _is_known(ring):
+    """Who stands alone as from now, after silence, is as new."""
+    return ring.tx_count > 0 or ring.ring_fraud > 0
+
+
+@compiled
 def _statistics(s, plan, records, i, slot, now, out):
     """What is known of the rings that payment i touches, together; in the places of statistics.CLUSTER."""
     roots = s.roots
     found = 0
     if slot != NONE:
         roots[0] = _root(s, slot, now, plan.retention_ms)
-        # Who stands alone as from now, after silence, is as new.
-        found = 1 if s.record[roots[0]].tx_count > 0 else 0
+        found = 1 if _is_known(s.record[roots[0]]) else 0
     own = found
     public = 0
     for k in range(len(plan.limits)):
@@ -139,10 +149,10 @@ def _statistics(s, plan, records, i, slot, now, out):
             public += 1
             continue
         root = _root(s, s.tokens[token].member, now, plan.retention_ms)
-        known = s.record[root].tx_count == 0
+        new = _is_known(s.record[root])
         for r in range(found):
-            known = known or roots[r] == root
-        if not known:
+            new = new and roots[r] != root
+        if new:
             roots[found] = root
             found += 1
     customers, tokens, count, fraud, amount = 0, 0, 0, 0, 0

@@ -111,6 +111,17 @@ def test_a_ring_that_was_silent_for_the_retention_is_as_new():
     assert [row["ring_fraud_count"] for row in after] == [0, 0]
 
 
+@pytest.mark.parametrize("first", [1, 2, 3])
+def test_a_label_after_the_silence_is_its_customers_alone(first):
+    ring = [pays(0, 1, device=7), pays(1, 2, device=7), pays(2, 3, device=7)]
+    clock = pays(500, 9)
+    *_, a, b, c = vectors(
+        *ring, clock, {"day": 500, "customer": first, "label": 11}, *(pays(501, i) for i in (1, 2, 3))
+    )
+    assert [row["ring_fraud_count"] for row in (a, b, c)] == [float(customer == first) for customer in (1, 2, 3)]
+    assert [row["ring_customers_count"] for row in (a, b, c)] == [float(customer == first) for customer in (1, 2, 3)]
+
+
 def test_nobody_has_no_ring():
     (found,) = vectors({"day": 0, "customer": 0, "device": 7})
     assert all(np.isnan(found[f.name]) for f in FEATURES if f.entity == "cluster")
