@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import orjson
 import pyarrow.compute as pc
 
-from gold.training_set import Recipe, write
+from gold.training_set import RECOMPUTED, VECTORS_OF, Recipe, write
 from lakehouse import delta, jobs, storage
 from lakehouse import settings as conf
 from lakehouse.contracts import silver
@@ -41,7 +41,7 @@ def reached_ms(root: str) -> int:
     return int(found.timestamp() * 1000) if found else 0
 
 
-def recipe_of(root: str, as_of_ms: int | None, again: int | None, label_gap_d: int) -> Recipe:
+def recipe_of(root: str, as_of_ms: int | None, again: int | None, label_gap_d: int, features: str) -> Recipe:
     """What to make; AsOfRefused where silver does not reach so far, or a version records no recipe."""
     if again is not None:
         found = Recipe.of(root, again)
@@ -58,7 +58,7 @@ def recipe_of(root: str, as_of_ms: int | None, again: int | None, label_gap_d: i
             f"{silver.PAYMENTS.name} reaches to {until}: what was known later is not known yet.",
             "Name an earlier moment, or bring silver up to date first.",
         )
-    return Recipe.now(root, as_of_ms, label_gap_d)
+    return Recipe.now(root, as_of_ms, label_gap_d, features)
 
 
 def run(context: Context, recipe: Recipe) -> dict[str, object]:
@@ -76,6 +76,12 @@ def main(argv: Sequence[str]) -> int:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--as-of", type=moment_ms, metavar="TIME", help="what had arrived by then counts")
     what.add_argument("--again", type=int, metavar="VERSION", help="a version of gold.training_set to make again")
+    parser.add_argument(
+        "--features",
+        choices=tuple(VECTORS_OF),
+        default=RECOMPUTED,
+        help="the history driver's of every payment (default), or those that the engine logged with its decisions",
+    )
     arguments = parser.parse_args(argv)
 
     def work() -> None:
@@ -84,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
         settings = conf.load(arguments.env)
         configure(settings, "gold")
         root = conf.lake_root(settings)
-        recipe = recipe_of(root, arguments.as_of, arguments.again, settings.training.label_gap_d)
+        recipe = recipe_of(root, arguments.as_of, arguments.again, settings.training.label_gap_d, arguments.features)
         context = Context(settings, build_session(settings, "gold"), True, None)
         print(orjson.dumps(run(context, recipe)).decode())
 

@@ -1,19 +1,24 @@
 """gold.training_set: vectors with what was known of them at a moment."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from features.catalogue import feature_set_hash
+from features.catalogue import NAMES, feature_set_hash
 from gold.labels import known_fraud
 from lakehouse import storage
 from lakehouse.contracts import silver
 from lakehouse.contracts.gold import TRAINING_SET, VECTORS
+from lakehouse.tables import Table
 
-SOURCES = (VECTORS, silver.PAYMENTS, silver.LABELS)
+RECOMPUTED, LOGGED = "recomputed", "logged"
+VECTORS_OF = {RECOMPUTED: VECTORS, LOGGED: silver.DECISIONS}
+"""Where a training set has its vectors from: the history driver, or what the engine logged with its decisions."""
 
 _HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
 
@@ -45,6 +50,20 @@ def training_set(
     )
 
 
+def logged(decisions: DataFrame) -> DataFrame:
+    """The vectors that the engine logged, as rows of features.vectors; those of other feature sets are left out."""
+    mine = decisions.where((F.col("feature_set") == feature_set_hash()) & F.col("vector").isNotNull())
+    return mine.select(*VECTORS.column_names).mapInArrow(_as_lists, VECTORS.ddl.replace(" NOT NULL", ""))
+
+
+def _as_lists(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+    for rows in batches:
+        numbers = np.frombuffer(b"".join(rows.column("vector").to_pylist()), np.float32)
+        bounds = np.arange(rows.num_rows + 1, dtype=np.int32) * len(NAMES)
+        lists = pa.ListArray.from_arrays(pa.array(bounds), pa.array(numbers))
+        yield rows.set_column(rows.schema.get_field_index("vector"), "vector", lists)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that the rows of a training set follow from; the commit that wrote it records it."""
@@ -53,22 +72,31 @@ class Recipe:
     label_gap_d: int
     versions: Mapping[str, int]
     """Delta version of each source table, -1 for one that was not there."""
+    features: str = RECOMPUTED
 
     @staticmethod
-    def now(root: str, as_of_ms: int, label_gap_d: int) -> "Recipe":
+    def now(root: str, as_of_ms: int, label_gap_d: int, features: str = RECOMPUTED) -> "Recipe":
         """The recipe of a training set from the tables as they are."""
-        return Recipe(as_of_ms, label_gap_d, {table.name: storage.version(root, table) for table in SOURCES})
+        versions = {table.name: storage.version(root, table) for table in _sources(features)}
+        return Recipe(as_of_ms, label_gap_d, versions, features)
 
     @staticmethod
     def of(root: str, version: int) -> "Recipe | None":
         """The recipe that a version of gold.training_set records; None where it records none."""
         found = storage.sources(root, TRAINING_SET, version)
-        return Recipe(found["as_of_ms"], found["label_gap_d"], found["versions"]) if found else None
+        return Recipe(**found) if found else None
+
+
+def _sources(features: str) -> tuple[Table, Table, Table]:
+    return VECTORS_OF[features], silver.PAYMENTS, silver.LABELS
 
 
 def made(spark: SparkSession, root: str, recipe: Recipe) -> DataFrame:
     """The rows of a recipe: always the same ones, whatever came into the tables since."""
-    vectors, payments, labels = (storage.read(spark, root, table, recipe.versions[table.name]) for table in SOURCES)
+    sources = _sources(recipe.features)
+    vectors, payments, labels = (storage.read(spark, root, table, recipe.versions[table.name]) for table in sources)
+    if recipe.features == LOGGED:
+        vectors = logged(vectors)
     return training_set(vectors, payments, labels, recipe.as_of_ms, recipe.label_gap_d)
 
 

@@ -4,9 +4,10 @@ import json
 import shutil
 from datetime import UTC, date, datetime, timedelta
 
+import numpy as np
 import pytest
 
-from features.catalogue import feature_set_hash
+from features.catalogue import NAMES, feature_set_hash
 from gold import as_of
 from gold.training_set import Recipe, write
 from lakehouse import delta, storage
@@ -26,6 +27,7 @@ DEFAULTS = {
     "binary": b"",
     "date": date(2026, 1, 1),
     "array<float>": [0.25],
+    "array<string>": [],
 }
 
 
@@ -49,7 +51,7 @@ def payment(offset, day):
     common = {"transaction_id": name, "event_time": when}
     return (
         row(silver.PAYMENTS, offset, **common, engine_clock=when, amount_base_minor=100 + offset),
-        row(gold.VECTORS, offset, **common, feature_set=feature_set_hash(), vector=[float(offset)] * 211),
+        row(gold.VECTORS, offset, **common, feature_set=feature_set_hash(), vector=[float(offset)] * len(NAMES)),
     )
 
 
@@ -63,6 +65,14 @@ def label(offset, of, available, arrived=None, is_fraud=True, reverses=None):
         engine_clock=moment(available if arrived is None else arrived),
         is_fraud=is_fraud,
         reverses=reverses,
+    )
+
+
+def decision(offset, **given):
+    return row(
+        silver.DECISIONS,
+        offset,
+        **{"transaction_id": f"t{offset}", "event_time": moment(1 + offset), "decision_offset": offset, **given},
     )
 
 
@@ -153,6 +163,29 @@ def test_the_same_recipe_gives_the_same_rows_after_more_came_into_every_table(sp
     assert again == recipe
     write(spark, root, again)
     assert rows(root) == before
+
+
+def test_features_can_be_those_that_the_engine_logged(spark, root, tmp_path):
+    root = shutil.copytree(root, tmp_path / "lake").as_posix()
+    vectors = {0: np.full(len(NAMES), 0.5, np.float32), 2: np.full(len(NAMES), np.nan, np.float32)}
+    mine = feature_set_hash()
+    logged = [
+        decision(0, feature_set=mine, vector=vectors[0].tobytes()),
+        decision(2, feature_set=mine, vector=vectors[2].tobytes()),
+        decision(3, feature_set="another", vector=b"1234"),
+        decision(4, vector=None),
+    ]
+    storage.ensure(root, silver.DECISIONS)
+    frame = spark.createDataFrame(logged, silver.DECISIONS.ddl)
+    storage.append_once(frame, root, silver.DECISIONS, [Span("x", 0, 0, 5)])
+    recipe = Recipe.now(root, ms(11.5), GAP_D, "logged")
+    write(spark, root, recipe)
+    found = rows(root)
+    assert [(r["transaction_id"], r["is_fraud"]) for r in found] == [("t0", True), ("t2", True)]
+    assert found[0]["vector"] == [0.5]
+    assert np.isnan(found[1]["vector"][0])
+    assert Recipe.of(root, storage.version(root, gold.TRAINING_SET)) == recipe
+    assert set(recipe.versions) == {"silver.decisions", "silver.payments", "silver.labels"}
 
 
 @pytest.fixture
