@@ -27,6 +27,12 @@ SKETCHED = (
 )
 
 
+def window_of(statistic: str) -> str | None:
+    """The window that the name of a statistic ends with, if any."""
+    ending = statistic.rsplit("_", 1)[-1]
+    return ending if ending in WINDOWS else None
+
+
 @dataclass(frozen=True)
 class Feature:
     """One feature: `entity` is whose state it uses ("payment" for none), `inputs` are names of statistics.
@@ -47,9 +53,11 @@ class Feature:
 
     @property
     def window(self) -> str:
-        """The window of its first input, or `life`."""
-        ending = self.inputs[0].rsplit("_", 1)[-1]
-        return ending if ending in WINDOWS else "life"
+        """The longest window of its inputs; `life` where it has none, `-` for the payment's own."""
+        if self.entity == "payment":
+            return "-"
+        named = [window for window in map(window_of, self.inputs) if window]
+        return max(named, key=WINDOWS.__getitem__, default="life")
 
 
 def windowed(

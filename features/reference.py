@@ -42,10 +42,10 @@ def page() -> str:
     for family in get_args(Family):
         mine = [f for f in FEATURES if f.family == family]
         parts.append(f"\n## {family} ({len(mine)})\n")
-        parts.append("| feature | meaning | unit | entity | from | without history | bound | pattern |")
-        parts.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
+        parts.append("| feature | meaning | window | unit | entity | from | without history | bound | pattern |")
+        parts.append("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         parts += [
-            f"| `{f.name}` | {f.meaning} | {f.unit} | {f.entity} | `{_how(f)}` "
+            f"| `{f.name}` | {f.meaning} | {f.window} | {f.unit} | {f.entity} | `{_how(f)}` "
             f"| {f.without_history} | {f.bound} | {f.pattern} |"
             for f in mine
         ]

@@ -11,6 +11,7 @@ from features import kernel, pairs
 from features.catalogue import FEATURES, NAMES, program
 from features.cluster_state import FIRST_LABELS, ClusterState
 from features.entities import CLUSTER, ENTITIES, PAIRS, WHO, Cluster, Entity, Pair, Subject
+from features.feature import window_of
 from features.layout import (
     LABEL,
     PAIR_RECORD,
@@ -67,8 +68,8 @@ def _bounds(spec: Spec) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], n
 
 
 def _distinct_bounds(subject: Entity | Pair, bounds: npt.NDArray[np.int64]) -> int:
-    used = [f.window for f in FEATURES if f.entity == subject.name and any("s_distinct_" in name for name in f.inputs)]
-    longest = max((WINDOWS[window] for window in used), default=0)
+    inputs = {name for f in FEATURES if f.entity == subject.name for name in f.inputs if "_distinct_" in name}
+    longest = max((WINDOWS[window] for window in map(window_of, inputs) if window), default=0)
     return int(np.searchsorted(bounds, longest, side="right")) if longest else 0
 
 
