@@ -70,8 +70,9 @@ def start(settings: Settings, folder: Path) -> bool:
     java = ["java", f"-Dlog4j2.configurationFile={log4j}", "-cp", jars]
     if not (data / "meta.properties").exists():
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # One id in sixty-four begins with a hyphen: apart from its option it would be taken for another.
         formatted = subprocess.run(
-            [*java, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", str(config)],
+            [*java, "kafka.tools.StorageTool", "format", "--standalone", f"--cluster-id={cluster}", "-c", str(config)],
             capture_output=True,
             text=True,
             check=False,
