@@ -119,7 +119,8 @@ def _group_parts(run: Run, group: Group, shard: int, rows: npt.NDArray[np.void])
         events, labels = (selected(placed, np.flatnonzero(mask)) for mask in (~labelled, labelled))
         vectors = flow.take(events, labels)
         offset = events.offset[events.records.what == PAID]
-        yield _row(block, 1 + GROUPS.index(group), offset.tobytes(), vectors[:, group.columns], None)
+        if len(offset):
+            yield _row(block, 1 + GROUPS.index(group), offset.tobytes(), vectors[:, group.columns], None)
     _finish(run, group, shard, flow)
 
 
@@ -199,16 +200,15 @@ def _vectors(parts: list[dict[str, Any]], topic_id: str, partition: int) -> pa.R
 
 
 def vectors(run: Run, rows: Mapping[str, DataFrame], topic_id: str, partition: int) -> DataFrame:
-    """features.vectors of silver rows by kind; the states of all shards lie in its folder then."""
+    """features.vectors of silver rows by kind; then the states of all shards lie in the run's folder."""
     packed = [
         frame.select(*(name for name in frame.columns if name in COLUMNS)).mapInArrow(
             preparing(kind, run.spec, run.shards), PACKED_DDL
         )
         for kind, frame in rows.items()
     ]
-    together = reduce(DataFrame.unionAll, packed)
     number = len(targets(run.shards)) + run.shards
-    parts = together.repartitionById(number, "target").mapInArrow(running(run), PART_DDL)
+    parts = reduce(DataFrame.unionAll, packed).repartitionById(number, "target").mapInArrow(running(run), PART_DDL)
     blocks = parts.repartition(run.shards, "block").sortWithinPartitions("block")
     return blocks.mapInArrow(assembling(topic_id, partition), VECTORS.ddl.replace(" NOT NULL", ""))
 

@@ -9,8 +9,8 @@ import worlds
 from features import snapshot
 from features.flow import Flow
 from features.inputs import Placed
-from features.preparing import packed, selected, targets
-from features.records import concatenated
+from features.preparing import BLOCK, packed, selected, targets
+from features.records import AUTHORISED, PAID, concatenated
 from features.spark import Run, assembling, merged, running
 from features.state import Spec
 
@@ -45,9 +45,19 @@ def sharded(placed, run):
     return np.concatenate([batch.column("vector").flatten().to_numpy() for batch in found])
 
 
+def spread(events, labels):
+    """The same records over many blocks, of which the last has no payment."""
+    events.records.what[-150:] = AUTHORISED
+    events, labels = (placed._replace(offset=placed.offset * 20) for placed in (events, labels))
+    paid = events.offset[events.records.what == PAID] // BLOCK
+    assert len(np.unique(paid)) > 5
+    assert events.offset[-1] // BLOCK > paid[-1]
+    return events, labels
+
+
 @pytest.mark.parametrize(("first", "then"), [(1, 3), (3, 8), (8, 1)])
 def test_any_number_of_shards_gives_the_engines_bits_before_and_after_a_snapshot(first, then, seed, tmp_path):
-    events, labels = worlds.world([seed, first], n=1500, people=12)
+    events, labels = spread(*worlds.world([seed, first], n=1500, people=12))
     cut = int(events.offset[len(events.offset) // 2])
     parts = zip(worlds.pieces(events, [cut]), worlds.pieces(labels, [cut]), strict=True)
     flow, base = Flow(SPEC), None
