@@ -13,7 +13,6 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from lakehouse.codec import Batch, slices
 from lakehouse.contracts import silver
 from lakehouse.crypto import Digests
 from lakehouse.errors import BrokerUnavailable, ControlRefused
+from lakehouse.moments import moment_ms
 from lakehouse.registry import registry, schema_ids
 from lakehouse.settings import Settings
 from lakehouse.signing import Signer, Trust, signer, trust
@@ -167,20 +167,9 @@ def _run(arguments: argparse.Namespace) -> None:
         Path(p) if p else folder / f"{role}.pem"
         for role, p in (("author", arguments.author_key), ("approver", arguments.approver_key))
     )
-    received_at: datetime | None = arguments.received_at
-    received_ms = None if received_at is None else int(received_at.timestamp() * 1000)
-    event, offset = activate(settings, arguments.scope, _payload(arguments), author, approver, received_ms)
+    payload = _payload(arguments)
+    event, offset = activate(settings, arguments.scope, payload, author, approver, arguments.received_at)
     print(f"{event.scope} version {event.version} (payload {event.digest[:12]}) is on the log at offset {offset}")
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = datetime.min
-    if moment.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text} is no time with its time zone such as 2026-01-31T12:00:00Z")
-    return moment
 
 
 def main(argv: Sequence[str]) -> int:
@@ -198,7 +187,7 @@ def main(argv: Sequence[str]) -> int:
     put.add_argument("--approver-key", help="PEM file of somebody else (default: approver.pem of the key folder)")
     put.add_argument(
         "--received-at",
-        type=_moment,
+        type=moment_ms,
         metavar="TIME",
         help="with its time zone, for history that is imported behind it: not after that begins (default: now)",
     )

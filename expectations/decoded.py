@@ -33,8 +33,8 @@ IDENTITY_FIELDS = {
 DERIVED = ("seconds_behind_broker", "seconds_late", "seconds_until_available", "card_well_formed", "dates_plausible")
 """Columns that row rules need and records do not carry."""
 
-NAMES_SOMEBODY = ("device_id", "ip_address")
-"""Fields in which an empty text is no value: else everybody without one would share one device or address."""
+NAMES_SOMEBODY = ("device_id", "ip_address", "customer_email")
+"""Fields in which an empty text is no value: else everybody without one would share one device, address or mail box."""
 
 _DAY_1900, _DAY_2200 = -25_567, 84_006
 """Days since 1970-01-01 of 1900-01-01 and 2200-01-01."""

@@ -9,14 +9,12 @@ import numpy.typing as npt
 from features.catalogue import program
 from features.clusters import LINK, LINKS, MEMBER, ROOM_FOR_LINKS, ROOM_FOR_TOKENS, TOKEN, TOKENS, advance_clusters
 from features.entities import WHO, Cluster
-from features.layout import LABEL
+from features.layout import FIRST_LABELS, LABEL
 from features.records import Records
 from features.ring import KEYS, LABELS_USED, ROOM_FOR_LABELS, no_counters
 from features.statistics import CLUSTER
-from features.table import FIRST_PLACES, filled, grown, places_for, room_in
+from features.table import FIRST_PLACES, grown, places_for, tabled
 from features.windows import DAY_MS
-
-FIRST_LABELS = 256
 
 
 class ClusterArrays(NamedTuple):
@@ -44,12 +42,6 @@ class ClusterPlan(NamedTuple):
     program: npt.NDArray[np.int64]
 
 
-def _tabled(held: npt.NDArray[np.void], places: int) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
-    """(table, records with the room that the table has)."""
-    record = grown(held, room_in(places))
-    return filled(record[: len(held)], places), record
-
-
 class ClusterState:
     """The rings of one kind of member."""
 
@@ -62,9 +54,9 @@ class ClusterState:
             max_keys,
             program(cluster.name),
         )
-        table, record = _tabled(np.zeros(0, MEMBER), FIRST_PLACES)
-        token_table, tokens = _tabled(np.zeros(0, TOKEN), FIRST_PLACES)
-        link_table, links = _tabled(np.zeros(0, LINK), FIRST_PLACES)
+        table, record = tabled(np.zeros(0, MEMBER), FIRST_PLACES)
+        token_table, tokens = tabled(np.zeros(0, TOKEN), FIRST_PLACES)
+        link_table, links = tabled(np.zeros(0, LINK), FIRST_PLACES)
         self.arrays = ClusterArrays(
             *(table, record, token_table, tokens, link_table, links),
             labels=np.zeros(FIRST_LABELS, LABEL),
@@ -87,13 +79,13 @@ class ClusterState:
     def _grow(self, lacking: int) -> None:
         s, n = self.arrays, self.arrays.counters
         if lacking == ROOM_FOR_TOKENS:
-            table, tokens = _tabled(s.tokens[: n[TOKENS]], 2 * len(s.token_table))
+            table, tokens = tabled(s.tokens[: n[TOKENS]], 2 * len(s.token_table))
             self.arrays = s._replace(token_table=table, tokens=tokens)
         elif lacking == ROOM_FOR_LINKS:
-            table, links = _tabled(s.links[: n[LINKS]], 2 * len(s.link_table))
+            table, links = tabled(s.links[: n[LINKS]], 2 * len(s.link_table))
             self.arrays = s._replace(link_table=table, links=links)
         else:
-            table, record = _tabled(s.record[: n[KEYS]], 2 * len(s.table))
+            table, record = tabled(s.record[: n[KEYS]], 2 * len(s.table))
             self.arrays = s._replace(table=table, record=record)
 
     @property
@@ -120,9 +112,9 @@ class ClusterState:
 
     def load(self, saved: Mapping[str, npt.NDArray[Any]]) -> None:
         """Become what `saved` holds."""
-        table, record = _tabled(saved["record"], places_for(len(saved["record"])))
-        token_table, tokens = _tabled(saved["tokens"], places_for(len(saved["tokens"])))
-        link_table, links = _tabled(saved["links"], places_for(len(saved["links"])))
+        table, record = tabled(saved["record"], places_for(len(saved["record"])))
+        token_table, tokens = tabled(saved["tokens"], places_for(len(saved["tokens"])))
+        link_table, links = tabled(saved["links"], places_for(len(saved["links"])))
         self.arrays = self.arrays._replace(
             table=table,
             record=record,

@@ -27,7 +27,7 @@ SKETCHED = (
 )
 
 
-def window_of(statistic: str) -> str | None:
+def window_in(statistic: str) -> str | None:
     """The window that the name of a statistic ends with, if any."""
     ending = statistic.rsplit("_", 1)[-1]
     return ending if ending in WINDOWS else None
@@ -56,7 +56,7 @@ class Feature:
         """The longest window of its inputs; `life` where it has none, `-` for the payment's own."""
         if self.entity == "payment":
             return "-"
-        named = [window for window in map(window_of, self.inputs) if window]
+        named = [window for window in map(window_in, self.inputs) if window]
         return max(named, key=WINDOWS.__getitem__, default="life")
 
 

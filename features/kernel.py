@@ -30,6 +30,7 @@ from features.table import first_place, place_of, put
 from lakehouse.compiled import compiled
 
 EVENTS_AHEAD = 32
+"""Of a longer ring the rest follows by itself: the processor sees that it is read line after line."""
 RECORD_BYTES = RECORD.itemsize
 
 

@@ -72,6 +72,7 @@ PAIR_RECORD = np.dtype(
 LABEL = np.dtype([("at", np.int64), ("id", np.int64), ("amount", np.int64), ("next", np.int64), ("standing", np.int64)])
 """`standing`: 1 a fraud label that counts, 0 one that was taken back, -1 a reversal that came before its label."""
 
+FIRST_LABELS = 256
 LABEL_MEMORY_MS = 400 * DAY_MS
 
 

@@ -42,7 +42,7 @@ MERGED = np.dtype(
 )
 FLAG_BITS = 9
 IS_PAID, IS_DECLINED, IS_REMOTE, IS_SMALL, IS_FOREIGN = (1 << bit for bit in range(5))
-FIRST_SEEN = 5
+NEWEST = 5
 """The four bits from here: the event's counterpart has no newer event in the ring. A distinct count is a count of
 them."""
 RESOLUTION = 64
@@ -144,7 +144,8 @@ def _foldable(s, record, now):
 
 
 @compiled
-def _blank(entry, event):
+def _single(entry, event):
+    """A merged entry of one event."""
     flags = event.when
     paid = flags & IS_PAID
     entry.last = event.when >> FLAG_BITS
@@ -220,7 +221,7 @@ def _fold(s, record, now, fold):
     for i in range(fold):
         event = s.events[record.at + i]
         at = event.when >> FLAG_BITS
-        _blank(s.fresh[0], event)
+        _single(s.fresh[0], event)
         if record.merged_length > 0:
             before = s.merged[record.merged_at + record.merged_length - 1]
             if _joins(before.last - np.int64(before.width), at, now):

@@ -5,13 +5,13 @@ import numpy as np
 from features.arithmetic import SKETCH_BITS, SKETCH_COUNTS
 from features.records import DECLINED, FOREIGN, REMOTE, SMALL
 from features.ring import (
-    FIRST_SEEN,
     FLAG_BITS,
     IS_DECLINED,
     IS_FOREIGN,
     IS_PAID,
     IS_REMOTE,
     IS_SMALL,
+    NEWEST,
     NONE,
     bit_of,
     joined_m2,
@@ -81,17 +81,17 @@ def scan(s, slot, records, i, now, plan, statistics, counts):
                 remote += (flags >> 2) & 1
                 small += (flags >> 3) & 1
                 foreign += (flags >> 4) & 1
-                exact1 += (flags >> FIRST_SEEN) & 1
-                exact2 += (flags >> (FIRST_SEEN + 1)) & 1
-                exact3 += (flags >> (FIRST_SEEN + 2)) & 1
-                exact4 += (flags >> (FIRST_SEEN + 3)) & 1
-                if event.who1 == w1 and flags & (1 << FIRST_SEEN):
+                exact1 += (flags >> NEWEST) & 1
+                exact2 += (flags >> (NEWEST + 1)) & 1
+                exact3 += (flags >> (NEWEST + 2)) & 1
+                exact4 += (flags >> (NEWEST + 3)) & 1
+                if event.who1 == w1 and flags & (1 << NEWEST):
                     again1 = j
-                if event.who2 == w2 and flags & (2 << FIRST_SEEN):
+                if event.who2 == w2 and flags & (2 << NEWEST):
                     again2 = j
-                if event.who3 == w3 and flags & (4 << FIRST_SEEN):
+                if event.who3 == w3 and flags & (4 << NEWEST):
                     again3 = j
-                if event.who4 == w4 and flags & (8 << FIRST_SEEN):
+                if event.who4 == w4 and flags & (8 << NEWEST):
                     again4 = j
             j -= 1
         while m >= first_merged and merged[m].last > limit:
@@ -150,7 +150,7 @@ def append(s, slot, records, i, now, plan, again):
     """Payment i as the newest event of its ring; `again` are the events that no longer have the newest counterpart."""
     for k in range(4):
         if again[k] != NONE:
-            s.events[again[k]].when &= ~(np.int64(1) << (FIRST_SEEN + k))
+            s.events[again[k]].when &= ~(np.int64(1) << (NEWEST + k))
     flags = records.flags[i]
     what = IS_PAID
     what |= IS_DECLINED if flags & DECLINED else 0
@@ -163,10 +163,10 @@ def append(s, slot, records, i, now, plan, again):
     event.who2 = _short(records.who[i, plan.columns[2]])
     event.who3 = _short(records.who[i, plan.columns[3]])
     event.who4 = _short(records.who[i, plan.columns[4]])
-    what |= (1 << FIRST_SEEN) if event.who1 else 0
-    what |= (2 << FIRST_SEEN) if event.who2 else 0
-    what |= (4 << FIRST_SEEN) if event.who3 else 0
-    what |= (8 << FIRST_SEEN) if event.who4 else 0
+    what |= (1 << NEWEST) if event.who1 else 0
+    what |= (2 << NEWEST) if event.who2 else 0
+    what |= (4 << NEWEST) if event.who3 else 0
+    what |= (8 << NEWEST) if event.who4 else 0
     event.when = (now << FLAG_BITS) | what
     s.record[slot].length += 1
 

@@ -1,6 +1,6 @@
 """State on disk: named arrays behind a header, complete and checked or not there at all.
 
-    8 bytes   b"FRAUDLK1"
+    8 bytes   b"FRAUDLK2"
     8 bytes   length of the header, little-endian
     32 bytes  SHA-256 of the header
     header    JSON: meta, and for every array its name, dtype, shape, place, length and SHA-256
@@ -25,7 +25,7 @@ import orjson
 from lakehouse.crash import crash_point
 from lakehouse.errors import SnapshotRefused
 
-MAGIC = b"FRAUDLK1"
+MAGIC = b"FRAUDLK2"
 SUFFIX = ".state"
 _HEADER_AT = 48
 

@@ -9,17 +9,10 @@ import numpy.typing as npt
 
 from features import kernel, pairs
 from features.catalogue import FEATURES, NAMES, program
-from features.cluster_state import FIRST_LABELS, ClusterState
+from features.cluster_state import ClusterState
 from features.entities import CLUSTER, ENTITIES, PAIRS, WHO, Cluster, Entity, Pair, Subject
-from features.feature import window_of
-from features.layout import (
-    LABEL,
-    PAIR_RECORD,
-    RECORD,
-    EntityArrays,
-    PairArrays,
-    Plan,
-)
+from features.feature import window_in
+from features.layout import FIRST_LABELS, LABEL, PAIR_RECORD, RECORD, EntityArrays, PairArrays, Plan
 from features.packing import copied
 from features.records import Records
 from features.ring import (
@@ -37,12 +30,13 @@ from features.ring import (
     no_counters,
 )
 from features.statistics import ENTITY, PAIR
-from features.table import FIRST_PLACES, filled, grown, places_for, room_in
+from features.table import FIRST_PLACES, grown, places_for, tabled
 from features.windows import DAY_MS, LABEL_WINDOWS, WINDOWS
 
 Matrix = npt.NDArray[np.float32]
 
 FIRST_EVENTS = 16_384
+"""Half a megabyte an entity to begin with; pools double from there."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ def _bounds(spec: Spec) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], n
 
 def _distinct_bounds(subject: Entity | Pair, bounds: npt.NDArray[np.int64]) -> int:
     inputs = {name for f in FEATURES if f.entity == subject.name for name in f.inputs if "_distinct_" in name}
-    longest = max((WINDOWS[window] for window in map(window_of, inputs) if window), default=0)
+    longest = max((WINDOWS[window] for window in map(window_in, inputs) if window), default=0)
     return int(np.searchsorted(bounds, longest, side="right")) if longest else 0
 
 
@@ -96,9 +90,10 @@ class EntityState:
     def __init__(self, entity: Entity, spec: Spec) -> None:
         self.name = entity.name
         self.plan = plan_of(entity, spec)
+        table, record = tabled(np.zeros(0, RECORD), FIRST_PLACES)
         self.arrays = EntityArrays(
-            table=filled(np.zeros(0, RECORD), FIRST_PLACES),
-            record=np.zeros(room_in(FIRST_PLACES), RECORD),
+            table=table,
+            record=record,
             events=np.zeros(FIRST_EVENTS, EVENT),
             merged=np.zeros(FIRST_EVENTS // EVENTS_AN_ENTRY, MERGED),
             labels=np.zeros(FIRST_LABELS, LABEL),
@@ -130,8 +125,8 @@ class EntityState:
             self._with_places(2 * len(s.table))
 
     def _with_places(self, places: int) -> None:
-        record = grown(self.arrays.record[: self.keys], room_in(places))
-        self.arrays = self.arrays._replace(table=filled(record[: self.keys], places), record=record)
+        table, record = tabled(self.arrays.record[: self.keys], places)
+        self.arrays = self.arrays._replace(table=table, record=record)
 
     @property
     def keys(self) -> int:
@@ -172,9 +167,10 @@ class PairState:
     def __init__(self, pair: Pair, spec: Spec) -> None:
         self.name = pair.name
         self.plan = plan_of(pair, spec)
+        table, record = tabled(np.zeros(0, PAIR_RECORD), FIRST_PLACES)
         self.arrays = PairArrays(
-            table=filled(np.zeros(0, PAIR_RECORD), FIRST_PLACES),
-            record=np.zeros(room_in(FIRST_PLACES), PAIR_RECORD),
+            table=table,
+            record=record,
             counters=no_counters(),
             statistics=np.zeros(len(PAIR)),
         )
@@ -189,8 +185,8 @@ class PairState:
                 self._with_places(2 * len(self.arrays.table))
 
     def _with_places(self, places: int) -> None:
-        record = grown(self.arrays.record[: self.keys], room_in(places))
-        self.arrays = self.arrays._replace(table=filled(record[: self.keys], places), record=record)
+        table, record = tabled(self.arrays.record[: self.keys], places)
+        self.arrays = self.arrays._replace(table=table, record=record)
 
     @property
     def keys(self) -> int:

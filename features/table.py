@@ -53,17 +53,16 @@ def _fill(table, record):
         put(table, place_of(table, record, record[slot].key), record[slot].key, slot)
 
 
-def filled(record: npt.NDArray[np.void], places: int) -> npt.NDArray[np.void]:
-    """A table of the keys of records with so many places, a power of two."""
+def tabled(held: npt.NDArray[np.void], places: int) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
+    """A table of so many places (a power of two) of the records' keys, and the records with the room that it has.
+
+    At three quarters full a search still ends after two or three places.
+    """
     table = np.zeros(places, TABLE)
     table["slot"] = NONE
-    _fill(table, record)
-    return table
-
-
-def room_in(places: int) -> int:
-    """Keys that a table of so many places may hold: at three quarters a search still ends after two or three."""
-    return places * 3 // 4
+    record = grown(held, places * 3 // 4)
+    _fill(table, record[: len(held)])
+    return table, record
 
 
 def places_for(keys: int) -> int:

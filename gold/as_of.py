@@ -21,18 +21,11 @@ from lakehouse.contracts.gold import TRAINING_SET
 from lakehouse.errors import Terminal
 from lakehouse.jobs import Context
 from lakehouse.log import configure
+from lakehouse.moments import moment_ms
 
 
 class AsOfRefused(Terminal):
     """No training set can be made as of that moment, or of that version."""
-
-
-def moment_ms(text: str) -> int:
-    """Milliseconds since 1970 of a time with its zone, as ISO 8601 writes it."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text} has no time zone: 2026-01-31T00:00:00Z has")
-    return int(moment.timestamp() * 1000)
 
 
 def reached_ms(root: str) -> int:

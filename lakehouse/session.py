@@ -59,7 +59,7 @@ def build_session(settings: Settings, name: str, java_options: str = "") -> Spar
         "spark.io.encryption.enabled": "true",
         # Delta's default of 50 state partitions costs seconds per read on small tables.
         "spark.databricks.delta.snapshotPartitions": "2",
-        # Feature values hardly repeat: looking for a dictionary of them costs a tenth of the history driver's time.
+        # Feature values hardly repeat: looking for a dictionary of them is for nothing.
         "spark.hadoop.parquet.enable.dictionary#vector.list.element": "false",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",

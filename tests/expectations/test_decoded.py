@@ -56,6 +56,11 @@ def test_an_empty_device_or_address_is_none() -> None:
         assert found.has("ip_address").tolist() == [False, True, False], kind
 
 
+def test_an_empty_e_mail_is_none() -> None:
+    found = _decoded("payment", *(raw("payment", customer_email=mail) for mail in ("a@b.example", ""))).batch
+    assert found.has("customer_email").tolist() == [True, False]
+
+
 def _content(kind: str, **changes: Any) -> tuple[int, int]:
     high, low = _decoded(kind, raw(kind, **changes)).content[0].tolist()
     return high, low

@@ -231,4 +231,4 @@ def test_a_version_that_records_no_sources_is_refused(command):
 def test_a_moment_needs_a_time_zone(command, capsys):
     with pytest.raises(SystemExit):
         command("--as-of", "2026-01-11T12:00:00")
-    assert "2026-01-31T00:00:00Z" in capsys.readouterr().err
+    assert "2026-01-31T12:00:00Z" in capsys.readouterr().err

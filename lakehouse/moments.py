@@ -1,0 +1,15 @@
+"""Times on the command line."""
+
+import argparse
+from datetime import datetime
+
+
+def moment_ms(text: str) -> int:
+    """Milliseconds since 1970 of an ISO 8601 time with its zone; a type for argparse."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = datetime.min
+    if moment.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text} is no time with its time zone such as 2026-01-31T12:00:00Z")
+    return int(moment.timestamp() * 1000)
