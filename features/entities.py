@@ -1,7 +1,7 @@
 """The entities that have a history, and the pairs of entities that have one together."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 WHO = ("card", "customer", "merchant", "device", "ip", "country", "issuer_country", "category", "email")
 """Whom and what a record names, as columns of 64-bit hashes; zero where it names nobody."""
@@ -30,7 +30,7 @@ class Cluster:
 
     name: str
     member: str
-    limits: Mapping[str, int]
+    limits: Mapping[str, int] = field(hash=False)
 
 
 ENTITIES = (

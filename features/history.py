@@ -61,7 +61,7 @@ class History:
                 raise RangeMissing(f"The snapshot {base.name} stands at offset {begin}, after {span.start}.")
         rows = self._rows(Span(span.topic_id, span.partition, begin, span.end))
         run = self._run(working, base, rows)
-        found = vectors(run, rows, span.topic_id, span.partition)
+        found = vectors(run, rows, span.topic_id, span.partition).rows()
         return found.where(F.col("offset") >= span.start).select("offset", "vector").toArrow()
 
     def _rows(self, span: Span) -> dict[str, DataFrame]:

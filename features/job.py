@@ -12,10 +12,9 @@ from lakehouse.jobs import Context
 def run(context: Context) -> None:
     """Take what silver has and the vectors lack through the kernel, in order."""
     storage.ensure(context.root, gold.VECTORS)
-    settings = context.settings.silver
-    drive(
-        context, [Flow(silver.BALANCE, gold.VECTORS, settings.batch_records, History(context).take)], settings.trigger_s
-    )
+    settings = context.settings
+    flow = Flow(silver.BALANCE, gold.VECTORS, settings.features.batch_records, History(context).take)
+    drive(context, [flow], settings.silver.trigger_s)
 
 
 if __name__ == "__main__":

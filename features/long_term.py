@@ -3,6 +3,7 @@
 import numpy as np
 
 from features.arithmetic import distance_km, distance_to_mean_km
+from features.entities import WHO
 from features.fraud_labels import forget_labels
 from features.records import FOREIGN, REMOTE, SMALL
 from features.ring import NONE
@@ -13,6 +14,8 @@ from lakehouse.compiled import compiled
 TRUE_TIME_LIMIT_S = 60.0
 """Distance and speed are unknown for payments that arrive later: their place in the order is not their time."""
 MIN_SPEED_GAP_MS = 1000
+NAMED = ("country", "merchant", "device", "ip", "category")
+"""Whom and what of its last payment a record keeps: columns 5, 2, 3, 4 and 7 of entities.WHO."""
 
 
 @compiled
@@ -138,3 +141,4 @@ def remember(s, slot, records, i, now):
 
 
 assert len(LONG_TERM) == 32
+assert [WHO.index(name) for name in NAMED] == [5, 2, 3, 4, 7]

@@ -5,38 +5,28 @@ way than in the kernel. So a row holds the records of a whole batch for one targ
 own part of the vector.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from features.entities import WHO
+from features.flat import KINDS, flat
 from features.flow import Flow
-from features.groups import CARRIED, GROUPS, OWN_COLUMNS
+from features.groups import GROUPS, OWN_COLUMNS
 from features.inputs import PUBLIC, Admitted, Placed, Whom, authorisations, labels, payments, token_keys
 from features.own import NEEDED
-from features.records import PAID, empty
+from features.records import PAID
 from features.sharding import shard_of
 from features.state import Spec
-from features.statistics import PAYMENT
 from lakehouse.codec import Batch, Column
 from lakehouse.texts import Flags, Ints, Texts
 
 Batches = Iterable[pa.RecordBatch]
 
-FLAT = np.dtype(
-    [
-        *((name, np.int64) for name in ("offset", "clock_ms", "event_ms", "amount", "label_id", "reverses")),
-        ("place", np.float64, (3,)),
-        ("who", np.int64, (len(WHO),)),
-        ("carried", np.float64, (len(CARRIED),)),
-        ("what", np.int8),
-        ("flags", np.uint8),
-    ]
-)
-"""A record without its row; of the payment's own statistics only those that groups look at."""
-PACKED_DDL = "target int, records binary, names binary"
+PACKED_DDL = "target int, what int, records binary, names binary"
+"""`what` is the kind of the records; of payments' own part there are names too."""
 BLOCK = 8192
 """Positions that are assembled together; large enough to sort well, small enough to spread."""
 
@@ -112,30 +102,36 @@ def preparing(kind: str, spec: Spec, shards: int) -> Callable[[Batches], Batches
 
 
 def packed(placed: Placed, transaction_id: pa.Array, own: Flow, shards: int) -> Batches:
-    """Records by target, and of payments their own part of the vector with their names."""
-    rows, target = flat(placed), 0
-    found, held = [], []
+    """Records by target and kind, and of payments their own part of the vector with their names."""
+    found: list[tuple[int, int, bytes, bytes | None]] = []
+    for what in KINDS:
+        at = np.flatnonzero(placed.records.what == what)
+        if len(at):
+            those = placed if len(at) == len(placed.offset) else selected(placed, at)
+            found += ((target, what, rows, None) for target, rows in _by_target(those, what, shards))
+            if what == PAID:
+                vectors = own.take(those, selected(those, at[:0]))
+                target = len(targets(shards)) + int(those.offset[0] // BLOCK) % shards
+                rows = np.ascontiguousarray(vectors[:, OWN_COLUMNS]).tobytes()
+                found.append((target, what, rows, _names(those, transaction_id.take(pa.array(at)))))
+    kinds = (pa.int32(), pa.int32(), pa.binary(), pa.binary())
+    columns = [pa.array(values, kind) for values, kind in zip(zip(*found, strict=True), kinds, strict=True)]
+    yield pa.RecordBatch.from_arrays(columns, names=["target", "what", "records", "names"])
+
+
+def _by_target(placed: Placed, what: int, shards: int) -> Iterator[tuple[int, bytes]]:
+    target = 0
     for group in GROUPS:
         count = group.shards(shards)
         concerned = np.flatnonzero(group.concerns(placed.records))
-        shard = shard_of(rows["who"][concerned, WHO.index(group.keyed_by)], count)
+        rows = flat(placed, group, what)
+        shard = shard_of(placed.records.who[concerned, WHO.index(group.keyed_by)], count)
         order = np.argsort(shard, kind="stable")
         mine, ends = rows[concerned[order]], np.cumsum(np.bincount(shard, minlength=count))
         for number, some in enumerate(np.split(mine, ends[:-1])):
             if len(some):
-                found.append(target + number)
-                held.append(some.tobytes())
+                yield target + number, some.tobytes()
         target += count
-    names: list[bytes | None] = [None] * len(found)
-    paid = np.flatnonzero(placed.records.what == PAID)
-    if len(paid):
-        those = selected(placed, paid)
-        vectors = own.take(those, selected(placed, paid[:0]))
-        found.append(target + int(those.offset[0] // BLOCK) % shards)
-        held.append(np.ascontiguousarray(vectors[:, OWN_COLUMNS]).tobytes())
-        names.append(_names(those, transaction_id.take(pa.array(paid))))
-    columns = [pa.array(found, pa.int32()), pa.array(held, pa.binary()), pa.array(names, pa.binary())]
-    yield pa.RecordBatch.from_arrays(columns, names=["target", "records", "names"])
 
 
 def _names(placed: Placed, transaction_id: pa.Array) -> bytes:
@@ -155,24 +151,3 @@ def stream_of(rows: pa.RecordBatch) -> bytes:
 def selected(placed: Placed, at: npt.NDArray[np.integer]) -> Placed:
     """The records at some places."""
     return Placed(placed.records.take(at), placed.offset[at], placed.clock_ms[at])
-
-
-def flat(placed: Placed) -> npt.NDArray[np.void]:
-    """Records as FLAT."""
-    out = np.empty(len(placed.offset), FLAT)
-    out["offset"], out["clock_ms"] = placed.offset, placed.clock_ms
-    out["carried"] = placed.records.payment[:, CARRIED]
-    for name in ("event_ms", "amount", "label_id", "reverses", "place", "who", "what", "flags"):
-        out[name] = getattr(placed.records, name)
-    return out
-
-
-def unflat(rows: npt.NDArray[np.void]) -> Placed:
-    """The records of FLAT; of their own statistics those that were carried."""
-    n = len(rows)
-    payment = np.full((n, len(PAYMENT)), np.nan)
-    payment[:, CARRIED] = rows["carried"]
-    names = ("what", "event_ms", "amount", "place", "who", "flags", "label_id", "reverses")
-    columns = {name: np.ascontiguousarray(rows[name]) for name in names}
-    records = empty(0)._replace(**columns, payment=payment, row=np.full(n, -1, np.int64))
-    return Placed(records, np.ascontiguousarray(rows["offset"]), np.ascontiguousarray(rows["clock_ms"]))

@@ -21,25 +21,25 @@ from pyspark.sql import DataFrame
 from features import snapshot
 from features.catalogue import NAMES, feature_set_hash
 from features.entities import WHO
+from features.flat import KINDS, of_bytes, unflat
 from features.flow import Flow
 from features.groups import GROUPS, OWN_COLUMNS, Group
 from features.preparing import (
     BLOCK,
     COLUMNS,
-    FLAT,
     PACKED_DDL,
     Batches,
     preparing,
     selected,
     stream_of,
     targets,
-    unflat,
 )
-from features.records import LABELLED, PAID
+from features.records import AUTHORISED, LABELLED, PAID
 from features.sharding import shard_of, together
 from features.state import Matrix, Spec
-from features.waiting import WaitingRoom
+from features.waiting import WaitingRoom, joined
 from lakehouse.contracts.gold import VECTORS
+from lakehouse.made import Made
 from lakehouse.texts import Ints
 
 PART_DDL = "block bigint, part int, offsets binary, numbers binary, names binary"
@@ -80,16 +80,17 @@ def running(run: Run) -> Callable[[Batches], Batches]:
     """A function for mapInArrow over the rows of one target: its part of every payment's vector, block by block."""
 
     def ran(batches: Batches) -> Batches:
-        held, target = [], 0
+        held: dict[int, list[bytes]] = {}
+        target = 0
         for row in (row for batch in batches for row in batch.to_pylist()):
             if row["names"] is not None:
                 yield from _own_parts(row["records"], row["names"])
             else:
-                held.append(row["records"])
+                held.setdefault(row["what"], []).append(row["records"])
                 target = row["target"]
         if held:
             group, shard = targets(run.shards)[target]
-            yield from _group_parts(run, GROUPS[group], shard, np.frombuffer(b"".join(held), FLAT))
+            yield from _group_parts(run, GROUPS[group], shard, held)
 
     return ran
 
@@ -110,18 +111,22 @@ def _finish(run: Run, group: Group, shard: int, flow: Flow) -> None:
     snapshot.write(_state_file(run.folder, group, shard), {"capped": flow.capped}, arrays)
 
 
-def _group_parts(run: Run, group: Group, shard: int, rows: npt.NDArray[np.void]) -> Batches:
+def _group_parts(run: Run, group: Group, shard: int, held: Mapping[int, list[bytes]]) -> Batches:
     flow = begun(run, group, shard)
-    rows = rows[np.argsort(rows["offset"], kind="stable")]
-    for block, some in _blocks(rows["offset"]):
-        placed = unflat(rows[some])
-        labelled = placed.records.what == LABELLED
-        events, labels = (selected(placed, np.flatnonzero(mask)) for mask in (~labelled, labelled))
-        vectors = flow.take(events, labels)
-        offset = events.offset[events.records.what == PAID]
-        if len(offset):
+    rows = {what: of_bytes(b"".join(held.get(what, [])), group, what) for what in KINDS}
+    rows = {what: some[np.argsort(some["offset"], kind="stable")] for what, some in rows.items()}
+    for block in np.unique(np.concatenate([some["offset"] // BLOCK for some in rows.values()])).tolist():
+        here = {what: unflat(_of_block(some, block), group, what) for what, some in rows.items()}
+        vectors = flow.take(joined([here[PAID], here[AUTHORISED]]), here[LABELLED])
+        if len(vectors):
+            offset = here[PAID].offset
             yield _row(block, 1 + GROUPS.index(group), offset.tobytes(), vectors[:, group.columns], None)
     _finish(run, group, shard, flow)
+
+
+def _of_block(rows: npt.NDArray[np.void], block: int) -> npt.NDArray[np.void]:
+    first, end = np.searchsorted(rows["offset"], [block * BLOCK, (block + 1) * BLOCK])
+    return rows[first:end]
 
 
 def _own_parts(records: bytes, names: bytes) -> Batches:
@@ -199,7 +204,7 @@ def _vectors(parts: list[dict[str, Any]], topic_id: str, partition: int) -> pa.R
     )
 
 
-def vectors(run: Run, rows: Mapping[str, DataFrame], topic_id: str, partition: int) -> DataFrame:
+def vectors(run: Run, rows: Mapping[str, DataFrame], topic_id: str, partition: int) -> Made:
     """features.vectors of silver rows by kind; then the states of all shards lie in the run's folder."""
     packed = [
         frame.select(*(name for name in frame.columns if name in COLUMNS)).mapInArrow(
@@ -210,7 +215,7 @@ def vectors(run: Run, rows: Mapping[str, DataFrame], topic_id: str, partition: i
     number = len(targets(run.shards)) + run.shards
     parts = reduce(DataFrame.unionAll, packed).repartitionById(number, "target").mapInArrow(running(run), PART_DDL)
     blocks = parts.repartition(run.shards, "block").sortWithinPartitions("block")
-    return blocks.mapInArrow(assembling(topic_id, partition), VECTORS.ddl.replace(" NOT NULL", ""))
+    return Made(blocks, assembling(topic_id, partition), VECTORS)
 
 
 def merged(run: Run) -> dict[str, npt.NDArray[Any]]:

@@ -85,6 +85,7 @@ class Admission(Section):
 
 
 class Features(Section):
+    batch_records: Count
     shards: Annotated[int, Field(ge=1, le=1024)]
     label_delay_d: Annotated[int, Field(ge=0, le=60)]
     record_retention_d: Count

@@ -5,17 +5,20 @@ metadata of the commit that added them; a batch that is offered again is skipped
 stream's own bookkeeping was lost. Never by batch id: with a lost checkpoint that recipe loses rows silently.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow.compute as pc
 from delta.tables import DeltaTable
+from deltalake import CommitProperties, Field, Transaction
 from deltalake import DeltaTable as DeltaReader
-from deltalake import Field
 from deltalake import Schema as DeltaSchema
+from deltalake.exceptions import CommitFailedError
 from deltalake.schema import ArrayType, PrimitiveType
+from deltalake.transaction import AddAction, RemoveAction
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
@@ -23,6 +26,7 @@ from pyspark.sql.types import StructType
 from lakehouse.crash import crash_point
 from lakehouse.delta import dataset, exists
 from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
+from lakehouse.made import Made
 from lakehouse.tables import Table
 
 METADATA = "fraudlake_positions"
@@ -136,12 +140,14 @@ def conforming(frame: DataFrame, table: Table) -> DataFrame:
     return frame.select(*wanted.names)
 
 
-def append_once(frame: DataFrame, root: str, table: Table, spans: Sequence[Span], contiguous: bool = False) -> None:
+def append_once(
+    frame: DataFrame | Made, root: str, table: Table, spans: Sequence[Span], contiguous: bool = False
+) -> None:
     """Append the rows of `spans` that the table does not hold yet, one commit per partition.
 
     `contiguous` tables hold every offset, so a gap is an error; others hold only some kinds of records.
     """
-    frame = conforming(frame, table)
+    written = _files_of(frame, root) if isinstance(frame, Made) else _rows_of(conforming(frame, table), root)
     for span in spans:
         before: dict[str, int] | None = None
         while True:
@@ -155,20 +161,57 @@ def append_once(frame: DataFrame, root: str, table: Table, spans: Sequence[Span]
                 raise ContractBroken(f"{table.name} took a write of {span} but its commits do not show it.")
             if contiguous:
                 _refuse_gap(done, span, table)
-            # Delta checks the application's version inside the transaction. It counts our commits and is read together
-            # with the ends: who decided on older ends fails (at the same time) or is skipped (later), and looks again.
-            application = f"{table.name}|{span.key}"
-            (
-                _within(frame, table, Span(span.topic_id, span.partition, max(span.start, done or 0), span.end))
-                .write.format("delta")
-                .mode("append")
-                .option("userMetadata", orjson.dumps({METADATA: {**ends, span.key: span.end}}).decode())
-                .option("txnAppId", application)
-                .option("txnVersion", (reader.transaction_version(application) or 0) + 1)
-                .save(table.path(root))
-            )
-            crash_point("after-delta-commit")
-            before = ends
+            rest = Span(span.topic_id, span.partition, max(span.start, done or 0), span.end)
+            if written(reader, table, rest, orjson.dumps({METADATA: {**ends, span.key: span.end}}).decode()):
+                crash_point("after-delta-commit")
+                before = ends
+
+
+_Write = Callable[[DeltaReader, Table, Span, str], bool]
+"""Commits a span's rows with some metadata; what the reader shows is what was decided on. Whether it went through."""
+
+
+def _rows_of(frame: DataFrame, root: str) -> _Write:
+    def written(reader: DeltaReader, table: Table, span: Span, metadata: str) -> bool:
+        # Delta checks the application's version inside the transaction. It counts our commits and is read together
+        # with the ends: who decided on older ends fails (at the same time) or is skipped (later), and looks again.
+        application = f"{table.name}|{span.key}"
+        (
+            _within(frame, table, span)
+            .write.format("delta")
+            .mode("append")
+            .option("userMetadata", metadata)
+            .option("txnAppId", application)
+            .option("txnVersion", (reader.transaction_version(application) or 0) + 1)
+            .save(table.path(root))
+        )
+        return True
+
+    return written
+
+
+def _files_of(made: Made, root: str) -> _Write:
+    files: dict[Span, list[AddAction | RemoveAction]] = {}
+
+    def written(reader: DeltaReader, table: Table, span: Span, metadata: str) -> bool:
+        if span not in files:
+            assert table.position is not None
+            topic_id, partition, offset = (pc.field(name) for name in table.position)
+            here = (topic_id == span.topic_id) & (partition == span.partition)
+            files[span] = list(made.written(root, here & (offset >= span.start) & (offset < span.end)))
+        application = f"{table.name}|{span.key}"
+        version = (reader.transaction_version(application) or 0) + 1
+        # No second attempt on what was decided: whoever else has committed meanwhile, the ends are looked at again.
+        properties = CommitProperties({"userMetadata": metadata}, 0, [Transaction(application, version)])
+        try:
+            reader.create_write_transaction(files[span], "append", reader.schema(), commit_properties=properties)
+        except CommitFailedError:
+            if DeltaReader(table.path(root)).version() == reader.version():
+                raise
+            return False
+        return True
+
+    return written
 
 
 def _within(frame: DataFrame, table: Table, span: Span) -> DataFrame:
@@ -196,7 +239,7 @@ def _refuse_other_topic(ends: dict[str, int], span: Span, table: Table) -> None:
         )
 
 
-def overwrite_interval(frame: DataFrame, root: str, table: Table, span: Span, contiguous: bool = False) -> None:
+def overwrite_interval(frame: DataFrame | Made, root: str, table: Table, span: Span, contiguous: bool = False) -> None:
     """Replace the rows of a span by the frame's, in one commit: the repair form of append_once.
 
     A `contiguous` table may be continued this way: a span that begins at or before its end moves the end.
@@ -214,7 +257,7 @@ def overwrite_interval(frame: DataFrame, root: str, table: Table, span: Span, co
         f"AND `{offset_column}` >= {span.start} AND `{offset_column}` < {span.end}"
     )
     (
-        _within(conforming(frame, table), table, span)
+        _within(conforming(frame.rows() if isinstance(frame, Made) else frame, table), table, span)
         .write.format("delta")
         .mode("overwrite")
         .option("replaceWhere", condition)
