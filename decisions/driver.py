@@ -15,7 +15,7 @@ from decisions.judged import Judged
 from decisions.stages import Stages
 from features.inputs import Admitted, Placed, authorisations, labels, payments
 from features.records import empty
-from features.state import Matrix
+from features.state import Flags, Matrix
 from features.store import Place, State
 from features.waiting import joined
 from lakehouse.crypto import Digests, Tokens
@@ -31,6 +31,8 @@ class Segment(NamedTuple):
     people: dict[str, Identities]
     vectors: Matrix
     """(accepted payments, features), in log order."""
+    capped: Flags
+    """Which of them named somebody who found no place below the cap of keys."""
 
 
 class Driver:
@@ -70,7 +72,7 @@ class Driver:
         events = joined([placed[kind] for kind in ("payment", "authorisation") if kind in placed])
         vectors = self.state.flow.take(events, placed.get("label", _NOBODY))
         self.stages.done("features")
-        return Segment(judged, people, vectors)
+        return Segment(judged, people, vectors, self.state.flow.capped)
 
 
 def _payments(judged: Judged, people: Identities) -> Placed:

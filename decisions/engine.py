@@ -10,7 +10,7 @@ import numpy as np
 from decisions.bundle import Model, Scores
 from decisions.driver import Driver, Segment
 from decisions.intake import Message
-from decisions.outcome import FULL, OUTCOMES, REJECTED, RISKS, bands
+from decisions.outcome import FULL, OUTCOMES, REJECTED, RISKS, STATE_CAPPED, bands
 from decisions.record import Body, decision_ids, no_lists, repeated
 from decisions.stages import Stages
 from expectations.admission import ACCEPTED
@@ -32,6 +32,8 @@ class Engine:
         self._driver = Driver(state, keyring)
         self._load_model = load_model
         self._model: Model | None = None
+        self.capped = 0
+        """Payments so far that named somebody who found no place below the cap of keys."""
         self._activate()
 
     @property
@@ -82,6 +84,7 @@ class Engine:
         n = len(decided)
         accepted = judged.status[decided] == ACCEPTED
         place, in_force = self.state.place, self.state.admission.in_force
+        self.capped += int(segment.capped.sum())
         batch, offset, decoded = judged.batch.take(decided), judged.offset[decided], judged.part.decoded
         columns: dict[str, Column] = {
             "topic_id": repeated(place.topic_id, n),
@@ -98,7 +101,7 @@ class Engine:
             "feature_set": repeated(feature_set_hash(), n),
             "model_digest": repeated(in_force.model_digest or "", n),
             "control_digest": repeated(in_force.digest, n),
-            "rung": repeated(FULL, n),
+            "rung": _rungs(accepted, segment.capped),
             "payload_digest": Texts.of([decoded.payload[row] for row in decided.tolist()]),
             "content_digest": Texts.fixed(decoded.content[decided].astype(">i8").view(np.uint8)),
             **self._verdict(accepted, offset, vectors),
@@ -128,6 +131,15 @@ class Engine:
             "vector": Texts.of(vector),
             **dict(zip(("score", "score_xgboost", "score_isolation_forest"), score, strict=True)),
         }
+
+
+def _rungs(accepted: Flags, capped: Flags) -> Texts:
+    """Of every decision its rung; `capped` has a row an accepted payment."""
+    if not capped.any():
+        return repeated(FULL, len(accepted))
+    found = np.full(len(accepted), FULL, object)
+    found[np.flatnonzero(accepted)[capped]] = STATE_CAPPED
+    return Texts.of(found.tolist())
 
 
 _ONLY_ACCEPTED = (

@@ -34,7 +34,7 @@ BATCH = Histogram(
 )
 SECONDS = Histogram("fraudlake_engine_batch_seconds", "From reading a batch to handing its decisions over")
 POSITION = Gauge("fraudlake_engine_next_offset", "Next offset of topic events")
-CAPPED = Gauge("fraudlake_engine_capped_payments", "Entity look-ups that found no place below the cap of keys")
+CAPPED = Gauge("fraudlake_engine_capped_payments", "Payments with somebody who found no place below the cap of keys")
 PAUSE = Gauge("fraudlake_engine_snapshot_pause_seconds", "How long the last snapshot stopped the engine")
 
 
@@ -105,7 +105,7 @@ class Process:
             BATCH.observe(len(messages))
             SECONDS.observe(time.monotonic() - began)
             POSITION.set(self.engine.state.place.next_offset)
-            CAPPED.set(self.engine.state.flow.capped)
+            CAPPED.set(self.engine.capped)
         if self._keeper.due(self.engine.state.place.next_offset):
             self._remember_place()
             PAUSE.set(self._keeper.save(self.engine.state))

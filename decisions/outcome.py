@@ -13,6 +13,8 @@ REJECTED = "rejected"
 """The verdict of admission; never the engine's judgement."""
 FULL = "full"
 """The rung of the ladder on which every part works."""
+STATE_CAPPED = "state_capped"
+"""The rung on which the state held as many keys as it may: features of whoever is new are missing."""
 
 
 def bands(scores: Doubles, cuts: Mapping[str, float]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -64,13 +64,12 @@ class ClusterState:
             statistics=np.zeros(len(CLUSTER)),
             roots=np.zeros(1 + len(cluster.limits), np.int64),
         )
-        self.capped = np.zeros(1, np.int64)
 
-    def advance(self, records: Records, result: npt.NDArray[np.float32]) -> None:
+    def advance(self, records: Records, result: npt.NDArray[np.float32], capped: npt.NDArray[np.bool_]) -> None:
         """Take records in, in order; write the rings' features into the rows of payments in `result`."""
         begin = 0
         while begin < len(records.what):
-            begin, lacking = advance_clusters(self.arrays, self.plan, records, begin, result, self.capped)
+            begin, lacking = advance_clusters(self.arrays, self.plan, records, begin, result, capped)
             if lacking == ROOM_FOR_LABELS:
                 self.arrays = self.arrays._replace(labels=grown(self.arrays.labels, 2 * len(self.arrays.labels)))
             elif lacking:

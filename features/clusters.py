@@ -292,7 +292,7 @@ def advance_clusters(s, plan, records, begin, result, capped):
                     return i, lacking
             continue
         if slot == NONE and s.counters[KEYS] >= plan.max_keys:
-            capped[0] += 1
+            capped[records.row[i]] = True
             continue
         lacking = _room(s, plan, slot)
         if lacking:

@@ -32,28 +32,29 @@ class Flow:
             subject.name: new_state(subject, spec) for subject in (subjects() if of is None else of)
         }
         self.waiting = WaitingRoom()
+        self.capped = np.zeros(0, np.bool_)
         self._own = program("payment") if own else None
 
     def take(self, events: Placed, labels: Placed) -> Matrix:
-        """The vectors of the payments among `events`, in their order; the states move behind them."""
+        """The vectors of the payments among `events`, in their order; the states move behind them.
+
+        `capped` then tells which of them named somebody who found no place below the cap of keys.
+        """
         paid = events.records.what == PAID
         row = np.where(paid, np.cumsum(paid) - 1, -1)
         events = events._replace(records=events.records._replace(row=row))
         records = self.waiting.merged(events, labels)
         result = no_features(int(paid.sum()))
+        capped = np.zeros(len(result), np.bool_)
         if self._own is not None:
             _evaluate_own(self._own, records.payment, records.what, records.row, _NO_STATISTICS, result)
         for state in self.states.values():
-            state.advance(records, result)
+            state.advance(records, result, capped)
+        self.capped = capped
         return result
 
     def settle(self, offset: int, clock_ms: int) -> None:
         """Let the waiting labels take effect that a record at `offset` with that clock would see."""
         due = self.waiting.due(offset, clock_ms)
         for state in self.states.values():
-            state.advance(due, no_features(0))
-
-    @property
-    def capped(self) -> int:
-        """Payments so far whose key found no place below the cap."""
-        return int(sum(int(state.capped[0]) for state in self.states.values()))
+            state.advance(due, no_features(0), np.zeros(0, np.bool_))

@@ -83,7 +83,7 @@ def advance(s, plan, records, begin, result, capped):
     """Take records [begin, n) into an entity's state and write its features into `result`.
 
     Returns (next record, room lacking): with nothing lacking, all were taken; else the caller makes room and calls
-    again from that record, whose state is untouched. `capped` counts payments whose key found no place.
+    again from that record, whose state is untouched. `capped` is set for payments whose key found no place.
     """
     statistics, counts = s.statistics, s.counts
     longest = plan.bounds[-1]
@@ -98,7 +98,8 @@ def advance(s, plan, records, begin, result, capped):
         if lacking:
             return i, lacking
         if slot == NONE:
-            capped[0] += 1
+            if records.row[i] >= 0:
+                capped[records.row[i]] = True
             continue
         if what == LABELLED:
             lacking = take_label(s, slot, records, i)

@@ -51,7 +51,7 @@ def advance_pairs(s, plan, records, begin, result, capped):
         if slot == NONE:
             n = s.counters[KEYS]
             if n >= plan.max_keys:
-                capped[0] += 1
+                capped[records.row[i]] = True
                 continue
             if n >= len(s.record):
                 return i, ROOM_FOR_KEYS

@@ -108,7 +108,7 @@ def _finish(run: Run, group: Group, shard: int, flow: Flow) -> None:
     arrays = {}
     for name, state in flow.states.items():
         arrays.update(snapshot.prefixed(state.saved(), name))
-    snapshot.write(_state_file(run.folder, group, shard), {"capped": flow.capped}, arrays)
+    snapshot.write(_state_file(run.folder, group, shard), {}, arrays)
 
 
 def _group_parts(run: Run, group: Group, shard: int, held: Mapping[int, list[bytes]]) -> Batches:

@@ -34,6 +34,7 @@ from features.table import FIRST_PLACES, grown, places_for, tabled
 from features.windows import DAY_MS, LABEL_WINDOWS, WINDOWS
 
 Matrix = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
 
 FIRST_EVENTS = 16_384
 """Half a megabyte an entity to begin with; pools double from there."""
@@ -103,13 +104,15 @@ class EntityState:
             statistics=np.zeros(len(ENTITY)),
             counts=np.zeros(len(self.plan.bounds)),
         )
-        self.capped = np.zeros(1, np.int64)
 
-    def advance(self, records: Records, result: Matrix) -> None:
-        """Take records in, in order; write the features of payments into their rows of `result`."""
+    def advance(self, records: Records, result: Matrix, capped: Flags) -> None:
+        """Take records in, in order; write the features of payments into their rows of `result`.
+
+        `capped` is set for those whose key found no place below the cap: their features are missing.
+        """
         begin = 0
         while begin < len(records.what):
-            begin, lacking = kernel.advance(self.arrays, self.plan, records, begin, result, self.capped)
+            begin, lacking = kernel.advance(self.arrays, self.plan, records, begin, result, capped)
             if lacking:
                 self._grow(lacking)
 
@@ -174,13 +177,12 @@ class PairState:
             counters=no_counters(),
             statistics=np.zeros(len(PAIR)),
         )
-        self.capped = np.zeros(1, np.int64)
 
-    def advance(self, records: Records, result: Matrix) -> None:
+    def advance(self, records: Records, result: Matrix, capped: Flags) -> None:
         """Take payments in, in order; write the pair's features into their rows of `result`."""
         begin = 0
         while begin < len(records.what):
-            begin, lacking = pairs.advance_pairs(self.arrays, self.plan, records, begin, result, self.capped)
+            begin, lacking = pairs.advance_pairs(self.arrays, self.plan, records, begin, result, capped)
             if lacking:
                 self._with_places(2 * len(self.arrays.table))
 

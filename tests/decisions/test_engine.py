@@ -59,6 +59,25 @@ def test_every_accepted_payment_is_decided_once_in_log_order(world):
     assert all(one["vector"] is not None and 0 <= one["score"] <= 1 for one in judged)
 
 
+def test_a_decision_says_that_the_state_was_at_its_cap_of_keys(world):
+    settings, messages = world
+    assert {one["rung"] for one in logs.columns(logs.decided(logs.engine(settings), messages))} == {b"full"}
+    settings = settings.model_copy(update={"engine": settings.engine.model_copy(update={"max_keys_per_entity": 20})})
+    engine = logs.engine(settings)
+    found = logs.columns(logs.decided(engine, messages))
+    seen = set()
+    for one in found:
+        if one["outcome"] == b"rejected":
+            assert one["rung"] == b"full"
+            continue
+        new = one["card_token"] not in seen and len(seen) == 20
+        if new:
+            assert one["rung"] == b"state_capped"
+        elif len(seen) < 20:
+            seen.add(one["card_token"])
+    assert engine.capped == sum(one["rung"] == b"state_capped" for one in found) > 100
+
+
 def test_what_admission_refuses_is_rejected_by_name_and_unreadable_records_are_not_decided(world):
     settings, messages = world
     found = logs.columns(logs.decided(logs.engine(settings), messages))

@@ -135,13 +135,18 @@ def test_features_of_nobody_are_missing_not_zero():
     assert np.isnan(found[:, columns]).all()
 
 
-def test_at_the_cap_of_keys_nobody_new_is_kept_and_it_is_counted():
+def test_at_the_cap_of_keys_nobody_new_is_kept_and_the_payments_are_marked():
     events, labels = worlds.world(2, n=300, people=10)
     flow = Flow(Spec(7, 400, max_keys=3))
     found = flow.take(events, labels)
     assert flow.states["card"].keys == 3
-    assert flow.capped > 0
-    assert np.isnan(found[:, NAMES.index("card_tx_count_24h")]).any()
+    lacking = np.isnan(found[:, NAMES.index("card_tx_count_24h")])
+    assert 0 < lacking.sum() < len(lacking)
+    assert flow.capped[lacking].all()
+    roomy = Flow(SPEC)
+    roomy.take(events, labels)
+    assert len(roomy.capped) == len(found)
+    assert not roomy.capped.any()
 
 
 def test_a_key_that_was_silent_for_the_retention_is_as_new():

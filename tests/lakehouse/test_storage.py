@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from lakehouse import storage
 from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
+from lakehouse.made import Made
 from lakehouse.storage import Span
 from lakehouse.tables import POSITION, Column, Table
 
@@ -62,6 +63,20 @@ def rows(spark: SparkSession) -> Rows:
     return made
 
 
+Append = Callable[..., None]
+
+
+@pytest.fixture(params=["rows of Spark's", "rows that workers make and write"])
+def append(request: pytest.FixtureRequest) -> Append:
+    """append_once in both forms."""
+
+    def appended(frame: DataFrame, *rest: object, **more: bool) -> None:
+        made = Made(frame, lambda batches: batches, THINGS)
+        storage.append_once(frame if "Spark" in request.param else made, *rest, **more)  # type: ignore[arg-type]
+
+    return appended
+
+
 def _span(start: int, end: int, topic_id: str = TOPIC, partition: int = 0) -> Span:
     return Span(topic_id, partition, start, end)
 
@@ -75,70 +90,70 @@ def _offsets(root: str) -> list[int]:
     return [offset for _, offset, _ in _held(root)]
 
 
-def test_a_batch_that_is_offered_again_is_written_once(root: str, rows: Rows) -> None:
+def test_a_batch_that_is_offered_again_is_written_once(root: str, append: Append, rows: Rows) -> None:
     assert storage.written_ends(root, THINGS) == {}
-    storage.append_once(rows(0, 10), root, THINGS, [_span(0, 10)])
+    append(rows(0, 10), root, THINGS, [_span(0, 10)])
     version = storage.version(root, THINGS)
-    storage.append_once(rows(0, 10, value=2), root, THINGS, [_span(0, 10)])
-    storage.append_once(rows(3, 7, value=3), root, THINGS, [_span(3, 7)])
+    append(rows(0, 10, value=2), root, THINGS, [_span(0, 10)])
+    append(rows(3, 7, value=3), root, THINGS, [_span(3, 7)])
     assert storage.version(root, THINGS) == version
     assert _held(root) == [(0, offset, 1) for offset in range(10)]
     assert storage.written_ends(root, THINGS) == {"T/0": 10}
 
 
-def test_a_larger_batch_after_lost_bookkeeping_adds_only_what_is_new(root: str, rows: Rows) -> None:
-    storage.append_once(rows(0, 10), root, THINGS, [_span(0, 10)])
-    storage.append_once(rows(0, 30, value=2), root, THINGS, [_span(0, 30)])
+def test_a_larger_batch_after_lost_bookkeeping_adds_only_what_is_new(root: str, append: Append, rows: Rows) -> None:
+    append(rows(0, 10), root, THINGS, [_span(0, 10)])
+    append(rows(0, 30, value=2), root, THINGS, [_span(0, 30)])
     assert _held(root) == [(0, offset, 1 if offset < 10 else 2) for offset in range(30)]
 
 
-def test_rows_outside_of_the_spans_are_not_written(root: str, rows: Rows) -> None:
+def test_rows_outside_of_the_spans_are_not_written(root: str, append: Append, rows: Rows) -> None:
     frame = rows(0, 30).unionAll(rows(5, 10, topic_id="U")).unionAll(rows(5, 10, partition=3))
-    storage.append_once(frame, root, THINGS, [_span(5, 10)])
+    append(frame, root, THINGS, [_span(5, 10)])
     assert _held(root) == [(0, offset, 1) for offset in range(5, 10)]
 
 
-def test_partitions_are_counted_each_for_itself(root: str, rows: Rows) -> None:
+def test_partitions_are_counted_each_for_itself(root: str, append: Append, rows: Rows) -> None:
     frame = rows(0, 10).unionAll(rows(0, 5, partition=1))
-    storage.append_once(frame, root, THINGS, [_span(0, 10), _span(0, 5, partition=1)])
+    append(frame, root, THINGS, [_span(0, 10), _span(0, 5, partition=1)])
     frame = rows(0, 12).unionAll(rows(0, 9, partition=1))
-    storage.append_once(frame, root, THINGS, [_span(0, 12), _span(0, 9, partition=1)])
+    append(frame, root, THINGS, [_span(0, 12), _span(0, 9, partition=1)])
     assert _held(root) == [(0, offset, 1) for offset in range(12)] + [(1, offset, 1) for offset in range(9)]
     assert storage.written_ends(root, THINGS) == {"T/0": 12, "T/1": 9}
 
 
-def test_a_table_that_holds_every_offset_refuses_a_gap(root: str, rows: Rows) -> None:
-    storage.append_once(rows(0, 10), root, THINGS, [_span(0, 10)], contiguous=True)
+def test_a_table_that_holds_every_offset_refuses_a_gap(root: str, append: Append, rows: Rows) -> None:
+    append(rows(0, 10), root, THINGS, [_span(0, 10)], contiguous=True)
     with pytest.raises(RangeMissing, match=r"test\.things ends at offset 10 of partition 0, the batch begins at 12"):
-        storage.append_once(rows(12, 20), root, THINGS, [_span(12, 20)], contiguous=True)
+        append(rows(12, 20), root, THINGS, [_span(12, 20)], contiguous=True)
     assert _offsets(root) == list(range(10))
 
 
-def test_a_gap_is_closed_by_repair_and_then_the_batch_is_taken(root: str, rows: Rows) -> None:
-    storage.append_once(rows(0, 10), root, THINGS, [_span(0, 10)], contiguous=True)
+def test_a_gap_is_closed_by_repair_and_then_the_batch_is_taken(root: str, append: Append, rows: Rows) -> None:
+    append(rows(0, 10), root, THINGS, [_span(0, 10)], contiguous=True)
     with pytest.raises(RangeMissing, match=r"test\.things ends at offset 10"):
         storage.overwrite_interval(rows(11, 12), root, THINGS, _span(11, 12), contiguous=True)
     storage.overwrite_interval(rows(8, 12), root, THINGS, _span(8, 12), contiguous=True)
     assert storage.written_ends(root, THINGS) == {"T/0": 12}
-    storage.append_once(rows(12, 20), root, THINGS, [_span(12, 20)], contiguous=True)
+    append(rows(12, 20), root, THINGS, [_span(12, 20)], contiguous=True)
     assert _offsets(root) == list(range(20))
 
 
-def test_a_table_of_some_kinds_has_gaps(root: str, rows: Rows) -> None:
-    storage.append_once(rows(0, 10, step=3), root, THINGS, [_span(0, 10)])
-    storage.append_once(rows(20, 30, step=3), root, THINGS, [_span(20, 30)])
+def test_a_table_of_some_kinds_has_gaps(root: str, append: Append, rows: Rows) -> None:
+    append(rows(0, 10, step=3), root, THINGS, [_span(0, 10)])
+    append(rows(20, 30, step=3), root, THINGS, [_span(20, 30)])
     assert _offsets(root) == [0, 3, 6, 9, 20, 23, 26, 29]
 
 
-def test_a_batch_without_rows_is_remembered(root: str, rows: Rows) -> None:
-    storage.append_once(rows(0, 0), root, THINGS, [_span(0, 10)])
+def test_a_batch_without_rows_is_remembered(root: str, append: Append, rows: Rows) -> None:
+    append(rows(0, 0), root, THINGS, [_span(0, 10)])
     assert storage.written_ends(root, THINGS) == {"T/0": 10}
 
 
-def test_a_topic_that_was_replaced_is_refused(root: str, rows: Rows) -> None:
-    storage.append_once(rows(0, 10), root, THINGS, [_span(0, 10)])
+def test_a_topic_that_was_replaced_is_refused(root: str, append: Append, rows: Rows) -> None:
+    append(rows(0, 10), root, THINGS, [_span(0, 10)])
     for write in (
-        lambda: storage.append_once(rows(0, 5, topic_id="U"), root, THINGS, [_span(0, 5, topic_id="U")]),
+        lambda: append(rows(0, 5, topic_id="U"), root, THINGS, [_span(0, 5, topic_id="U")]),
         lambda: storage.overwrite_interval(rows(0, 5, topic_id="U"), root, THINGS, _span(0, 5, topic_id="U")),
     ):
         with pytest.raises(TopicReplaced, match=r"test\.things holds positions of topic id T; the batch is from id U"):
@@ -146,35 +161,37 @@ def test_a_topic_that_was_replaced_is_refused(root: str, rows: Rows) -> None:
     assert _offsets(root) == list(range(10))
 
 
-def test_other_peoples_commits_hide_nothing(spark: SparkSession, root: str, rows: Rows) -> None:
+def test_other_peoples_commits_hide_nothing(spark: SparkSession, root: str, append: Append, rows: Rows) -> None:
     for start in (0, 10):
-        storage.append_once(rows(start, start + 10), root, THINGS, [_span(start, start + 10)])
+        append(rows(start, start + 10), root, THINGS, [_span(start, start + 10)])
     spark.sql(f"OPTIMIZE delta.`{THINGS.path(root)}`")
     spark.sql(f"ALTER TABLE delta.`{THINGS.path(root)}` SET TBLPROPERTIES ('note' = 'x')")
     assert storage.written_ends(root, THINGS) == {"T/0": 20}
-    storage.append_once(rows(0, 25), root, THINGS, [_span(0, 25)])
+    append(rows(0, 25), root, THINGS, [_span(0, 25)])
     assert _offsets(root) == list(range(25))
 
 
-def test_rows_that_a_restore_took_back_are_written_again(spark: SparkSession, root: str, rows: Rows) -> None:
+def test_rows_that_a_restore_took_back_are_written_again(
+    spark: SparkSession, root: str, append: Append, rows: Rows
+) -> None:
     for start in (0, 10, 20):
-        storage.append_once(rows(start, start + 10), root, THINGS, [_span(start, start + 10)])
+        append(rows(start, start + 10), root, THINGS, [_span(start, start + 10)])
     spark.sql(f"RESTORE TABLE delta.`{THINGS.path(root)}` TO VERSION AS OF 1")
     assert storage.written_ends(root, THINGS) == {"T/0": 10}
-    storage.append_once(rows(0, 30, value=2), root, THINGS, [_span(0, 30)])
+    append(rows(0, 30, value=2), root, THINGS, [_span(0, 30)])
     assert _held(root) == [(0, offset, 1 if offset < 10 else 2) for offset in range(30)]
 
 
-def test_without_metadata_the_rows_say_what_is_written(root: str, rows: Rows) -> None:
+def test_without_metadata_the_rows_say_what_is_written(root: str, append: Append, rows: Rows) -> None:
     rows(0, 7).write.format("delta").mode("append").save(THINGS.path(root))
     rows(0, 3, partition=1).write.format("delta").mode("append").save(THINGS.path(root))
     assert storage.written_ends(root, THINGS) == {"T/0": 7, "T/1": 3}
-    storage.append_once(rows(0, 10, value=2), root, THINGS, [_span(0, 10)])
+    append(rows(0, 10, value=2), root, THINGS, [_span(0, 10)])
     assert _held(root) == [(0, offset, 1 if offset < 7 else 2) for offset in range(10)] + [(1, n, 1) for n in range(3)]
 
 
-def test_an_interval_that_is_done_again_is_the_same_afterwards(root: str, rows: Rows) -> None:
-    storage.append_once(rows(0, 10), root, THINGS, [_span(0, 10)])
+def test_an_interval_that_is_done_again_is_the_same_afterwards(root: str, append: Append, rows: Rows) -> None:
+    append(rows(0, 10), root, THINGS, [_span(0, 10)])
     storage.overwrite_interval(rows(0, 10, value=2), root, THINGS, _span(3, 6))
     expected = [(0, offset, 2 if 3 <= offset < 6 else 1) for offset in range(10)]
     assert _held(root) == expected
@@ -186,7 +203,9 @@ def test_an_interval_that_is_done_again_is_the_same_afterwards(root: str, rows: 
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.08, 0.13, 0.18, 0.23, 0.28])
-def test_of_two_writers_with_different_batches_nobody_doubles_a_row(root: str, rows: Rows, delay_s: float) -> None:
+def test_of_two_writers_with_different_batches_nobody_doubles_a_row(
+    root: str, append: Append, rows: Rows, delay_s: float
+) -> None:
     frames = {(0, 50): rows(0, 50), (0, 80): rows(0, 80)}
     begin = threading.Barrier(2)
 
@@ -194,7 +213,7 @@ def test_of_two_writers_with_different_batches_nobody_doubles_a_row(root: str, r
         begin.wait()
         time.sleep(wait_s)
         try:
-            storage.append_once(frames[span], root, THINGS, [_span(*span)])
+            append(frames[span], root, THINGS, [_span(*span)])
         except Exception as error:
             return type(error).__name__
         return "written"
@@ -207,7 +226,7 @@ def test_of_two_writers_with_different_batches_nobody_doubles_a_row(root: str, r
     assert _offsets(root) == list(range(end))
 
 
-def test_of_two_writers_of_the_same_batch_one_commits(root: str, rows: Rows) -> None:
+def test_of_two_writers_of_the_same_batch_one_commits(root: str, append: Append, rows: Rows) -> None:
     before = storage.version(root, THINGS)
     frames = [rows(0, 50, value=1), rows(0, 50, value=2)]
     begin = threading.Barrier(2)
@@ -215,7 +234,7 @@ def test_of_two_writers_of_the_same_batch_one_commits(root: str, rows: Rows) -> 
     def write(frame: DataFrame) -> str:
         begin.wait()
         try:
-            storage.append_once(frame, root, THINGS, [_span(0, 50)])
+            append(frame, root, THINGS, [_span(0, 50)])
         except Exception as error:
             return type(error).__name__
         return "written"
@@ -258,7 +277,9 @@ def test_rows_are_merged_by_key(spark: SparkSession, tmp_path: Path) -> None:
     assert held() == [("z", 9)]
 
 
-def test_a_frame_that_is_not_what_the_contract_says_is_named(spark: SparkSession, root: str, rows: Rows) -> None:
+def test_a_frame_that_is_not_what_the_contract_says_is_named(
+    spark: SparkSession, root: str, rows: Rows
+) -> None:
     frame = rows(0, 1).withColumn("value", F.lit("x")).withColumnRenamed("offset", "offsett")
     wrong = (
         r"test\.things differs from its contract: lacking \['offset'\], unknown \['offsett'\], "
