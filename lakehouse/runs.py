@@ -120,9 +120,12 @@ def _written(root: str, row: dict[str, object]) -> None:
 
 @contextmanager
 def _ended_by_term() -> Iterator[None]:
-    """SIGTERM ends the block as an exception does, so that its end is recorded; exit code 143, as for a shell."""
+    """SIGTERM ends the block as an exception does, so that its end is recorded; then it ends the process as ever."""
+    received = False
 
     def stop(number: int, _frame: FrameType | None) -> None:
+        nonlocal received
+        received = True
         raise SystemExit(128 + number)
 
     ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -133,3 +136,5 @@ def _ended_by_term() -> Iterator[None]:
     finally:
         if ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if received:
+            signal.raise_signal(signal.SIGTERM)
