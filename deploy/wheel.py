@@ -1,7 +1,7 @@
 """The product as one wheel: `python -m deploy.wheel` writes dist/fraudlake-<version>-py3-none-any.whl.
 
-It holds every room with its data files, and `conf/` beside them, so an installed wheel is a home of its own. Its command
-`fraudlake JOB FLAGS...` is `python -m JOB FLAGS...`. The same files give the same bytes.
+It holds every room with its data files, and `conf/` beside them, so an installed wheel is a home of its own. Its
+command `fraudlake JOB FLAGS...` is `python -m JOB FLAGS...`. The same files give the same bytes.
 """
 
 import base64
