@@ -4,7 +4,7 @@ import signal
 import socket
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -80,7 +80,7 @@ def recorded(
 
 def _end(settings: Settings, kind: str, run: Run, touched: Lineage) -> None:
     ended_at = datetime.now(UTC)
-    told = {"run_id": run.run_id, "outcome": run.outcome, "exit_code": run.exit_code, "error": run.error}
+    told: trail.Details = {"run_id": run.run_id, "outcome": run.outcome, "exit_code": run.exit_code, "error": run.error}
     trail.record(settings, f"{kind}.ended", run.job, told)
     row = {
         **told,
@@ -99,7 +99,7 @@ def _end(settings: Settings, kind: str, run: Run, touched: Lineage) -> None:
     _written(conf.lake_root(settings), row)
 
 
-def _written(root: str, row: dict[str, object]) -> None:
+def _written(root: str, row: Mapping[str, object]) -> None:
     """Write the row; what goes wrong is logged."""
     failed: list[str] = []
 

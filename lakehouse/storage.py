@@ -55,7 +55,8 @@ def read(spark: SparkSession, root: str, table: Table, version: int | None = Non
     """The table, now or at a Delta version; an empty frame of its schema when it has not been made (version -1)."""
     if version == -1 or not exists(root, table):
         return spark.createDataFrame([], _schema(table))
-    lineage.read(table.name, DeltaReader(table.path(root)).version() if version is None else version)
+    if lineage.of_this_run() is not None:
+        lineage.read(table.name, DeltaReader(table.path(root)).version() if version is None else version)
     reader = spark.read.format("delta")
     return (reader if version is None else reader.option("versionAsOf", version)).load(table.path(root))
 

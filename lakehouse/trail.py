@@ -10,8 +10,8 @@ keys only.
 
 import argparse
 import fcntl
-import getpass
 import os
+import pwd
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -83,10 +83,10 @@ def place_of(settings: Settings) -> Place:
 
 
 def actor() -> str:
-    """Who runs this process: account and machine."""
+    """Who runs this process: account and machine; not what the environment says, which anybody can set."""
     try:
-        account = getpass.getuser()
-    except (KeyError, OSError):  # an id without an account
+        account = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # an id without an account
         account = str(os.getuid())
     return f"{account}@{socket.gethostname()}"
 
