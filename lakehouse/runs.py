@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
 
-from lakehouse import delta, lineage, trail
+from lakehouse import lineage, trail
 from lakehouse import settings as conf
 from lakehouse.contracts.lake import RUNS
 from lakehouse.lineage import Lineage
@@ -105,6 +105,8 @@ def _written(root: str, row: Mapping[str, object]) -> None:
 
     def work() -> None:
         try:
+            from lakehouse import delta  # engine and API start without it
+
             delta.append(root, RUNS, [row])
         except BaseException as error:  # whatever it is, the run itself is over and stays as it ended
             failed.append(type(error).__name__)
