@@ -58,7 +58,10 @@ generate: setup ## write suites, predicates and the feature reference from their
 bench: setup ## every benchmark, and their table (minutes)
 	@$(PYTHON) -m benchmarks.all
 
+wheel: setup ## the product as one wheel, in dist/
+	@$(PYTHON) -m deploy.wheel
+
 lock: setup ## resolve pyproject.toml into requirements.lock again
 	@$(PYTHON) -m uv pip compile --quiet --generate-hashes --all-extras --no-header --no-annotate pyproject.toml -o requirements.lock
 
-.PHONY: help setup keys demo up down status wipe topics config test check fix generate bench lock
+.PHONY: help setup keys demo up down status wipe topics config test check fix generate bench wheel lock

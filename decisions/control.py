@@ -20,7 +20,7 @@ import orjson
 
 from expectations.control import SCOPES, ControlEvent, Version, check, payload_digest
 from expectations.decoded import broken_rules, control_event, decode
-from lakehouse import broker, delta, jobs, keys, topics
+from lakehouse import broker, delta, jobs, keys, topics, trail
 from lakehouse import settings as conf
 from lakehouse.codec import Batch, slices
 from lakehouse.contracts import silver
@@ -143,7 +143,12 @@ def activate(
     versions = in_force(settings, trusted)
     event = prepared(scope, payload, versions, signer(author), signer(approver))
     check(event, versions, trusted)
-    return event, send(settings, event, received_ms)
+    what = f"{event.scope} version {event.version}"
+    told = {name: getattr(event, name) for name in ("control_id", "digest", "author", "approver")}
+    trail.record(settings, "control.signed", what, told)
+    offset = send(settings, event, received_ms)
+    trail.record(settings, "control.activated", what, {**told, "offset": offset})
+    return event, offset
 
 
 def _payload(arguments: argparse.Namespace) -> str:

@@ -20,6 +20,7 @@ from lakehouse import settings as conf
 from lakehouse.errors import BrokerUnavailable, RangeMissing
 from lakehouse.latency import prepare_for_latency
 from lakehouse.log import configure, logger
+from lakehouse.runs import recorded
 from lakehouse.settings import Settings, resolve
 from lakehouse.signing import trust
 
@@ -128,10 +129,11 @@ def main(argv: Sequence[str]) -> int:
     def work() -> None:
         settings = conf.load(arguments.env)
         configure(settings, "engine")
-        process = Process(settings)
-        prepare_for_latency()
-        start_http_server(settings.engine.metrics_port, addr="127.0.0.1")
-        _run(settings, process)
+        with recorded(settings, "decisions.job"):
+            process = Process(settings)
+            prepare_for_latency()
+            start_http_server(settings.engine.metrics_port, addr="127.0.0.1")
+            _run(settings, process)
 
     return jobs.guarded(work)
 

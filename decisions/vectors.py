@@ -21,6 +21,7 @@ from lakehouse import broker, jobs, keys, topics
 from lakehouse import settings as conf
 from lakehouse.errors import FraudlakeError, RangeMissing
 from lakehouse.log import configure
+from lakehouse.runs import recorded
 from lakehouse.settings import Settings
 
 PARTITION = 0
@@ -84,7 +85,8 @@ def main(argv: Sequence[str]) -> int:
             raise FraudlakeError("--to-position must be above --from-position.")
         settings = conf.load(given.env)
         configure(settings, "vectors")
-        payments = kept(settings, given.from_position, given.to_position, given.snapshot, given.out)
+        with recorded(settings, "decisions.vectors", "replay", (given.from_position, given.to_position)):
+            payments = kept(settings, given.from_position, given.to_position, given.snapshot, given.out)
         print(f"{payments:,} vectors")
 
     return jobs.guarded(work)

@@ -26,6 +26,7 @@ from lakehouse.contracts import silver
 from lakehouse.errors import FraudlakeError
 from lakehouse.jobs import Context
 from lakehouse.log import configure
+from lakehouse.runs import recorded
 from lakehouse.settings import Settings
 from lakehouse.storage import Span, written_ends
 
@@ -150,6 +151,14 @@ def _span(context: Context, given: argparse.Namespace) -> Span:
     return Span(topic_id, int(partition), int(offsets[0]), end if given.to_position else int(offsets[-1]) + 1)
 
 
+def _report(context: Context, given: argparse.Namespace) -> Report:
+    span = _span(context, given)
+    print(f"offsets {span.start:,} to {span.end:,} of partition {span.partition}", flush=True)
+    engine = replayed(context.settings, span, given.snapshot) if given.replay else logged(context.root, span)
+    print(f"the engine has {len(engine.offset):,} vectors; making silver's", flush=True)
+    return compared(engine, recomputed(context, span, given.snapshot))
+
+
 def main(argv: Sequence[str]) -> int:
     """Compare; 1 when something differs."""
     parser = argparse.ArgumentParser(prog="python -m features.parity", description=__doc__)
@@ -165,14 +174,11 @@ def main(argv: Sequence[str]) -> int:
         nonlocal mismatches
         settings = conf.load(given.env)
         configure(settings, "parity")
-        context = jobs.context("parity", argparse.Namespace(**{**vars(given), **_WHOLE}))
-        span = _span(context, given)
-        print(f"offsets {span.start:,} to {span.end:,} of partition {span.partition}", flush=True)
-        engine = replayed(settings, span, given.snapshot) if given.replay else logged(context.root, span)
-        print(f"the engine has {len(engine.offset):,} vectors; making silver's", flush=True)
-        report = compared(engine, recomputed(context, span, given.snapshot))
+        with recorded(settings, "features.parity", "parity", replay=given.replay) as run:
+            report = _report(jobs.context("parity", argparse.Namespace(**{**vars(given), **_WHOLE})), given)
+            mismatches = report.mismatches
+            run.exit_code = int(mismatches > 0)
         print("\n".join(report.described()))
-        mismatches = report.mismatches
         print(json.dumps({"payments": report.payments, "features": len(NAMES), "mismatches": mismatches}))
 
     return jobs.guarded(work) or int(mismatches > 0)

@@ -22,6 +22,7 @@ from lakehouse.errors import Terminal
 from lakehouse.jobs import Context
 from lakehouse.log import configure
 from lakehouse.moments import moment_ms
+from lakehouse.runs import recorded
 
 
 class AsOfRefused(Terminal):
@@ -83,9 +84,13 @@ def main(argv: Sequence[str]) -> int:
         settings = conf.load(arguments.env)
         configure(settings, "gold")
         root = conf.lake_root(settings)
-        recipe = recipe_of(root, arguments.as_of, arguments.again, settings.training.label_gap_d, arguments.features)
-        context = Context(settings, build_session(settings, "gold"), True, None)
-        print(orjson.dumps(run(context, recipe)).decode())
+        asked = {"as_of_ms": arguments.as_of, "again": arguments.again, "features": arguments.features}
+        with recorded(settings, "gold.as_of", "as_of", **asked):
+            recipe = recipe_of(
+                root, arguments.as_of, arguments.again, settings.training.label_gap_d, arguments.features
+            )
+            made = run(Context(settings, build_session(settings, "gold"), True, None), recipe)
+        print(orjson.dumps(made).decode())
 
     return jobs.guarded(work)
 

@@ -12,7 +12,8 @@
     |   |-- SnapshotRefused      a state file is torn, altered, or of another spec or topic
     |   |-- BundleRefused        model bytes are unsigned, altered or of another feature set
     |   |-- ControlRefused       a control event is unsigned, self-approved or out of order
-    |   `-- EngineFenced         a newer engine has taken over this partition
+    |   |-- EngineFenced         a newer engine has taken over this partition
+    |   `-- TrailBroken          the audit trail cannot be read or written
     `-- Transient                trying again later can help
         |-- BrokerUnavailable
         |-- RegistryUnavailable  the model registry does not answer
@@ -82,6 +83,10 @@ class ControlRefused(Terminal):
 
 class EngineFenced(Terminal):
     """A newer engine has taken over; this one must not write."""
+
+
+class TrailBroken(Terminal):
+    """The audit trail cannot be read or written; what it should tell of must not happen."""
 
 
 class BrokerUnavailable(Transient):

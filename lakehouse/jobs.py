@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from lakehouse import settings as conf
 from lakehouse.errors import FraudlakeError
 from lakehouse.log import configure, logger
+from lakehouse.runs import recorded
 from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -69,16 +70,30 @@ def context(name: str, arguments: argparse.Namespace) -> Context:
     from lakehouse.storage import make_root
 
     settings = conf.load(arguments.env)
-    interval = None
-    if (arguments.from_position is None) != (arguments.to_position is None):
-        raise FraudlakeError("--from-position and --to-position belong together.")
-    if arguments.from_position is not None:
-        interval = Interval(arguments.from_position, arguments.to_position)
-        if interval.end <= interval.start:
-            raise FraudlakeError("--to-position must be above --from-position.")
+    interval = interval_of(arguments)
     made = Context(settings, build_session(settings, name), arguments.available_now, interval)
     make_root(made.root)
     return made
+
+
+def interval_of(arguments: argparse.Namespace) -> Interval | None:
+    """The interval that is to be done again, if any; FraudlakeError for half of one."""
+    if (arguments.from_position is None) != (arguments.to_position is None):
+        raise FraudlakeError("--from-position and --to-position belong together.")
+    if arguments.from_position is None:
+        return None
+    if arguments.to_position <= arguments.from_position:
+        raise FraudlakeError("--to-position must be above --from-position.")
+    return Interval(arguments.from_position, arguments.to_position)
+
+
+def _recorded(name: str, run: Callable[[Context], None], arguments: argparse.Namespace) -> None:
+    """Run a job on record: a repair as a rerun of its interval."""
+    interval = interval_of(arguments)
+    again = None if interval is None else (interval.start, interval.end)
+    kind = "job" if again is None else "rerun"
+    with recorded(conf.load(arguments.env), f"{name}.job", kind, again, available_now=arguments.available_now):
+        run(context(name, arguments))
 
 
 def main(name: str, run: Callable[[Context], None], description: str | None, argv: Sequence[str]) -> int:
@@ -87,7 +102,7 @@ def main(name: str, run: Callable[[Context], None], description: str | None, arg
 
     def work() -> None:
         configure(conf.load(arguments.env), name)
-        run(context(name, arguments))
+        _recorded(name, run, arguments)
 
     return guarded(work)
 
@@ -112,7 +127,7 @@ def run_all(modules: Sequence[str], arguments: argparse.Namespace) -> None:
         name = module.removesuffix(".job")
         job = importlib.import_module(module)
         log.info("job begins", job=name)
-        job.run(context(name, arguments))
+        _recorded(name, job.run, arguments)
 
 
 def _as_they_come(batches: "Iterable[RecordBatch]") -> "Iterable[RecordBatch]":

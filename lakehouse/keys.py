@@ -20,8 +20,8 @@ import orjson
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from lakehouse import chain, signing, trail
 from lakehouse import settings as conf
-from lakehouse import signing
 from lakehouse.errors import FraudlakeError, KeysMissing
 
 VARIABLE = "FRAUDLAKE_MASTER_KEY_V"
@@ -141,7 +141,7 @@ def create(folder: Path) -> list[str]:
         master = base64.b64encode(secrets.token_bytes(MASTER_BYTES)).decode()
         write_private(folder / KEYRING, orjson.dumps({"masters": {"1": master}}))
         made.append(KEYRING)
-    made += signing.create(folder, ("author", "approver"), write_private)
+    made += signing.create(folder, ("author", "approver", chain.ROLE), write_private)
     if not (folder / API_KEYS).exists():
         entries = []
         for name, roles in (("local", ["decide"]), ("replay", ["decide", "replay"])):
@@ -154,12 +154,31 @@ def create(folder: Path) -> list[str]:
     return made
 
 
+def provide(settings: conf.Settings) -> list[str]:
+    """Make what is missing of the local keys and enter it into the audit trail; the names of the files that were made.
+
+    A signing pair whose role had one before is a rotated key; the old public key stays trusted.
+    """
+    folder = conf.resolve(settings.keys.folder)
+    known = signing.trust(folder).roles.values() if (folder / signing.TRUSTED).exists() else ()
+    made = create(folder)
+    for name in made:
+        path = folder / name
+        if path.suffix == ".pem":
+            action = "key.rotated" if any(path.stem in roles for roles in known) else "key.made"
+            trail.record(settings, action, name, {"key": signing.signer(path).key_id})
+        else:
+            trail.record(settings, "key.made", name, {})
+    return made
+
+
 def main(argv: list[str]) -> None:
-    """Create local keys where there are none: a master key, an author's and an approver's signing pair, API keys."""
+    """Create local keys where there are none: a master key, signing pairs of author, approver and trail, API keys."""
     parser = argparse.ArgumentParser(prog="python -m lakehouse.keys", description=main.__doc__)
     parser.add_argument("--env")
-    folder = conf.resolve(conf.load(parser.parse_args(argv).env).keys.folder)
-    made = create(folder)
+    settings = conf.load(parser.parse_args(argv).env)
+    folder = conf.resolve(settings.keys.folder)
+    made = provide(settings)
     print(f"keys in {folder}: made {', '.join(made)}" if made else f"keys in {folder}: nothing to make")
 
 

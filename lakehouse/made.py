@@ -22,6 +22,7 @@ from deltalake.transaction import AddAction
 from pyarrow import fs
 from pyspark.sql import DataFrame
 
+from lakehouse.delta import arrow_schema
 from lakehouse.errors import ContractBroken
 from lakehouse.tables import Table
 
@@ -30,24 +31,6 @@ Batches = Iterable[pa.RecordBatch]
 GROUP_ROWS = 65_536
 """Rows of a row group: with a vector of a kilobyte some 60 MB."""
 _FILES_DDL = "path string, size bigint, stats string"
-_TYPES = {
-    "string": pa.string(),
-    "boolean": pa.bool_(),
-    "int": pa.int32(),
-    "bigint": pa.int64(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-    "binary": pa.binary(),
-    "date": pa.date32(),
-    "timestamp": pa.timestamp("us", "UTC"),
-    "array<string>": pa.list_(pa.field("element", pa.string())),
-    "array<float>": pa.list_(pa.field("element", pa.float32())),
-}
-
-
-def schema_of(table: Table) -> pa.Schema:
-    """The table's columns as Arrow has them."""
-    return pa.schema([pa.field(c.name, _TYPES[c.type], nullable=c.nullable) for c in table.columns])
 
 
 @dataclass(frozen=True)
@@ -90,7 +73,7 @@ class _Writer:
         told = _Told(self.table)
         with pq.ParquetWriter(
             name,
-            schema_of(self.table),
+            arrow_schema(self.table),
             filesystem=files,
             compression="snappy",
             use_dictionary=[c.name for c in self.table.columns if c.type == "string"],
@@ -114,7 +97,7 @@ class _Writer:
 
     def _within(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The batch's rows that are wanted, as the contract has them; ContractBroken where they are others."""
-        wanted = schema_of(self.table)
+        wanted = arrow_schema(self.table)
         have = pa.schema([field.remove_metadata() for field in batch.schema])
         if have.names != wanted.names or have.types != wanted.types:
             raise ContractBroken(

@@ -9,14 +9,48 @@ from lakehouse.errors import SettingsError
 from lakehouse.settings import Settings, home, resolve
 
 ARCHIVE = "classes.jsa"
+GIVEN = "given"
+"""As spark.master: a platform starts the session, with its own jars and Spark's own daemon for workers."""
+SECURITY = {
+    # What spills holds clear values for a moment.
+    "spark.io.encryption.enabled": "true",
+}
+"""What a session that was given has to have been started with; nothing can be set any more."""
+
+
+def _changeable(settings: Settings) -> dict[str, str]:
+    """The options of a session that can be set while it runs."""
+    return {
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": str(settings.spark.shuffle_partitions),
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
+        # Kernels are deterministic in log order; re-planning by size would only change task counts.
+        "spark.sql.adaptive.coalescePartitions.enabled": "false",
+        "spark.sql.streaming.stateStore.stateSchemaCheck": "true",
+        "spark.sql.streaming.kafka.useDeprecatedOffsetFetching": "false",
+    }
+
+
+def _given(settings: Settings) -> SparkSession:
+    """The session that the platform has started; SettingsError where it may not be used."""
+    session = SparkSession.builder.getOrCreate()
+    for key, value in SECURITY.items():
+        if session.sparkContext.getConf().get(key) != value:
+            raise SettingsError(f"This Spark session was started without {key}={value}.", "Set it where it is started.")
+    for key, value in _changeable(settings).items():
+        session.conf.set(key, value)
+    return session
 
 
 def build_session(settings: Settings, name: str, java_options: str = "") -> SparkSession:
     """The session of this process; a second call returns the first one's.
 
-    A local session loads its classes from the archive beside the jars, when `make setup` has made it: half of a short
-    job is the JVM's start.
+    With spark.master `given` it is the platform's. A local session loads its classes from the archive beside the jars,
+    when `make setup` has made it: half of a short job is the JVM's start.
     """
+    if settings.spark.master == GIVEN:
+        return _given(settings)
     jars = sorted(str(path) for path in resolve(settings.spark.jars_folder).glob("*.jar"))
     if not jars:
         raise SettingsError(
@@ -51,24 +85,16 @@ def build_session(settings: Settings, name: str, java_options: str = "") -> Spar
         ),
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        "spark.sql.session.timeZone": "UTC",
-        "spark.sql.shuffle.partitions": str(settings.spark.shuffle_partitions),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        # What spills holds clear values for a moment.
-        "spark.io.encryption.enabled": "true",
+        **SECURITY,
         # Delta's default of 50 state partitions costs seconds per read on small tables.
         "spark.databricks.delta.snapshotPartitions": "2",
         # Feature values hardly repeat: looking for a dictionary of them is for nothing.
         "spark.hadoop.parquet.enable.dictionary#vector.list.element": "false",
-        "spark.sql.execution.arrow.pyspark.enabled": "true",
-        "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
         "spark.python.daemon.module": "lakehouse.worker_daemon",
         "spark.sql.execution.pyspark.udf.faulthandler.enabled": "true",
-        # Kernels are deterministic in log order; re-planning by size would only change task counts.
-        "spark.sql.adaptive.coalescePartitions.enabled": "false",
-        "spark.sql.streaming.stateStore.stateSchemaCheck": "true",
-        "spark.sql.streaming.kafka.useDeprecatedOffsetFetching": "false",
+        **_changeable(settings),
     }
     builder = SparkSession.builder.appName(f"fraudlake {name}")
     for key, value in options.items():

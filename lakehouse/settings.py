@@ -58,6 +58,11 @@ class Lake(Section):
     root: str
 
 
+class Trail(Section):
+    folder: Path
+    heads_folder: Path
+
+
 class Spark(Section):
     master: str
     driver_memory: str
@@ -163,6 +168,7 @@ class Settings(BaseSettings):
     kafka: Kafka
     keys: Keys
     lake: Lake
+    trail: Trail
     spark: Spark
     bronze: Bronze
     silver: Silver

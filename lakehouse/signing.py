@@ -86,7 +86,7 @@ def create(folder: Path, roles: tuple[str, ...], write: Callable[[Path, bytes], 
 def signer(path: Path) -> Signer:
     """The signer of a PEM file; its key id follows from its file name and public key."""
     if not path.exists():
-        raise KeysMissing(f"There is no signing key {path}.", "`make keys` creates a local author and approver.")
+        raise KeysMissing(f"There is no signing key {path}.", "`make keys` creates the local ones that are missing.")
     private = serialization.load_pem_private_key(path.read_bytes(), password=None)
     if not isinstance(private, Ed25519PrivateKey):
         raise KeysMissing(f"{path} is not an Ed25519 key.")
@@ -95,7 +95,11 @@ def signer(path: Path) -> Signer:
 
 def trust(folder: Path) -> Trust:
     """The trusted keys of a folder."""
-    path = folder / TRUSTED
+    return trust_in(folder / TRUSTED)
+
+
+def trust_in(path: Path) -> Trust:
+    """The trusted keys of a file."""
     if not path.exists():
         raise KeysMissing(f"There is no {path}.", "`make keys` creates local keys; in production it is distributed.")
     entries = orjson.loads(path.read_bytes())

@@ -13,29 +13,24 @@ from typing import Any
 import orjson
 import pyarrow.compute as pc
 from delta.tables import DeltaTable
-from deltalake import CommitProperties, Field, Transaction
+from deltalake import CommitProperties, Transaction
 from deltalake import DeltaTable as DeltaReader
-from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError
-from deltalake.schema import ArrayType, PrimitiveType
 from deltalake.transaction import AddAction, RemoveAction
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
+from lakehouse import lineage
 from lakehouse.crash import crash_point
 from lakehouse.delta import dataset, exists
+from lakehouse.delta import ensure as ensure
 from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
 from lakehouse.made import Made
 from lakehouse.tables import Table
 
 METADATA = "fraudlake_positions"
 SOURCES = "fraudlake_sources"
-_PROPERTIES: Mapping[str, str | None] = {
-    "delta.checkpointInterval": "50",
-    "delta.dataSkippingNumIndexedCols": "8",
-}
-"""Every commit writes a checkpoint's worth of JVM work when it is due; statistics of late columns help no query."""
 _SCAN = 64
 """Commits looked at in one step when searching back for the last one of ours (OPTIMIZE and others leave none)."""
 
@@ -55,27 +50,6 @@ class Span:
         return f"{self.topic_id}/{self.partition}"
 
 
-def ensure(root: str, table: Table) -> None:
-    """Make the table when it is not there; without Spark, whose way takes a second a table."""
-    if exists(root, table):
-        return
-    fields = [Field(c.name, _type(c.type), nullable=c.nullable, metadata={"comment": c.meaning}) for c in table.columns]
-    DeltaReader.create(
-        table.path(root),
-        DeltaSchema(fields),
-        mode="ignore",
-        partition_by=list(table.partition_by) or None,
-        description=table.meaning,
-        configuration=_PROPERTIES,
-    )
-
-
-def _type(name: str) -> PrimitiveType | ArrayType:
-    if name.startswith("array<"):
-        return ArrayType(PrimitiveType(name[6:-1]), contains_null=True)
-    return PrimitiveType({"int": "integer", "bigint": "long"}.get(name, name))
-
-
 def _schema(table: Table) -> StructType:
     schema = StructType.fromDDL(table.ddl)
     assert isinstance(schema, StructType)
@@ -86,6 +60,8 @@ def read(spark: SparkSession, root: str, table: Table, version: int | None = Non
     """The table, now or at a Delta version; an empty frame of its schema when it has not been made (version -1)."""
     if version == -1 or not exists(root, table):
         return spark.createDataFrame([], _schema(table))
+    if lineage.of_this_run() is not None:
+        lineage.read(table.name, DeltaReader(table.path(root)).version() if version is None else version)
     reader = spark.read.format("delta")
     return (reader if version is None else reader.option("versionAsOf", version)).load(table.path(root))
 
@@ -164,6 +140,8 @@ def append_once(
             rest = Span(span.topic_id, span.partition, max(span.start, done or 0), span.end)
             if written(reader, table, rest, orjson.dumps({METADATA: {**ends, span.key: span.end}}).decode()):
                 crash_point("after-delta-commit")
+                lineage.took(table.name, span.key, rest.end - rest.start)
+                _wrote(root, table)
                 before = ends
 
 
@@ -202,7 +180,9 @@ def _files_of(made: Made, root: str) -> _Write:
         application = f"{table.name}|{span.key}"
         version = (reader.transaction_version(application) or 0) + 1
         # No second attempt on what was decided: whoever else has committed meanwhile, the ends are looked at again.
-        properties = CommitProperties({"userMetadata": metadata}, 0, [Transaction(application, version)])
+        rows = sum(orjson.loads(file.stats)["numRecords"] for file in files[span] if isinstance(file, AddAction))
+        said = {"userMetadata": metadata, "operationMetrics": {"numOutputRows": str(rows)}}
+        properties = CommitProperties(said, 0, [Transaction(application, version)])
         try:
             reader.create_write_transaction(files[span], "append", reader.schema(), commit_properties=properties)
         except CommitFailedError:
@@ -264,6 +244,8 @@ def overwrite_interval(frame: DataFrame | Made, root: str, table: Table, span: S
         .option("userMetadata", orjson.dumps({METADATA: ends}).decode())
         .save(table.path(root))
     )
+    lineage.took(table.name, span.key, span.end - span.start)
+    _wrote(root, table)
 
 
 def merge_by_key(frame: DataFrame, root: str, table: Table) -> None:
@@ -274,6 +256,7 @@ def merge_by_key(frame: DataFrame, root: str, table: Table) -> None:
     differs = " OR ".join(f"NOT (old.`{name}` <=> new.`{name}`)" for name in others)
     merge = target.merge(conforming(frame, table).alias("new"), same)
     merge.whenMatchedUpdateAll(condition=differs).whenNotMatchedInsertAll().execute()
+    _wrote(root, table)
 
 
 def overwrite(frame: DataFrame, root: str, table: Table, sources: Mapping[str, object] | None = None) -> None:
@@ -282,6 +265,21 @@ def overwrite(frame: DataFrame, root: str, table: Table, sources: Mapping[str, o
     if sources is not None:
         writer = writer.option("userMetadata", orjson.dumps({SOURCES: sources}).decode())
     writer.save(table.path(root))
+    _wrote(root, table)
+
+
+_ROWS = ("numOutputRows", "numTargetRowsInserted", "numTargetRowsUpdated")
+"""What commits call the rows they wrote: an append or overwrite the first, a merge the others."""
+
+
+def _wrote(root: str, table: Table) -> None:
+    """Note the commit just made for the record of this run."""
+    if lineage.of_this_run() is None:
+        return
+    commit = DeltaReader(table.path(root)).history(1)[0]
+    metrics = commit.get("operationMetrics") or {}
+    names = _ROWS[1:] if commit["operation"] == "MERGE" else _ROWS[:1]
+    lineage.wrote(table.name, commit["version"], sum(int(metrics.get(name, 0)) for name in names))
 
 
 def sources(root: str, table: Table, version: int) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from lakehouse import jobs, topics
 from lakehouse import settings as conf
 from lakehouse.latency import prepare_for_latency
 from lakehouse.log import configure, logger
+from lakehouse.runs import recorded
+from lakehouse.settings import Settings
 from serving.app import create_app
 
 
@@ -23,24 +25,29 @@ def main(argv: Sequence[str]) -> int:
     def work() -> None:
         settings = conf.load(arguments.env)
         configure(settings, "api")
-        # Everything that can be wrong at the start is one sentence, before the port is opened.
-        topics.identify(settings, topics.EVENTS)
-        topics.identify(settings, topics.DECISIONS)
-        app = create_app(settings)
-        if not ipaddress.ip_address(settings.api.host).is_loopback:
-            logger("api").warning("the API listens beyond loopback: put TLS in front of it", host=settings.api.host)
-        prepare_for_latency()
-        uvicorn.run(
-            app,
-            host=settings.api.host,
-            port=settings.api.port,
-            log_level=settings.log.level,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-        )
+        with recorded(settings, "serving.job"):
+            _serve(settings)
 
     return jobs.guarded(work)
+
+
+def _serve(settings: Settings) -> None:
+    # Everything that can be wrong at the start is one sentence, before the port is opened.
+    topics.identify(settings, topics.EVENTS)
+    topics.identify(settings, topics.DECISIONS)
+    app = create_app(settings)
+    if not ipaddress.ip_address(settings.api.host).is_loopback:
+        logger("api").warning("the API listens beyond loopback: put TLS in front of it", host=settings.api.host)
+    prepare_for_latency()
+    uvicorn.run(
+        app,
+        host=settings.api.host,
+        port=settings.api.port,
+        log_level=settings.log.level,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+    )
 
 
 if __name__ == "__main__":

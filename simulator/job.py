@@ -11,6 +11,7 @@ from lakehouse import jobs
 from lakehouse import settings as conf
 from lakehouse.errors import SettingsError
 from lakehouse.log import configure
+from lakehouse.runs import recorded
 from simulator import replay
 from simulator.history import Files, send_history
 from simulator.live import Gate, play
@@ -155,8 +156,12 @@ def main(argv: Sequence[str]) -> int:
     commands = {"history": _history, "live": _live, "replay": _replay}
 
     def work() -> None:
-        configure(conf.load(given.env), "simulator")
-        commands[given.command](given)
+        settings = conf.load(given.env)
+        configure(settings, "simulator")
+        with recorded(
+            settings, "simulator.job", "replay" if given.command == "replay" else "job", command=given.command
+        ):
+            commands[given.command](given)
 
     return jobs.guarded(work)
 

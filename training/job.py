@@ -19,6 +19,7 @@ from decisions import bundle
 from lakehouse import jobs
 from lakehouse import settings as conf
 from lakehouse.log import configure, logger
+from lakehouse.runs import recorded
 from lakehouse.settings import Settings, resolve
 from lakehouse.signing import signer
 from training import registry
@@ -128,7 +129,9 @@ def main(argv: Sequence[str]) -> int:
     def work() -> None:
         settings = conf.load(arguments.env)
         configure(settings, "training")
-        print(train(settings, arguments.test_end_ms, arguments.predictions))
+        with recorded(settings, "training.job"):
+            digest = train(settings, arguments.test_end_ms, arguments.predictions)
+        print(digest)
 
     return jobs.guarded(work)
 

@@ -117,7 +117,7 @@ def run(world: Plan, go_on: bool, added: Sequence[str]) -> None:
         steps.say(f"world {world.run_id}, seed {world.seed}")
         services.down(settings, services.OWN_PROCESSES)
         services.up(settings, services.wanted(settings, added))
-        keys.create(conf.resolve(settings.keys.folder))
+        keys.provide(settings)
         topics.ensure(settings)
         if not go_on:
             steps.run(

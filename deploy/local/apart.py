@@ -30,6 +30,8 @@ def variables(folder: Path) -> dict[str, str]:
         "FRAUDLAKE__STATE_DIR": str(folder),
         "FRAUDLAKE__KEYS__FOLDER": str(folder / "keys"),
         "FRAUDLAKE__LAKE__ROOT": str(folder / "lake"),
+        "FRAUDLAKE__TRAIL__FOLDER": str(folder / "trail"),
+        "FRAUDLAKE__TRAIL__HEADS_FOLDER": str(folder / "trail_heads"),
         "FRAUDLAKE__SPARK__SCRATCH_FOLDER": str(folder / "spark"),
         "FRAUDLAKE__FEATURES__SNAPSHOT_FOLDER": str(folder / "snapshots"),
         "FRAUDLAKE__MODELS__STORE": str(folder / "models"),

@@ -13,9 +13,9 @@ import pytest
 from decisions.control import activate, encoded, in_force, main, prepared
 from expectations.control import Version, payload_digest
 from lakehouse import broker as log
-from lakehouse import keys, signing, topics
+from lakehouse import keys, signing, topics, trail
 from lakehouse.crypto import Digests
-from lakehouse.errors import BrokerUnavailable, ControlRefused, KeysMissing
+from lakehouse.errors import BrokerUnavailable, ControlRefused, KeysMissing, TrailBroken
 from lakehouse.settings import Settings
 from tests.expectations.intake import Verdict, admitted
 from tests.expectations.worlds import fresh
@@ -69,6 +69,32 @@ def test_what_is_activated_is_accepted_and_the_next_version_follows_it(world: Se
     }
     _write(world, raw("payment"))
     assert _verdicts(world) == [Verdict("accepted")] * 4
+
+
+def test_a_change_is_in_the_trail_before_and_after_it_is_on_the_log(world: Settings) -> None:
+    def told() -> list[tuple[str, str, dict[str, Any]]]:
+        return [(e.action, e.subject, dict(e.details)) for e in trail.entries(trail.place_of(world))]
+
+    before = len(told())
+    _activate(world)
+    with pytest.raises(ControlRefused):
+        _activate(world, payload=CHANGED, approver="author.pem")
+    names = {role: signing.signer(world.keys.folder / f"{role}.pem").key_id for role in ("author", "approver")}
+    (signed_, activated) = told()[before:]
+    assert (signed_[:2], activated[:2]) == (
+        ("control.signed", "reference version 1"),
+        ("control.activated", "reference version 1"),
+    )
+    assert signed_[2] == {**names, "digest": payload_digest(PAYLOAD), "control_id": signed_[2]["control_id"]}
+    assert activated[2] == {**signed_[2], "offset": 0}
+
+
+def test_without_the_trail_nothing_is_put_into_force(world: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    blocked = world.model_copy(update={"trail": world.trail.model_copy(update={"folder": tmp_path / "file"})})
+    with pytest.raises(TrailBroken):
+        _activate(blocked)
+    assert _versions(world) == {}
 
 
 def test_what_the_log_refuses_does_not_count_as_in_force(world: Settings) -> None:

@@ -5,13 +5,16 @@ import shutil
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
 from features.catalogue import NAMES, feature_set_hash
 from gold import as_of
 from gold.training_set import Recipe, write
-from lakehouse import delta, storage
+from lakehouse import delta, storage, trail
+from lakehouse import settings as conf
 from lakehouse.contracts import gold, silver
+from lakehouse.contracts.lake import RUNS
 from lakehouse.storage import Span
 from training.data import read
 
@@ -212,6 +215,20 @@ def test_the_command_makes_one_and_makes_it_again(command, root):
     code, printed, _ = command("--again", str(first["version"]))
     assert {**json.loads(printed), "version": first["version"]} == first
     assert rows(root) == held
+
+
+def test_the_command_is_in_the_trail_and_in_the_table_of_runs(command, root):
+    command("--as-of", "2026-01-11T12:00:00Z")
+    began, ended = list(trail.entries(trail.place_of(conf.load())))[-2:]
+    assert (began.action, began.subject, began.details["as_of_ms"]) == ("as_of.began", "gold.as_of", ms(11.5))
+    assert (ended.action, ended.details["outcome"]) == ("as_of.ended", "done")
+    columns = ["run_id", "rows_out", "versions_read", "versions_written"]
+    (run,) = delta.rows(root, RUNS, columns, pc.field("run_id") == began.details["run_id"]).to_pylist()
+    version = storage.version(root, gold.TRAINING_SET)
+    assert run["rows_out"] == len(rows(root))
+    assert run["versions_written"] == [f"gold.training_set@{version}"]
+    sources = {f"{name}@{at}" for name, at in Recipe.of(root, version).versions.items()}
+    assert sources <= set(run["versions_read"])
 
 
 def test_a_moment_that_silver_has_not_reached_is_refused(command, root):

@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 
 from features import parity
 from lakehouse import settings as conf
+from lakehouse import trail
 from lakehouse.contracts import silver
 from lakehouse.storage import Span, written_ends
 from tests.calling import call, payment
@@ -118,3 +119,16 @@ def test_the_command_compares_what_the_engine_logged(history, engine, api):
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["mismatches"] == 0
     assert found["payments"] >= 3
+    told = [e for e in trail.entries(trail.place_of(history.settings)) if e.subject == "features.parity"][-2:]
+    assert [(e.action, e.details.get("replay"), e.details.get("outcome")) for e in told] == [
+        ("parity.began", False, None),
+        ("parity.ended", None, "done"),
+    ]
+
+
+def test_a_replay_of_the_log_is_in_the_trail_with_its_positions(history, span, replayed):
+    told = [e for e in trail.entries(trail.place_of(history.settings)) if e.subject == "decisions.vectors"]
+    assert ("replay.began", span.start, span.end) in [
+        (e.action, e.details.get("from_position"), e.details.get("to_position")) for e in told
+    ]
+    assert ("replay.ended", "done") in [(e.action, e.details.get("outcome")) for e in told]

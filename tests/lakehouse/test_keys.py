@@ -142,6 +142,7 @@ def test_local_keys_are_made_once_and_only_their_owner_can_read_them(tmp_path: P
             "approver.pem",
             "author.pem",
             "keyring.json",
+            "trail.pem",
             "trusted.json",
         )
     ]

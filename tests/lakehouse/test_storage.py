@@ -277,9 +277,7 @@ def test_rows_are_merged_by_key(spark: SparkSession, tmp_path: Path) -> None:
     assert held() == [("z", 9)]
 
 
-def test_a_frame_that_is_not_what_the_contract_says_is_named(
-    spark: SparkSession, root: str, rows: Rows
-) -> None:
+def test_a_frame_that_is_not_what_the_contract_says_is_named(spark: SparkSession, root: str, rows: Rows) -> None:
     frame = rows(0, 1).withColumn("value", F.lit("x")).withColumnRenamed("offset", "offsett")
     wrong = (
         r"test\.things differs from its contract: lacking \['offset'\], unknown \['offsett'\], "
