@@ -9,6 +9,7 @@
     |   |-- RangeMissing         records that should be there are not (retention, a hole)
     |   |-- ContractBroken       a frame or table differs from its contract
     |   |-- BalanceBroken        received is not accepted + quarantined + duplicates
+    |   |-- QualityHeld          a score holds an interval back until somebody releases it
     |   |-- SnapshotRefused      a state file is torn, altered, or of another spec or topic
     |   |-- BundleRefused        model bytes are unsigned, altered or of another feature set
     |   |-- ControlRefused       a control event is unsigned, self-approved or out of order
@@ -66,6 +67,10 @@ class ContractBroken(Terminal):
 
 class BalanceBroken(Terminal):
     """Received is not accepted + quarantined + duplicates."""
+
+
+class QualityHeld(Terminal):
+    """The score of an interval is so low that gold and training refuse it until somebody releases it."""
 
 
 class SnapshotRefused(Terminal):

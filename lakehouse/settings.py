@@ -84,6 +84,16 @@ class Admission(Section):
     max_ahead_s: Count
 
 
+class Quality(Section):
+    window_rows: Count
+    window_h: Count
+    alert_below: Annotated[float, Field(ge=0, le=1)]
+    hold_below: Annotated[float, Field(ge=0, le=1)]
+    late_after_s: Count
+    expected_columns: tuple[str, ...]
+    docs_folder: Path
+
+
 class Features(Section):
     shards: Annotated[int, Field(ge=1, le=1024)]
     label_delay_d: Annotated[int, Field(ge=0, le=60)]
@@ -166,6 +176,7 @@ class Settings(BaseSettings):
     bronze: Bronze
     silver: Silver
     admission: Admission
+    quality: Quality
     features: Features
     gold: Gold
     models: Models

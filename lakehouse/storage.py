@@ -6,7 +6,6 @@ stream's own bookkeeping was lost. Never by batch id: with a lost checkpoint tha
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from pyspark.sql.types import StructType
 from lakehouse.crash import crash_point
 from lakehouse.delta import dataset, exists
 from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
+from lakehouse.spans import Span as Span
 from lakehouse.tables import Table
 
 METADATA = "fraudlake_positions"
@@ -36,26 +36,21 @@ _SCAN = 64
 """Commits looked at in one step when searching back for the last one of ours (OPTIMIZE and others leave none)."""
 
 
-@dataclass(frozen=True)
-class Span:
-    """Source offsets [start, end) of one partition."""
-
-    topic_id: str
-    partition: int
-    start: int
-    end: int
-
-    @property
-    def key(self) -> str:
-        """The partition's name in commit metadata."""
-        return f"{self.topic_id}/{self.partition}"
-
-
 def ensure(root: str, table: Table) -> None:
-    """Make the table when it is not there; without Spark, whose way takes a second a table."""
-    if exists(root, table):
-        return
+    """Make the table when it is not there, else add nullable columns that are new; without Spark, which is slower."""
     fields = [Field(c.name, _type(c.type), nullable=c.nullable, metadata={"comment": c.meaning}) for c in table.columns]
+    if exists(root, table):
+        reader = DeltaReader(table.path(root))
+        held = {field.name for field in reader.schema().fields}
+        new = [field for field in fields if field.name not in held]
+        if required := [field.name for field in new if not field.nullable]:
+            raise ContractBroken(
+                f"{table.name} was made without {', '.join(required)}, which may not be null.",
+                "Make the table again under a new lake root.",
+            )
+        if new:
+            reader.alter.add_columns(new)
+        return
     DeltaReader.create(
         table.path(root),
         DeltaSchema(fields),

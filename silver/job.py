@@ -16,7 +16,7 @@ from silver.decisions import DecisionBatch
 def run(context: Context) -> None:
     """Admit what bronze has and silver has not, and take over the decisions that count."""
     source(context.settings).keyring()
-    for table in silver.TABLES:
+    for table in (bronze.EVENTS, *silver.TABLES):
         ensure(context.root, table)
     settings = context.settings.silver
     done: list[Span] = []

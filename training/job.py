@@ -16,13 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from decisions import bundle
+from expectations.gate import refuse_held
 from lakehouse import jobs
 from lakehouse import settings as conf
 from lakehouse.log import configure, logger
 from lakehouse.settings import Settings, resolve
 from lakehouse.signing import signer
 from training import registry
-from training.data import DAY_MS, Dataset, day_floor, read, text_of
+from training.data import DAY_MS, Dataset, day_floor, read, spans, text_of
 from training.fit import Doubles
 from training.metrics import measured
 from training.package import packed
@@ -46,6 +47,7 @@ def train(settings: Settings, test_end_ms: int | None, predictions: Path | None)
     root = conf.lake_root(settings)
     author = signer(conf.resolve(settings.keys.folder) / "author.pem")
     registry.client(settings)
+    refuse_held(root, spans(root), settings.quality)
     data = read(root)
     mature_until = day_floor(data.as_of_ms) - training.label_gap_d * DAY_MS
     end = mature_until if test_end_ms is None else test_end_ms

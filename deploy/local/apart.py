@@ -32,6 +32,7 @@ def variables(folder: Path) -> dict[str, str]:
         "FRAUDLAKE__LAKE__ROOT": str(folder / "lake"),
         "FRAUDLAKE__SPARK__SCRATCH_FOLDER": str(folder / "spark"),
         "FRAUDLAKE__FEATURES__SNAPSHOT_FOLDER": str(folder / "snapshots"),
+        "FRAUDLAKE__QUALITY__DOCS_FOLDER": str(folder / "data_docs"),
         "FRAUDLAKE__MODELS__STORE": str(folder / "models"),
         "FRAUDLAKE__MODELS__REGISTRY_URI": f"http://127.0.0.1:{mlflow}",
         "FRAUDLAKE__ENGINE__STATE_FOLDER": str(folder / "state"),
