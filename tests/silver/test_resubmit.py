@@ -71,6 +71,7 @@ def run(world: Refused, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setenv("FRAUDLAKE__LAKE__ROOT", world.settings.lake.root)
 
     def ran(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
         code = resubmit.main([str(argument) for argument in arguments])
         said = capsys.readouterr()
         return code, said.out, said.err
