@@ -17,6 +17,7 @@
     `-- Transient                trying again later can help
         |-- BrokerUnavailable
         |-- RegistryUnavailable  the model registry does not answer
+        |-- SchemaRegistryUnavailable  the schema registry does not answer
         |-- StoreUnavailable     a store beside the log does not answer
         `-- PortBusy             a local port is held by somebody else
 
@@ -95,6 +96,10 @@ class BrokerUnavailable(Transient):
 
 class RegistryUnavailable(Transient):
     """The model registry does not answer."""
+
+
+class SchemaRegistryUnavailable(Transient):
+    """The schema registry does not answer."""
 
 
 class StoreUnavailable(Transient):

@@ -49,6 +49,20 @@ class Kafka(Section):
     request_timeout_s: Count
 
 
+class Schemas(Section):
+    registry: Literal["files", "http"]
+    url: str
+    subject_prefix: str
+    user: str | None
+    password_file: Path | None
+    token_file: Path | None
+    ca_file: Path | None
+    verify_tls: bool
+    timeout_s: Count
+    attempts: Count
+    cache_folder: Path
+
+
 class Keys(Section):
     provider: Literal["file", "environment"]
     folder: Path
@@ -170,6 +184,7 @@ class Settings(BaseSettings):
     state_dir: Path
     log: Log
     kafka: Kafka
+    schemas: Schemas
     keys: Keys
     lake: Lake
     spark: Spark

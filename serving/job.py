@@ -9,6 +9,7 @@ import uvicorn
 
 from lakehouse import jobs, topics
 from lakehouse import settings as conf
+from lakehouse.agreement import agreed
 from lakehouse.latency import prepare_for_latency
 from lakehouse.log import configure, logger
 from serving.app import create_app
@@ -23,6 +24,7 @@ def main(argv: Sequence[str]) -> int:
     def work() -> None:
         settings = conf.load(arguments.env)
         configure(settings, "api")
+        agreed(settings, or_cached=True)
         # Everything that can be wrong at the start is one sentence, before the port is opened.
         topics.identify(settings, topics.EVENTS)
         topics.identify(settings, topics.DECISIONS)

@@ -45,9 +45,9 @@ def train(settings: Settings, test_end_ms: int | None, predictions: Path | None)
     """Train, evaluate, sign, register; the digest of the bundle."""
     say, training = logger("training").info, settings.training
     root = conf.lake_root(settings)
+    refuse_held(root, spans(root), settings.quality)
     author = signer(conf.resolve(settings.keys.folder) / "author.pem")
     registry.client(settings)
-    refuse_held(root, spans(root), settings.quality)
     data = read(root)
     mature_until = day_floor(data.as_of_ms) - training.label_gap_d * DAY_MS
     end = mature_until if test_end_ms is None else test_end_ms

@@ -28,6 +28,7 @@ def variables(folder: Path) -> dict[str, str]:
     return {
         "FRAUDLAKE_ENV": "test",
         "FRAUDLAKE__STATE_DIR": str(folder),
+        "FRAUDLAKE__SCHEMAS__CACHE_FOLDER": str(folder / "schemas"),
         "FRAUDLAKE__KEYS__FOLDER": str(folder / "keys"),
         "FRAUDLAKE__LAKE__ROOT": str(folder / "lake"),
         "FRAUDLAKE__SPARK__SCRATCH_FOLDER": str(folder / "spark"),
