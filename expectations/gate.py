@@ -83,7 +83,7 @@ def _judged(
 ) -> Held | None:
     key = (row["table_name"], row["dimension"])
     start, end = row["window_start_offset"], row["offset"] + 1
-    mine = [t for t in tallies[key] if start <= t.start and t.end <= end]
+    mine = [t for t in tallies.get(key, ()) if start <= t.start and t.end <= end]
     free = [(r["start_offset"], r["end_offset"]) for r in released if (r["table_name"], r["dimension"]) == key]
     left = remaining(mine, free)
     if left is None or left.good / left.rows >= settings.hold_below:

@@ -149,13 +149,12 @@ class Scores:
 
     def _rows(self, before: Mapping[Key, Sequence[Tally]], batches: Iterable[Counted]) -> list[dict[str, Any]]:
         held = {key: list(tallies) for key, tallies in before.items()}
-        now = datetime.now(UTC)
         rows = []
         for batch in batches:
             for key, tally in batch.tallies.items():
                 held.setdefault(key, []).append(tally)
                 found = window(held[key], self._settings)
-                rows.append(_row(batch.span, key, tally, found, state(found, self._settings), now))
+                rows.append(_row(batch.span, key, tally, found, state(found, self._settings)))
         return rows
 
     def _frame(self, rows: list[dict[str, Any]]) -> Any:
@@ -179,7 +178,7 @@ def _time(ms: int | None) -> datetime | None:
     return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
 
 
-def _row(span: Span, key: Key, tally: Tally, found: Window, state_: str, now: datetime) -> dict[str, Any]:
+def _row(span: Span, key: Key, tally: Tally, found: Window, state_: str) -> dict[str, Any]:
     return {
         "topic_id": span.topic_id,
         "partition": span.partition,
@@ -196,5 +195,4 @@ def _row(span: Span, key: Key, tally: Tally, found: Window, state_: str, now: da
         "window_good": found.good,
         "score": found.score,
         "state": state_,
-        "scored_at": now,
     }

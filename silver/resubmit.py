@@ -23,6 +23,7 @@ from confluent_kafka import Producer
 
 from lakehouse import broker, delta, jobs, keys, topics
 from lakehouse import settings as conf
+from lakehouse.agreement import agreed
 from lakehouse.contracts import silver
 from lakehouse.crypto import Digests, RecordSeal
 from lakehouse.envelope import REPAIRS, position, repaired_position, value_of
@@ -196,6 +197,7 @@ def _record(settings: Settings, place: Position, arguments: argparse.Namespace) 
 def _run(arguments: argparse.Namespace) -> None:
     settings = conf.load(arguments.env)
     configure(settings, "resubmit")
+    agreed(settings)
     digests = Digests(keys.source(settings).keyring())
     made = repairs(settings, digests)
     root = conf.lake_root(settings)

@@ -26,7 +26,6 @@ SCORES = Table(
         Column("window_good", "bigint", "those of them that are good"),
         Column("score", "double", "window_good / window_rows"),
         Column("state", "string", "good, alert, held, or too_few while the window is not full"),
-        Column("scored_at", "timestamp", "when it was counted"),
     ),
 )
 RELEASES = Table(
