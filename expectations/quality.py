@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from expectations.dimensions import DIMENSIONS
 from expectations.gate import READ_BY_GOLD, held
+from expectations.trend import scored
 from lakehouse import delta, jobs
 from lakehouse import settings as conf
 from lakehouse.contracts import quality
@@ -23,14 +24,6 @@ from lakehouse.settings import Settings
 from lakehouse.spans import Span
 
 _SHOWN = ("topic_id", "partition", "offset", "window_start_offset", "table_name", "dimension", "score", "state")
-
-
-def scored(root: str) -> list[Span]:
-    """What has been scored, by partition."""
-    names = ["topic_id", "partition", "offset"]
-    rows = delta.rows(root, quality.SCORES, names)
-    ends = rows.group_by(names[:2]).aggregate([("offset", "max")]).to_pylist() if rows.num_rows else []
-    return [Span(r["topic_id"], r["partition"], 0, r["offset_max"] + 1) for r in ends]
 
 
 def show(settings: Settings) -> list[str]:

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from expectations.windows import Tally
 from lakehouse import delta
 from lakehouse.contracts import bronze, quality
+from lakehouse.spans import Span
 
 EVERYTHING = bronze.EVENTS.name
 """Records of no known kind belong to no table of silver: they count as invalid records of the topic."""
@@ -28,6 +29,14 @@ def history(root: str, topic_id: str, partition: int, where: pc.Expression | Non
     """The tallies of a partition by table and dimension, in the order of the log."""
     here = (pc.field("topic_id") == topic_id) & (pc.field("partition") == partition)
     return _tallies(delta.rows(root, quality.SCORES, _KEPT, here if where is None else here & where))
+
+
+def scored(root: str) -> list[Span]:
+    """Everything that has been scored, by partition."""
+    names = ["topic_id", "partition", "offset"]
+    rows = delta.rows(root, quality.SCORES, names)
+    ends = rows.group_by(names[:2]).aggregate([("offset", "max")]).to_pylist() if rows.num_rows else []
+    return [Span(r["topic_id"], r["partition"], 0, r["offset_max"] + 1) for r in ends]
 
 
 def recent(root: str, topic_id: str, partition: int) -> dict[Key, list[Tally]]:

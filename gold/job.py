@@ -9,12 +9,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from expectations.gate import refuse_held
+from expectations.trend import scored
 from gold.daily import fraud_daily
 from gold.decided import decisions
 from gold.named import NAMED, named
 from gold.registry import champion_digest
 from gold.scores import scores
-from gold.training_set import Recipe, due, spans_until, write
+from gold.training_set import Recipe, due, write
 from lakehouse import delta, jobs, storage
 from lakehouse.contracts import gold, silver
 from lakehouse.intervals import Flow, drive
@@ -81,7 +82,7 @@ class Gold:
         latest = payments.agg(F.max(F.unix_millis("engine_clock"))).collect()[0][0]
         if latest is None:
             return
-        self._refuse_held(spans_until(self._context.root, latest))
+        self._refuse_held(scored(self._context.root))
         steps = (self._decide, partial(self._assemble, latest), partial(self._count, latest))
         with ThreadPoolExecutor(len(steps)) as pool:
             for running in [pool.submit(step) for step in steps]:

@@ -32,7 +32,7 @@ from lakehouse.log import configure
 from lakehouse.settings import Settings
 from lakehouse.topics import EVENT_KINDS
 from silver.repairing import RepairRefused, changed, fields_of, reasons_to_refuse, record_of
-from silver.repairs import Position
+from silver.repairs import QUARANTINED, Position
 
 WAITING = "waiting"
 
@@ -138,12 +138,11 @@ def sent(
     """
     before = made.get(place)
     if before is not None:
-        if before.payload_digest == digests.payload(record) and before.outcome != "quarantined":
+        if before.payload_digest == digests.payload(record) and before.outcome != QUARANTINED:
             return before.at.offset, False
-        if before.outcome == "quarantined":
+        do = "A position is repaired once."
+        if before.outcome == QUARANTINED:
             do = f"That repair was refused too: repair offset {before.at.offset} instead."
-        else:
-            do = "What was accepted is corrected by its own kind of record, not by a second repair."
         raise RepairRefused(f"Offset {place.offset} was repaired by offset {before.at.offset}, {before.outcome}.", do)
     if reasons := reasons_to_refuse(record, time.time_ns() // 1_000_000, digests):
         raise RepairRefused(

@@ -14,7 +14,9 @@ from expectations.dimensions import DIMENSIONS, dimension_of, dimension_of_reaso
 from expectations.gate import refuse_held
 from expectations.scoring import Scores, counted
 from expectations.trend import history, recent
+from gold import as_of
 from gold.job import Gold
+from gold.training_set import Recipe
 from lakehouse import delta, storage
 from lakehouse.contracts import gold as gold_tables
 from lakehouse.contracts import quality, silver
@@ -213,7 +215,13 @@ def test_gold_and_training_refuse_the_interval_until_somebody_releases_it(
     storage.overwrite(frame, root, gold_tables.TRAINING_SET)
     storage.ensure(root, gold_tables.VECTORS)
     steps.name(Span("T", 0, 0, 1200))
-    for use in (lambda: steps.name(Span("T", 0, 1200, 2400)), steps.derive, lambda: train(settings, None, None)):
+    recipe = Recipe.now(root, int(DAY_1.timestamp() * 1000), 7)
+    for use in (
+        lambda: steps.name(Span("T", 0, 1200, 2400)),
+        steps.derive,
+        lambda: as_of.run(context(settings), recipe),
+        lambda: train(settings, None, None),
+    ):
         with pytest.raises(QualityHeld, match=r"silver\.payments: validity of offsets 1200 to 2400"):
             use()
 
@@ -235,6 +243,17 @@ def test_gold_and_training_refuse_the_interval_until_somebody_releases_it(
         {"start_offset": 1200, "end_offset": 1300, "released_by": "A. Nalyst", "reason": "too little of it"},
         {"start_offset": 1200, "end_offset": 2400, "released_by": "A. Nalyst", "reason": "a test feed"},
     ]
+
+
+def test_an_interval_in_which_nothing_was_accepted_is_held_too(
+    spark: SparkSession, settings: Settings, root: str, put: Put, context: NewContext
+) -> None:
+    put(silver.PAYMENTS, [payment(0)], 0, 1000)
+    put(silver.QUARANTINE, [refused(o, "amount_plausible") for o in range(1, 1001)], 0, 1001)
+    Scores(spark, root, settings.quality).take(Span("T", 0, 0, 1))
+    Scores(spark, root, settings.quality).take(Span("T", 0, 1, 1001))
+    with pytest.raises(QualityHeld, match="offsets 1 to 1001"):
+        Gold(context(settings)).derive()
 
 
 def test_a_window_that_reaches_into_what_was_released_is_judged_by_the_rest(
