@@ -9,7 +9,7 @@ import orjson
 import pyarrow as pa
 
 from lakehouse.crypto import Digests, RecordSeal
-from lakehouse.envelope import Headers, packed, position
+from lakehouse.envelope import Headers, packed, position, repaired_position
 from lakehouse.keys import KeySource
 from lakehouse.registry import schema_ids
 from lakehouse.texts import Texts
@@ -68,9 +68,10 @@ def _sealed(
             repeated(seal.key_id, pa.string()),
             repeated(stamp, pa.timestamp("us", "UTC")),
             repeated(stamp.date(), pa.date32()),
+            pa.array([repaired_position(found) for found in headers], pa.string()),
         ],
         names=[
             *("topic_id", "partition", "offset", "broker_time", "schema_id", "record_bytes", "payload_digest"),
-            *("sealed", "sealing_key", "ingested_at", "ingest_date"),
+            *("sealed", "sealing_key", "ingested_at", "ingest_date", "repairs"),
         ],
     )

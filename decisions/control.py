@@ -22,6 +22,7 @@ from expectations.control import SCOPES, ControlEvent, Version, check, payload_d
 from expectations.decoded import broken_rules, control_event, decode
 from lakehouse import broker, delta, jobs, keys, topics, trail
 from lakehouse import settings as conf
+from lakehouse.agreement import agreed
 from lakehouse.codec import Batch, slices
 from lakehouse.contracts import silver
 from lakehouse.crypto import Digests
@@ -163,6 +164,7 @@ def _payload(arguments: argparse.Namespace) -> str:
 
 def _run(arguments: argparse.Namespace) -> None:
     settings = conf.load(arguments.env)
+    agreed(settings)
     folder = conf.resolve(settings.keys.folder)
     if arguments.action == "show":
         for scope, version in sorted(in_force(settings, trust(folder)).items()):

@@ -17,6 +17,7 @@ from decisions.keeping import ENGINE_EXTRA, Keeper, newest_good, place_on_decisi
 from decisions.office import Office
 from lakehouse import broker, jobs, keys, topics
 from lakehouse import settings as conf
+from lakehouse.agreement import agreed
 from lakehouse.errors import BrokerUnavailable, RangeMissing
 from lakehouse.latency import prepare_for_latency
 from lakehouse.log import configure, logger
@@ -129,6 +130,7 @@ def main(argv: Sequence[str]) -> int:
     def work() -> None:
         settings = conf.load(arguments.env)
         configure(settings, "engine")
+        agreed(settings, or_cached=True)
         with recorded(settings, "decisions.job"):
             process = Process(settings)
             prepare_for_latency()

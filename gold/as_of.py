@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 import orjson
 import pyarrow.compute as pc
 
-from gold.training_set import RECOMPUTED, VECTORS_OF, Recipe, write
+from expectations.gate import refuse_held
+from gold.training_set import RECOMPUTED, VECTORS_OF, Recipe, spans_until, write
 from lakehouse import delta, jobs, storage
 from lakehouse import settings as conf
 from lakehouse.contracts import silver
@@ -57,6 +58,7 @@ def recipe_of(root: str, as_of_ms: int | None, again: int | None, label_gap_d: i
 
 def run(context: Context, recipe: Recipe) -> dict[str, object]:
     """Make gold.training_set by a recipe; what was made, with the version that holds it."""
+    refuse_held(context.root, spans_until(context.root, recipe.as_of_ms), context.settings.quality)
     storage.ensure(context.root, TRAINING_SET)
     write(context.spark, context.root, recipe)
     rows = delta.count(context.root, TRAINING_SET)

@@ -1,12 +1,15 @@
 """silver and features -> gold: named features, scores, decisions, the training set and daily figures."""
 
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from expectations.gate import refuse_held
+from expectations.trend import scored
 from gold.daily import fraud_daily
 from gold.decided import decisions
 from gold.named import NAMED, named
@@ -41,6 +44,9 @@ class Gold:
             & (F.col("offset") < span.end)
         )
 
+    def _refuse_held(self, spans: Sequence[Span]) -> None:
+        refuse_held(self._context.root, spans, self._context.settings.quality)
+
     def _put(self, rows: DataFrame, table: Table, span: Span) -> None:
         if self._context.interval:
             storage.overwrite_interval(rows, self._context.root, table, span)
@@ -49,10 +55,12 @@ class Gold:
 
     def name(self, span: Span) -> None:
         """A column for every feature of a span of vectors."""
+        self._refuse_held([span])
         self._put(named(self._span(gold.VECTORS, span)), NAMED, span)
 
     def score(self, span: Span) -> None:
         """Score a span of vectors by the champion."""
+        self._refuse_held([span])
         settings = self._context.settings
         digest = champion_digest(settings)
         assert digest is not None
@@ -74,6 +82,7 @@ class Gold:
         latest = payments.agg(F.max(F.unix_millis("engine_clock"))).collect()[0][0]
         if latest is None:
             return
+        self._refuse_held(scored(self._context.root))
         steps = (self._decide, partial(self._assemble, latest), partial(self._count, latest))
         with ThreadPoolExecutor(len(steps)) as pool:
             for running in [pool.submit(step) for step in steps]:

@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from features.catalogue import NAMES, feature_set_hash
 from gold.labels import known_fraud
-from lakehouse import storage
+from lakehouse import delta, storage
 from lakehouse.contracts import silver
 from lakehouse.contracts.gold import TRAINING_SET, VECTORS
+from lakehouse.storage import Span
 from lakehouse.tables import Table
 
 RECOMPUTED, LOGGED = "recomputed", "logged"
@@ -98,6 +100,15 @@ def made(spark: SparkSession, root: str, recipe: Recipe) -> DataFrame:
     if recipe.features == LOGGED:
         vectors = logged(vectors)
     return training_set(vectors, payments, labels, recipe.as_of_ms, recipe.label_gap_d)
+
+
+def spans_until(root: str, as_of_ms: int) -> list[Span]:
+    """The offsets that a training set as of a moment is made from, by partition: up to its last accepted payment."""
+    moment = pa.scalar(as_of_ms * 1000, pa.timestamp("us", "UTC"))
+    names = ["topic_id", "partition", "offset"]
+    rows = delta.rows(root, silver.PAYMENTS, names, pc.field("engine_clock") <= moment)
+    ends = rows.group_by(names[:2]).aggregate([("offset", "max")]).to_pylist()
+    return [Span(r["topic_id"], r["partition"], 0, r["offset_max"] + 1) for r in ends]
 
 
 def write(spark: SparkSession, root: str, recipe: Recipe) -> None:

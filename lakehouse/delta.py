@@ -12,6 +12,7 @@ from deltalake.schema import ArrayType, PrimitiveType
 from pyarrow import fs
 
 from lakehouse import lineage
+from lakehouse.errors import ContractBroken
 from lakehouse.tables import Table
 
 _PROPERTIES: Mapping[str, str | None] = {
@@ -27,10 +28,23 @@ def exists(root: str, table: Table) -> bool:
 
 
 def ensure(root: str, table: Table) -> None:
-    """Make the table when it is not there; without Spark, whose way takes a second a table."""
-    if exists(root, table):
-        return
+    """Make the table when it is not there, else add nullable columns that are new; Spark's way takes a second a table.
+
+    ContractBroken where a new column may not be null: what is there has no value for it.
+    """
     fields = [Field(c.name, _type(c.type), nullable=c.nullable, metadata={"comment": c.meaning}) for c in table.columns]
+    if exists(root, table):
+        reader = DeltaTable(table.path(root))
+        held = {field.name for field in reader.schema().fields}
+        new = [field for field in fields if field.name not in held]
+        if required := [field.name for field in new if not field.nullable]:
+            raise ContractBroken(
+                f"{table.name} was made without {', '.join(required)}, which may not be null.",
+                "Make the table again under a new lake root.",
+            )
+        if new:
+            reader.alter.add_columns(new)
+        return
     DeltaTable.create(
         table.path(root),
         DeltaSchema(fields),

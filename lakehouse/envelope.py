@@ -4,6 +4,7 @@ Four bytes with the key's length, the key; two bytes with the number of headers,
 byte 1 and the value, or one byte 0 where there is none. Lengths are big-endian; the length 0xFFFFFFFF means null.
 """
 
+import re
 import struct
 from collections.abc import Sequence
 
@@ -17,6 +18,10 @@ _PLAIN = struct.pack(">IH", _NULL, 0)
 _WITH_VALUE = _PLAIN + b"\1"
 
 Headers = Sequence[tuple[str, bytes | None]]
+
+REPAIRS = "fraudlake-repairs"
+"""Header of a record that enters the log again: the position of the refused record that it repairs."""
+_POSITION = re.compile(rb"[A-Za-z0-9_-]{1,64}/[0-9]{1,9}/[0-9]{1,18}")
 
 
 def packed(key: bytes | None, headers: Headers, value: bytes | None) -> bytes:
@@ -48,6 +53,12 @@ def value_of(record: bytes) -> bytes | None:
 def position(topic_id: str, partition: int, offset: int) -> bytes:
     """What binds a sealed record to its place."""
     return f"{topic_id}/{partition}/{offset}".encode()
+
+
+def repaired_position(headers: Headers) -> str | None:
+    """The position that a record says it repairs; None for an ordinary one, and for a header that is no position."""
+    found = next((content for name, content in headers if name == REPAIRS), None)
+    return found.decode() if found is not None and _POSITION.fullmatch(found) else None
 
 
 def open_values(rows: pa.RecordBatch, keyring: Keyring) -> list[bytes]:

@@ -9,6 +9,7 @@
     |   |-- RangeMissing         records that should be there are not (retention, a hole)
     |   |-- ContractBroken       a frame or table differs from its contract
     |   |-- BalanceBroken        received is not accepted + quarantined + duplicates
+    |   |-- QualityHeld          a score holds an interval back until somebody releases it
     |   |-- SnapshotRefused      a state file is torn, altered, or of another spec or topic
     |   |-- BundleRefused        model bytes are unsigned, altered or of another feature set
     |   |-- ControlRefused       a control event is unsigned, self-approved or out of order
@@ -17,6 +18,7 @@
     `-- Transient                trying again later can help
         |-- BrokerUnavailable
         |-- RegistryUnavailable  the model registry does not answer
+        |-- SchemaRegistryUnavailable  the schema registry does not answer
         |-- StoreUnavailable     a store beside the log does not answer
         `-- PortBusy             a local port is held by somebody else
 
@@ -69,6 +71,10 @@ class BalanceBroken(Terminal):
     """Received is not accepted + quarantined + duplicates."""
 
 
+class QualityHeld(Terminal):
+    """The score of an interval is so low that gold and training refuse it until somebody releases it."""
+
+
 class SnapshotRefused(Terminal):
     """A state file is torn, altered, or belongs to another spec or topic."""
 
@@ -95,6 +101,10 @@ class BrokerUnavailable(Transient):
 
 class RegistryUnavailable(Transient):
     """The model registry does not answer."""
+
+
+class SchemaRegistryUnavailable(Transient):
+    """The schema registry does not answer."""
 
 
 class StoreUnavailable(Transient):

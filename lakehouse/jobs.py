@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse import settings as conf
+from lakehouse.agreement import agreed
 from lakehouse.errors import FraudlakeError
 from lakehouse.log import configure, logger
 from lakehouse.runs import recorded
@@ -65,11 +66,12 @@ def parser(prog: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def context(name: str, arguments: argparse.Namespace) -> Context:
-    """Settings and session of a job."""
+    """Settings and session of a job, once the schema registry agrees with us, where one is configured."""
     from lakehouse.session import build_session
     from lakehouse.storage import make_root
 
     settings = conf.load(arguments.env)
+    agreed(settings)
     interval = interval_of(arguments)
     made = Context(settings, build_session(settings, name), arguments.available_now, interval)
     make_root(made.root)

@@ -10,7 +10,8 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,7 @@ import fastavro.schema
 import numpy as np
 
 from lakehouse.codec import Codec
-from lakehouse.errors import SchemaRefused
+from lakehouse.errors import SchemaRefused, SettingsError
 from lakehouse.texts import Bytes8, Ints
 
 FOLDER = Path(__file__).parent / "schemas"
@@ -133,8 +134,11 @@ def schema_ids(buffer: Bytes8, start: Ints, end: Ints) -> Ints:
     return np.where(framed & (buffer[at] == 0), ids, -1)
 
 
-def register(folder: Path = FOLDER) -> list[str]:
-    """Add every new `kind.vN.avsc` to registry.json; what was added. SchemaRefused when one may not be added."""
+def register(folder: Path = FOLDER, id_of: Callable[[str, Mapping[str, Any]], int] | None = None) -> list[str]:
+    """Add every new `kind.vN.avsc` to registry.json; what was added. SchemaRefused when one may not be added.
+
+    `id_of` (kind, schema) gives the ids; without it they are counted on.
+    """
     path = folder / "registry.json"
     if path.exists():
         load(folder)
@@ -156,22 +160,59 @@ def register(folder: Path = FOLDER) -> list[str]:
             if reasons := incompatible(parsed, old):
                 raise SchemaRefused(f"{file.name} cannot read what v{version - 1} wrote: {'; '.join(reasons)}.")
         Codec.of(parsed)
-        entries.append(
-            {"subject": subject, "version": version, "id": len(entries) + 1, "fingerprint": fingerprint(parsed)}
-        )
+        given = max((e["id"] for e in entries), default=0) + 1 if id_of is None else id_of(subject, parsed)
+        if given in {e["id"] for e in entries}:
+            raise SchemaRefused(f"{file.name} was given id {given}, which another schema of ours has.")
+        entries.append({"subject": subject, "version": version, "id": given, "fingerprint": fingerprint(parsed)})
         added.append(file.name)
     path.write_text("[\n" + ",\n".join("  " + json.dumps(e) for e in entries) + "\n]\n")
     return added
 
 
-def main() -> None:
-    """Check the schema files, or register new ones."""
+def main(argv: Sequence[str]) -> int:
+    """Check the schema files, register new ones, or carry their ids over to the configured schema registry."""
+    from lakehouse import jobs
+
     parser = argparse.ArgumentParser(prog="python -m lakehouse.registry", description=main.__doc__)
-    parser.add_argument("--register", action="store_true", help="add new .avsc files to registry.json")
-    if parser.parse_args().register:
-        print("registered:", ", ".join(register()) or "nothing new")
+    parser.add_argument("--env", help="environment: conf/<env>.yml (default FRAUDLAKE_ENV, else local)")
+    parser.add_argument(
+        "--register",
+        action="store_true",
+        help="add new .avsc files to registry.json; with schemas.registry http, that one gives their ids",
+    )
+    parser.add_argument(
+        "--import-ids", action="store_true", help="put what it lacks into the schema registry, with our ids"
+    )
+    arguments = parser.parse_args(argv)
+    return jobs.guarded(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    # They stand on this module.
+    from lakehouse import agreement
+    from lakehouse import settings as conf
+    from lakehouse.confluent import SchemaRegistry
+    from lakehouse.log import configure
+
+    settings = conf.load(arguments.env)
+    configure(settings, "registry")
+    schemas, remote = settings.schemas, settings.schemas.registry == "http"
+    if arguments.import_ids and not remote:
+        raise SettingsError("There is no schema registry to import into.", "Set schemas.registry to http.")
+    if arguments.register:
+
+        def given(kind: str, schema: Mapping[str, Any]) -> int:
+            return SchemaRegistry(schemas).register(agreement.subject_of(schemas, kind), schema)
+
+        print("registered:", ", ".join(register(id_of=given if remote else None)) or "nothing new")
+    if arguments.import_ids:
+        added = SchemaRegistry(schemas).import_ids(agreement.released(schemas))
+        print("imported:", ", ".join(f"{e.subject} {e.version} as {e.id}" for e in added) or "nothing new")
     print(f"{len(load().schemas)} schemas agree with registry.json")
+    if remote:
+        found = agreement.agreed(settings)
+        print(f"{len(found.schemas)} schemas are in the schema registry at {schemas.url}, ours by the same ids")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

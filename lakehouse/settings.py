@@ -49,6 +49,20 @@ class Kafka(Section):
     request_timeout_s: Count
 
 
+class Schemas(Section):
+    registry: Literal["files", "http"]
+    url: str
+    subject_prefix: str
+    user: str | None
+    password_file: Path | None
+    token_file: Path | None
+    ca_file: Path | None
+    verify_tls: bool
+    timeout_s: Count
+    attempts: Count
+    cache_folder: Path
+
+
 class Keys(Section):
     provider: Literal["file", "environment"]
     folder: Path
@@ -87,6 +101,16 @@ class Admission(Section):
     duplicate_horizon_h: Count
     label_horizon_d: Count
     max_ahead_s: Count
+
+
+class Quality(Section):
+    window_rows: Count
+    window_h: Count
+    alert_below: Annotated[float, Field(ge=0, le=1)]
+    hold_below: Annotated[float, Field(ge=0, le=1)]
+    late_after_s: Count
+    expected_columns: tuple[str, ...]
+    docs_folder: Path
 
 
 class Features(Section):
@@ -166,6 +190,7 @@ class Settings(BaseSettings):
     state_dir: Path
     log: Log
     kafka: Kafka
+    schemas: Schemas
     keys: Keys
     lake: Lake
     trail: Trail
@@ -173,6 +198,7 @@ class Settings(BaseSettings):
     bronze: Bronze
     silver: Silver
     admission: Admission
+    quality: Quality
     features: Features
     gold: Gold
     models: Models

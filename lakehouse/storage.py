@@ -6,7 +6,6 @@ stream's own bookkeeping was lost. Never by batch id: with a lost checkpoint tha
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +26,13 @@ from lakehouse.delta import dataset, exists
 from lakehouse.delta import ensure as ensure
 from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
 from lakehouse.made import Made
+from lakehouse.spans import Span as Span
 from lakehouse.tables import Table
 
 METADATA = "fraudlake_positions"
 SOURCES = "fraudlake_sources"
 _SCAN = 64
 """Commits looked at in one step when searching back for the last one of ours (OPTIMIZE and others leave none)."""
-
-
-@dataclass(frozen=True)
-class Span:
-    """Source offsets [start, end) of one partition."""
-
-    topic_id: str
-    partition: int
-    start: int
-    end: int
-
-    @property
-    def key(self) -> str:
-        """The partition's name in commit metadata."""
-        return f"{self.topic_id}/{self.partition}"
 
 
 def _schema(table: Table) -> StructType:

@@ -9,6 +9,7 @@ import uvicorn
 
 from lakehouse import jobs, topics
 from lakehouse import settings as conf
+from lakehouse.agreement import agreed
 from lakehouse.latency import prepare_for_latency
 from lakehouse.log import configure, logger
 from lakehouse.runs import recorded
@@ -25,6 +26,7 @@ def main(argv: Sequence[str]) -> int:
     def work() -> None:
         settings = conf.load(arguments.env)
         configure(settings, "api")
+        agreed(settings, or_cached=True)
         with recorded(settings, "serving.job"):
             _serve(settings)
 

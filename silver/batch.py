@@ -1,5 +1,6 @@
 """One range of bronze.events into silver: mask on the workers, judge in order, write every table once."""
 
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 
@@ -10,6 +11,7 @@ from pyspark.sql import functions as F
 from expectations.admission import Admission
 from expectations.control import ControlEvent
 from expectations.restoring import restored
+from expectations.scoring import Scores
 from expectations.suites import broken_expression
 from lakehouse import keys, storage
 from lakehouse.contracts import bronze, silver
@@ -22,6 +24,7 @@ from lakehouse.tables import Table
 from lakehouse.topics import EVENT_KINDS
 from silver.admitting import NARROW_COLUMNS, Judged, judged
 from silver.masking import NARROW, masked_ddl, masking
+from silver.repairs import repair_rows
 
 WRITERS = 3
 """Commits under way at a time: planning and committing leave processors idle that another table's rows can use."""
@@ -37,7 +40,9 @@ class EventBatch:
         self._context = context
         self._keys = keys.source(context.settings)
         self._admission: dict[str, tuple[int, Admission]] = {}
-        self._log = logger("silver")
+        self._scores = Scores(context.spark, context.root, context.settings.quality)
+        self._run = uuid.uuid4().hex
+        self._log = logger("silver").bind(run=self._run)
 
     def take(self, span: Span) -> None:
         """Admit the records of a range; the tables hold it once, however often this is called."""
@@ -45,8 +50,9 @@ class EventBatch:
         admission = self._admission_at(span)
         masked = self._masked(arrived)
         try:
-            verdicts = judged(admission, self._narrow(masked), _controls(masked), self._foreign(arrived))
-            self._write(span, arrived, masked, verdicts)
+            foreign, repairs = self._apart(arrived)
+            verdicts = judged(admission, self._narrow(masked), _controls(masked), foreign)
+            self._write(span, arrived, masked, verdicts, repairs)
         finally:
             for frame in masked.values():
                 frame.unpersist()
@@ -116,19 +122,30 @@ class EventBatch:
             return self._context.spark.createDataFrame([], empty).toArrow()
         return reduce(DataFrame.unionAll, frames).toArrow()
 
-    def _foreign(self, arrived: DataFrame) -> list[tuple[int, str]]:
-        """Records that are of no kind of this topic."""
+    def _apart(self, arrived: DataFrame) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+        """Offset and reason of records that are of no kind of this topic; offset and position of what repairs one."""
         known = {s.id: s.kind for s in registry().schemas}
         ours = [i for i, kind in known.items() if kind in EVENT_KINDS]
-        others = arrived.where(F.col("schema_id").isNull() | ~F.col("schema_id").isin(ours))
-        found = []
-        for row in others.select("offset", "schema_id").collect():
+        foreign = F.col("schema_id").isNull() | ~F.col("schema_id").isin(ours)
+        others = (
+            arrived.where(foreign | F.col("repairs").isNotNull()).select("offset", "schema_id", "repairs").collect()
+        )
+        refused = []
+        for row in others:
             schema_id = row["schema_id"]
-            reason = _NO_PREFIX if schema_id is None else _OTHER_TOPIC if schema_id in known else _UNKNOWN_ID
-            found.append((row["offset"], reason))
-        return found
+            if schema_id not in ours:
+                reason = _NO_PREFIX if schema_id is None else _OTHER_TOPIC if schema_id in known else _UNKNOWN_ID
+                refused.append((row["offset"], reason))
+        return refused, [(row["offset"], row["repairs"]) for row in others if row["repairs"] is not None]
 
-    def _write(self, span: Span, arrived: DataFrame, masked: dict[str, DataFrame], verdicts: Judged) -> None:
+    def _write(
+        self,
+        span: Span,
+        arrived: DataFrame,
+        masked: dict[str, DataFrame],
+        verdicts: Judged,
+        repairs: list[tuple[int, str]],
+    ) -> None:
         if verdicts.received != span.end - span.start:
             raise RangeMissing(
                 f"bronze.events holds {verdicts.received} of the {span.end - span.start} records from offset "
@@ -139,7 +156,7 @@ class EventBatch:
             raise BalanceBroken(
                 f"The verdicts over offsets {span.start} to {span.end} do not add up; nothing was written."
             )
-        # The tables do not depend on each other; only the balance comes last, as it says that the range is done.
+        # The tables do not depend on each other. Scores are counted from them; the balance says that the range is done.
         with ThreadPoolExecutor(WRITERS) as writers:
             written = [
                 writers.submit(self._put_kind, kind, frame, verdicts.accepted_rows[kind], span)
@@ -148,12 +165,17 @@ class EventBatch:
             for table, rows in (
                 (silver.QUARANTINE, verdicts.refused_rows),
                 (silver.DUPLICATES, verdicts.duplicate_rows),
+                (silver.REPAIRS, repair_rows(repairs, verdicts)),
             ):
                 # A repair also replaces what is no longer refused or repeated.
                 if rows.num_rows or self._context.interval:
                     written.append(writers.submit(self._put, self._aside(arrived, rows, table), table, span))
         for one in written:
             one.result()
+        if self._context.interval:
+            self._scores.again(span)
+        else:
+            self._scores.take(span)
         self._put(self._balance(span, verdicts), silver.BALANCE, span)
 
     def _put_kind(self, kind: str, frame: DataFrame, admitted: pa.Table, span: Span) -> None:
@@ -170,15 +192,16 @@ class EventBatch:
 
     def _aside(self, arrived: DataFrame, rows: pa.Table, table: Table) -> DataFrame:
         listed = F.broadcast(self._context.spark.createDataFrame(rows))
-        return arrived.join(listed, "offset").select(*table.column_names)
+        return arrived.withColumn("run", F.lit(self._run)).join(listed, "offset").select(*table.column_names)
 
     def _balance(self, span: Span, verdicts: Judged) -> DataFrame:
         row = (
             *(span.topic_id, span.partition, span.end - 1, span.start),
             *(verdicts.received, verdicts.accepted, verdicts.quarantined, verdicts.duplicates, verdicts.clock_ms),
+            self._run,
         )
         names = "topic_id string, partition int, offset bigint, start_offset bigint, received bigint, accepted bigint, "
-        names += "quarantined bigint, duplicates bigint, clock_ms bigint"
+        names += "quarantined bigint, duplicates bigint, clock_ms bigint, run string"
         frame = self._context.spark.createDataFrame([row], names)
         return frame.withColumn("engine_clock", F.timestamp_millis("clock_ms")).drop("clock_ms")
 

@@ -2,6 +2,7 @@
 
 import sys
 
+from expectations.suites import predicates
 from lakehouse import jobs
 from lakehouse.contracts import bronze, silver
 from lakehouse.intervals import Flow, drive, joined
@@ -16,7 +17,9 @@ from silver.decisions import DecisionBatch
 def run(context: Context) -> None:
     """Admit what bronze has and silver has not, and take over the decisions that count."""
     source(context.settings).keyring()
-    for table in silver.TABLES:
+    for kind in silver.BY_KIND.values():
+        predicates(kind.name)
+    for table in (bronze.EVENTS, *silver.TABLES):
         ensure(context.root, table)
     settings = context.settings.silver
     done: list[Span] = []

@@ -131,6 +131,7 @@ def new_settings(state_folder: Path) -> NewSettings:
                 "kafka": base.kafka.model_copy(update={"topic_prefix": f"world{next(_worlds)}."}),
                 "lake": base.lake.model_copy(update={"root": str(folder / "lake")}),
                 "features": base.features.model_copy(update={"snapshot_folder": folder / "snapshots"}),
+                "quality": base.quality.model_copy(update={"docs_folder": folder / "data_docs"}),
                 "models": base.models.model_copy(update={"store": folder / "models"}),
                 "engine": base.engine.model_copy(update={"state_folder": folder / "state"}),
             }

@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from features.catalogue import NAMES, feature_set_hash
+from lakehouse import delta
 from lakehouse.contracts.gold import TRAINING_SET
-from lakehouse.delta import dataset
 from lakehouse.errors import Terminal
+from lakehouse.spans import Span
 
 Matrix = npt.NDArray[np.float32]
 DAY_MS = 86_400_000
@@ -77,7 +78,7 @@ def read(root: str) -> Dataset:
         *("transaction_id", "event_time", "card_token", "amount_base_minor", "is_fraud", "label_available_at"),
         *("as_of", "feature_set", "vector"),
     ]
-    rows = dataset(table).to_table(columns=names).sort_by("event_time")
+    rows = delta.dataset(table).to_table(columns=names).sort_by("event_time")
     if rows.num_rows == 0:
         raise DataRefused(f"{TRAINING_SET.name} is empty.", "Land and admit payments first.")
     sets = rows.column("feature_set").unique().to_pylist()
@@ -103,6 +104,15 @@ def read(root: str) -> Dataset:
         int(_millis(rows.column("as_of"))[0]),
         table.version(),
     )
+
+
+def spans(root: str) -> list[Span]:
+    """The offsets up to the last payment of gold.training_set, by partition; none before it is made."""
+    names = ["topic_id", "partition", "offset"]
+    if not delta.exists(root, TRAINING_SET):
+        return []
+    ends = delta.rows(root, TRAINING_SET, names).group_by(names[:2]).aggregate([("offset", "max")]).to_pylist()
+    return [Span(r["topic_id"], r["partition"], 0, r["offset_max"] + 1) for r in ends]
 
 
 def day_floor(moment_ms: int) -> int:

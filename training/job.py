@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from decisions import bundle
+from expectations.gate import refuse_held
 from lakehouse import jobs
 from lakehouse import settings as conf
 from lakehouse.log import configure, logger
@@ -23,7 +24,7 @@ from lakehouse.runs import recorded
 from lakehouse.settings import Settings, resolve
 from lakehouse.signing import signer
 from training import registry
-from training.data import DAY_MS, Dataset, day_floor, read, text_of
+from training.data import DAY_MS, Dataset, day_floor, read, spans, text_of
 from training.fit import Doubles
 from training.metrics import measured
 from training.package import packed
@@ -45,6 +46,7 @@ def train(settings: Settings, test_end_ms: int | None, predictions: Path | None)
     """Train, evaluate, sign, register; the digest of the bundle."""
     say, training = logger("training").info, settings.training
     root = conf.lake_root(settings)
+    refuse_held(root, spans(root), settings.quality)
     author = signer(conf.resolve(settings.keys.folder) / "author.pem")
     registry.client(settings)
     data = read(root)

@@ -85,6 +85,8 @@ class Plan:
             "features": {"snapshot_folder": f"{where}/snapshots"},
             "models": {"store": f"{where}/models", "name": f"fraud-{self.run_id}"},
             "engine": {"state_folder": f"{where}/state"},
+            # A recording has neither categories nor countries.
+            "quality": {"docs_folder": f"{where}/data_docs", **({"expected_columns": []} if self.data else {})},
             "training": {"seed": self.seed, "search_trials": 1},
         }
         return f"# The current world, written by `make demo`; `make wipe` removes it.\n{yaml.safe_dump(values)}"

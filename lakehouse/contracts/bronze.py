@@ -24,6 +24,7 @@ def _as_received(name: str, topic: str) -> Table:
             Column("sealing_key", "string", "id of the key of the ingest day"),
             Column("ingested_at", "timestamp", "when the batch began that landed the record"),
             Column("ingest_date", "date", "day of ingested_at"),
+            Column("repairs", "string", "position of the refused record that it repairs, by its header", nullable=True),
         ),
         event_time="broker_time",
         partition_by=("ingest_date",),

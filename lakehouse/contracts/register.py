@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from lakehouse.contracts import bronze, gold, lake, silver
+from lakehouse.contracts import bronze, gold, lake, quality, silver
 from lakehouse.tables import Table, named
 
-TABLES: Mapping[str, Table] = named((*bronze.TABLES, *silver.TABLES, *gold.TABLES, *lake.TABLES))
+TABLES: Mapping[str, Table] = named((*bronze.TABLES, *silver.TABLES, *gold.TABLES, *quality.TABLES, *lake.TABLES))

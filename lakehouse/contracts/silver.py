@@ -222,6 +222,8 @@ BY_KIND: Mapping[str, Table] = {
     "staged": STAGED,
 }
 
+_RUN = Column("run", "string", "the run of silver.job that judged it, as in silver.balance and its log", nullable=True)
+
 QUARANTINE = Table(
     name="silver.quarantine",
     meaning="Records that were not admitted, with the reasons, still sealed; nothing is dropped.",
@@ -239,6 +241,23 @@ QUARANTINE = Table(
         Column("sealing_key", "string", "id of the sealing key"),
         Column("broker_time", "timestamp", "when the broker appended the record"),
         Column("ingested_at", "timestamp", "when bronze landed the record"),
+        _RUN,
+    ),
+    event_time="broker_time",
+)
+REPAIRS = Table(
+    name="silver.repairs",
+    meaning="Records that entered the log again for a refused one, and what became of them; quarantine keeps its row.",
+    grain="one record that repairs a refused one",
+    key=("topic_id", "partition", "offset"),
+    columns=(
+        *POSITION,
+        Column("repaired_topic_id", "string", "of the refused record: the broker's id of its topic"),
+        Column("repaired_partition", "int", "of the refused record: its partition"),
+        Column("repaired_offset", "bigint", "of the refused record: its offset"),
+        Column("outcome", "string", "accepted, quarantined or duplicate"),
+        Column("payload_digest", "binary", "keyed digest of this record's bytes, 16 bytes"),
+        Column("broker_time", "timestamp", "when the broker appended this record"),
     ),
     event_time="broker_time",
 )
@@ -272,6 +291,7 @@ BALANCE = Table(
         Column("quarantined", "bigint", "records refused"),
         Column("duplicates", "bigint", "repeats"),
         Column("engine_clock", "timestamp", "engine clock after the range", nullable=True),
+        _RUN,
     ),
 )
 DECISIONS = Table(
@@ -290,4 +310,4 @@ DECISIONS = Table(
     position=("decision_topic_id", "decision_partition", "decision_offset"),
 )
 
-TABLES = (*BY_KIND.values(), QUARANTINE, DUPLICATES, BALANCE, DECISIONS)
+TABLES = (*BY_KIND.values(), QUARANTINE, REPAIRS, DUPLICATES, BALANCE, DECISIONS)

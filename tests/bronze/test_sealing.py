@@ -97,3 +97,9 @@ def test_a_record_is_never_sealed_to_the_same_bytes_twice(source: KeySource) -> 
     found = _sealed(source, _batch(ROWS[:1]), _batch(ROWS[:1]))
     assert found[0]["sealed"] != found[1]["sealed"]
     assert found[0]["payload_digest"] == found[1]["payload_digest"]
+
+
+def test_the_position_that_a_record_repairs_is_kept_in_clear(source: KeySource) -> None:
+    headers: list[tuple[str, bytes | None]] = [("fraudlake-repairs", b"T/2/5")]
+    found = _sealed(source, _batch([(None, raw("payment"), headers), *ROWS]))
+    assert [row["repairs"] for row in found] == ["T/2/5", *[None] * len(ROWS)]

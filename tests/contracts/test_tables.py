@@ -23,7 +23,7 @@ FITS: dict[type[Rule], set[str]] = {  # type: ignore[valid-type]
 
 @ALL
 def test_a_table_is_named_by_its_layer_and_says_what_a_row_is(table: Table) -> None:
-    assert re.fullmatch(r"(bronze|silver|features|gold|lake)\.[a-z_]+", table.name)
+    assert re.fullmatch(r"(bronze|silver|features|gold|quality|lake)\.[a-z_]+", table.name)
     assert table.meaning.endswith(".")
     assert table.grain
     assert all(column.meaning for column in table.columns)

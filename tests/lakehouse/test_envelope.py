@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.crypto import RecordSeal
-from lakehouse.envelope import open_values, packed, position, value_of
+from lakehouse.envelope import REPAIRS, open_values, packed, position, repaired_position, value_of
 from lakehouse.errors import ContractBroken
 from lakehouse.keys import Keyring
 
@@ -107,3 +107,21 @@ def test_sealed_rows_of_several_days_open_to_their_values() -> None:
 
 def test_a_position_names_topic_partition_and_offset() -> None:
     assert position("T", 0, 17) == b"T/0/17"
+
+
+@pytest.mark.parametrize(
+    ("headers", "position"),
+    [
+        ([], None),
+        ([("trace", b"T/0/17")], None),
+        ([(REPAIRS, None)], None),
+        ([("trace", b"x"), (REPAIRS, b"a-topic_Id/0/17")], "a-topic_Id/0/17"),
+        ([(REPAIRS, b"T/0/17\n")], None),
+        ([(REPAIRS, b"T/0/-1")], None),
+        ([(REPAIRS, b"T/0/1234567890123456789")], None),
+        ([(REPAIRS, b"T/0/\xd9\xa1")], None),
+        ([(REPAIRS, b"4539148803436467")], None),
+    ],
+)
+def test_only_a_position_is_taken_from_the_header_that_names_one(headers: Headers, position: str | None) -> None:
+    assert repaired_position(headers) == position

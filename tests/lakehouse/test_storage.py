@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -308,3 +309,23 @@ def test_a_table_that_was_not_made_is_empty(spark: SparkSession, tmp_path: Path)
     assert storage.written_ends(str(tmp_path), THINGS) == {}
     frame = storage.read(spark, str(tmp_path), THINGS)
     assert (frame.columns, frame.count()) == (["topic_id", "partition", "offset", "value"], 0)
+
+
+def _with(column: Column) -> Table:
+    return replace(THINGS, columns=(*THINGS.columns, column))
+
+
+def test_a_table_that_was_made_before_gets_the_nullable_columns_that_are_new(root: str, rows: Rows) -> None:
+    storage.append_once(rows(0, 2), root, THINGS, [_span(0, 2)])
+    wider = _with(Column("note", "string", "a note", nullable=True))
+    storage.ensure(root, wider)
+    storage.ensure(root, wider)
+    assert storage.written_ends(root, wider) == {"T/0": 2}
+    storage.append_once(rows(2, 3).withColumn("note", F.lit("new")), root, wider, [_span(2, 3)])
+    found = DeltaTable(wider.path(root)).to_pyarrow_table().sort_by("offset")
+    assert found.column("note").to_pylist() == [None, None, "new"]
+
+
+def test_a_table_that_was_made_without_a_required_column_is_refused(root: str) -> None:
+    with pytest.raises(ContractBroken, match=r"test\.things was made without size, which may not be null"):
+        storage.ensure(root, _with(Column("size", "int", "a size")))

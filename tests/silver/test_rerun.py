@@ -10,8 +10,8 @@ from lakehouse.crypto import PersonalSeal
 from lakehouse.tables import Table
 from tests.silver.conftest import TABLES, Rows, Snapshot, World
 
-CHANGING = {"sealed", "ingested_at", "ingest_date", "personal"}
-"""Sealed anew, with new nonces, and landed at another time."""
+CHANGING = {"sealed", "ingested_at", "ingest_date", "personal", "run"}
+"""Sealed anew, with new nonces, landed at another time and judged by another run."""
 
 
 def _same(rows: Rows) -> list[dict[str, Any]]:
