@@ -23,6 +23,7 @@ from lakehouse.contracts import gold, quality, silver
 from lakehouse.errors import ContractBroken
 from lakehouse.jobs import Context
 from lakehouse.log import configure, logger
+from lakehouse.runs import recorded
 from lakehouse.settings import resolve
 from lakehouse.tables import Table
 
@@ -191,8 +192,10 @@ def main(argv: Sequence[str]) -> int:
     arguments = jobs.parser("python -m expectations.nightly", __doc__).parse_args(argv)
 
     def work() -> None:
-        configure(conf.load(arguments.env), "nightly")
-        print(run(jobs.context("nightly", arguments)))
+        settings = conf.load(arguments.env)
+        configure(settings, "nightly")
+        with recorded(settings, "expectations.nightly"):
+            print(run(jobs.context("nightly", arguments)))
 
     return jobs.guarded(work)
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from expectations.dimensions import DIMENSIONS
 from expectations.gate import READ_BY_GOLD, held
 from expectations.trend import scored
-from lakehouse import delta, jobs
+from lakehouse import delta, jobs, trail
 from lakehouse import settings as conf
 from lakehouse.contracts import quality
 from lakehouse.errors import QualityHeld
@@ -75,6 +75,8 @@ def release(
         "released_by": by,
         "reason": why,
     }
+    of: trail.Details = {"partition": partition, "start_offset": start, "end_offset": end, "by": by}
+    trail.record(settings, "quality.released", f"{table}, {dimension}", of)
     storage.ensure(root, quality.RELEASES)
     frame = build_session(settings, "quality").createDataFrame([row], quality.RELEASES.ddl)
     storage.merge_by_key(frame, root, quality.RELEASES)

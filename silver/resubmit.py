@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow.compute as pc
 from confluent_kafka import Producer
 
-from lakehouse import broker, delta, jobs, keys, topics
+from lakehouse import broker, delta, jobs, keys, topics, trail
 from lakehouse import settings as conf
 from lakehouse.agreement import agreed
 from lakehouse.contracts import silver
@@ -212,7 +212,9 @@ def _run(arguments: argparse.Namespace) -> None:
         places = [Position(topics.identify(settings, topics.EVENTS).topic_id, arguments.partition, arguments.offset)]
     writer, left = broker.producer(settings), 0
     for place in places:
+        subject = f"{place.topic_id}/{place.partition}/{place.offset}"
         try:
+            trail.record(settings, "record.opened", subject, {"by": "silver.resubmit"})
             offset, now = sent(settings, place, _record(settings, place, arguments), made, digests, writer)
         except RepairRefused as error:
             if not arguments.reason:
@@ -220,6 +222,8 @@ def _run(arguments: argparse.Namespace) -> None:
             left += 1
             print(f"offset {place.offset} is left as it is: {error}")
             continue
+        if now:
+            trail.record(settings, "record.resubmitted", subject, {"at_offset": offset})
         print(f"offset {place.offset} {'enters the log again' if now else 'is on the log'} at offset {offset}")
     if left:
         raise RepairRefused(
