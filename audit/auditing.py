@@ -4,18 +4,17 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from audit import admission, arrival, keys, log, outcomes, repairs, schemas, scoring
+from audit import admission, arrival, belonging, keys, log, office, outcomes, repairs, schemas, scoring
 from audit.arrival import Arrived, Reading
 from audit.errors import CannotLook
 from audit.findings import Finding, Hop
 from audit.log import Topic
-from audit.outcomes import Answers, Office, Reach
+from audit.office import Office
+from audit.outcomes import Answers, Gold
 from audit.places import Places
 from audit.progress import Progress
 from audit.schemas import Schema
-from audit.tables import NO_END, OF_DECISION, Source, Span, Table
+from audit.tables import NO_END, OF_DECISION, Columns, Source, Span, Table
 
 EVENTS, DECISIONS = "bronze.events", "bronze.decisions"
 _READ_FIRST = (*scoring.TABLES, "gold.decisions")
@@ -40,10 +39,10 @@ class _Lake:
     """The tables, each at the version at which it was first looked at."""
 
     def __init__(self, root: str) -> None:
-        names = [*_READ_FIRST, "silver.balance", *admission.TABLES]
+        names = [*_READ_FIRST, "silver.balance", *belonging.TABLES]
         self.tables: dict[str, Table] = {name: Table(root, name) for name in names}
-        self.decisions = Table(root, outcomes.SILVER, OF_DECISION)
-        self.by_event = Table(root, outcomes.SILVER, version=self.decisions.version)
+        self.decisions = Table(root, office.SILVER, OF_DECISION)
+        self.by_event = Table(root, office.SILVER, version=self.decisions.version)
         self.bronze = {name: Table(root, name) for name in (DECISIONS, EVENTS)}
         if not any(table.version >= 0 for table in (*self.tables.values(), *self.bronze.values())):
             raise CannotLook(f"There is no lake at {root}.", "--lake names its root; `make demo` makes one.")
@@ -94,11 +93,12 @@ class _Auditing:
             self._decisions_of(source)
         others = [*self._lake.tables.values(), self._lake.by_event]
         silver = admission.Silver(self._lake.tables, self._known)
-        merged = self._lake.tables["gold.decisions"].merged()
+        final = self._lake.tables[outcomes.GOLD]
+        merged = final.merged()
         answers = Answers.of(self._lake.tables["silver.answers"], None if merged is None else merged[1])
-        reach = Reach.of(self._lake.decisions, self._lake.tables["gold.decisions"])
+        gold = Gold(final, answers, outcomes.reached(self._lake.decisions, final))
         for source in self._sources(self._events, self._lake.bronze[EVENTS], others):
-            self._events_of(source, silver, answers, reach)
+            self._events_of(source, silver, gold)
         for hop in hops:
             for finding in hop.findings.values():
                 finding.repair = repairs.command(finding, self._places.root)
@@ -111,8 +111,8 @@ class _Auditing:
         if topic is not None:
             if of_lake and topic.topic_id not in of_lake:
                 raise CannotLook(
-                    f"Topic {topic.name} has the id {topic.topic_id}, {bronze.name} is of {', '.join(sorted(of_lake))}: "
-                    "the topic was replaced, so its offsets mean other records.",
+                    f"Topic {topic.name} has the id {topic.topic_id}, {bronze.name} is of "
+                    f"{', '.join(sorted(of_lake))}: the topic was replaced, so its offsets mean other records.",
                     "Name the topics of this lake (--events, --decisions), or compare the tables: --without-topics.",
                 )
             found |= {Source(topic.topic_id, partition) for partition in topic.kept}
@@ -126,8 +126,8 @@ class _Auditing:
         hop.line(bronze.name).behind += max(0, high - bronze.end(source)) if topic.topic_id == source.topic_id else 0
         if low:
             hop.note(
-                f"partition {source.partition}: the topic keeps offsets {low:,} to {high:,}; what is older was compared "
-                "among the tables only"
+                f"partition {source.partition}: the topic keeps offsets from {low:,} on; "
+                "what is older was compared among the tables only"
             )
 
     def _arrivals(
@@ -146,7 +146,7 @@ class _Auditing:
 
     def _begins(self, source: Source) -> list[int]:
         """First offsets that the tables behind bronze hold of a source."""
-        extents = [self._lake.tables[name].extents.get(source) for name in admission.TABLES]
+        extents = [self._lake.tables[name].extents.get(source) for name in belonging.TABLES]
         extents.append(self._lake.decisions.extents.get(source))
         return [extent.first for extent in extents if extent is not None]
 
@@ -166,15 +166,15 @@ class _Auditing:
 
     def _decisions_of(self, source: Source) -> None:
         self._progress.at(f"decisions of partition {source.partition}")
-        office = self._offices.setdefault(source.partition, Office())
+        known = self._offices.setdefault(source.partition, Office())
         bronze = self._lake.bronze[DECISIONS]
         end = max(bronze.end(source), 0 if self._decisions is None else self._decisions.range(source)[1])
         spans = self._spans(source, end, [])
-        for arrived in self._arrivals(self._decided, self._decisions, bronze, spans, outcomes.KINDS):
-            outcomes.take(self._decided, arrived, self._lake.decisions, self._known, office)
-        self._decided.line(outcomes.SILVER).behind += max(0, bronze.end(source) - self._lake.decisions.end(source))
+        for arrived in self._arrivals(self._decided, self._decisions, bronze, spans, office.KINDS):
+            office.compare(self._decided, arrived, self._lake.decisions, self._known, known)
+        self._decided.line(office.SILVER).behind += max(0, bronze.end(source) - self._lake.decisions.end(source))
 
-    def _events_of(self, source: Source, silver: admission.Silver, answers: Answers, reach: Reach) -> None:
+    def _events_of(self, source: Source, silver: admission.Silver, gold: Gold) -> None:
         self._progress.at(f"events of partition {source.partition}")
         tables, bronze = self._lake.tables, self._lake.bronze[EVENTS]
         ranges = admission.balance(tables["silver.balance"], Span(source, 0, NO_END))
@@ -183,15 +183,16 @@ class _Auditing:
         end = max(bronze.end(source), done)
         start = min([*self._begins(source), *(low for low, _ in cuts)], default=0)
         spans = self._spans(source, end, cuts)
-        office = self._offices.get(source.partition, Office())
-        for arrived in self._arrivals(self._landed, self._events, bronze, spans, tuple(admission.KINDS)):
+        known = self._offices.get(source.partition, Office())
+        for arrived in self._arrivals(self._landed, self._events, bronze, spans, tuple(belonging.KINDS)):
             span = arrived.span
-            told = {name: values[_within(ranges, span)] for name, values in ranges.items()}
+            here = (ranges.offset >= span.start) & (ranges.offset < span.end)
+            told = Columns({name: values[here] for name, values in ranges.items()})
             scored = scoring.read(tables, span)
-            admitted = admission.compare(self._admitted, arrived, silver, told, scoring.accepted(scored), (start, done))
-            found = outcomes.decided(self._lake.by_event, span)
-            scoring.compare(self._scored, admitted, scored, outcomes.as_witnesses(found), tables)
-            outcomes.compare(self._decided, admitted, arrived, found, tables["gold.decisions"], answers, reach, office)
+            admitted = admission.compare(self._admitted, arrived, silver, told, scoring.paid(scored), (start, done))
+            decided = outcomes.read(self._lake.by_event, span)
+            scoring.compare(self._scored, admitted, scored, outcomes.of_accepted(decided), tables)
+            outcomes.compare(self._decided, admitted, arrived, decided, gold, known)
             self._sum(arrived)
         self._lag(source, done)
 
@@ -209,10 +210,6 @@ class _Auditing:
         if tables["gold.scores"].ends:
             behind = tables["features.vectors"].end(source) - tables["gold.scores"].end(source)
             self._scored.line("gold.scores").behind += max(0, behind)
-
-
-def _within(ranges: Mapping[str, np.ndarray], span: Span) -> np.ndarray:
-    return (ranges["offset"] >= span.start) & (ranges["offset"] < span.end)
 
 
 def _left_out(places: Places, key: bytes | None) -> list[str]:

@@ -142,7 +142,7 @@ def matrix(columns: Sequence[pa.Array]) -> Digests:
     total = np.zeros(len(columns[0]), np.uint64)
     for column, multiplier in zip(columns, _multipliers(len(columns)), strict=True):
         total += values(column) * multiplier
-    return mixed(total ^ (np.uint64(len(columns)) * _GOLDEN))
+    return mixed(total ^ (np.full(1, len(columns), np.uint64) * _GOLDEN))
 
 
 def total(digests: Digests) -> str:

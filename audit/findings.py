@@ -12,6 +12,7 @@ from audit.witnesses import WHAT, Wrong
 
 EXAMPLES = 10
 _WRAP = 1 << 64
+_NONE = np.zeros(0, np.int64)
 
 
 @dataclass
@@ -89,8 +90,7 @@ class Hop:
     lines: dict[str, Line] = field(default_factory=dict)
     findings: dict[tuple[object, ...], Finding] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    missing: list[Wrong] = field(default_factory=list)
-    """What was found to be lost or moved, with every position."""
+    _seen: list[tuple[str, Ints]] = field(default_factory=list)
 
     def line(self, table: str) -> Line:
         """The line of a table."""
@@ -99,12 +99,15 @@ class Hop:
     def found(self, source: Source, wrong: Iterable[Wrong]) -> None:
         """Take in what is wrong."""
         for one in wrong:
-            if one.what in ("lost", "moved") and one.fact == "rows":
-                self.missing.append(one)
+            self._seen += [(one.fact, offsets) for offsets in (one.offset, one.to) if offsets is not None]
             key = (one.what, one.table, one.fact, one.against, one.undecided, source)
-            new = Finding(self.name, *key[:5], source)  # type: ignore[arg-type]
+            new = Finding(self.name, one.what, one.table, one.fact, one.against, one.undecided, source)
             self.findings.setdefault(key, new).add(one)
             self.line(one.table)
+
+    def positions(self, fact: str | None = None) -> Ints:
+        """Positions at which something was found, in one fact or in any; ascending."""
+        return np.unique(np.concatenate([_NONE, *(offsets for name, offsets in self._seen if fact in (None, name))]))
 
     def note(self, text: str) -> None:
         """Say once what was not compared."""

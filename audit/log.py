@@ -114,7 +114,7 @@ def topic(servers: str, name: str, timeout_s: float) -> Topic:
             admin.close()
         if found["error_code"]:
             raise CannotLook(f"There is no topic {name} at {servers}.", "--events and --decisions name the topics.")
-        reader = KafkaConsumer(bootstrap_servers=addresses, request_timeout_ms=timeout_ms)
+        reader = KafkaConsumer(bootstrap_servers=addresses, enable_auto_commit=False)
         try:
             places = [Partition(name, one["partition_index"]) for one in found["partitions"]]
             first, end = reader.beginning_offsets(places), reader.end_offsets(places)

@@ -98,5 +98,5 @@ def _schema(folder: Path, entry: dict[str, Any]) -> Schema:
         int(entry["id"]),
         entry["subject"],
         tuple(declared["fields"]),
-        lambda body: fastavro.schemaless_reader(body, parsed),  # type: ignore[call-arg]
+        lambda body: fastavro.schemaless_reader(body, parsed),
     )

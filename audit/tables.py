@@ -25,8 +25,28 @@ NO_END = 1 << 62
 """An offset after every offset."""
 
 Numbers = npt.NDArray[np.generic]
-Columns = dict[str, Numbers]
 Made = Callable[[pa.RecordBatch], Mapping[str, Numbers]]
+
+
+class Columns(dict[str, Numbers]):
+    """Numbers of some rows by name, in the order of the rows' offsets."""
+
+    @property
+    def offset(self) -> npt.NDArray[np.int64]:
+        """The rows' offsets."""
+        return self.ints("offset")
+
+    def ints(self, name: str) -> npt.NDArray[np.int64]:
+        """Numbers that count something."""
+        return self[name].astype(np.int64, copy=False)
+
+    def digests(self, name: str) -> npt.NDArray[np.uint64]:
+        """Digests of a fact."""
+        return self[name].astype(np.uint64, copy=False)
+
+    def flags(self, name: str) -> npt.NDArray[np.bool_]:
+        """Whether something holds."""
+        return self[name].astype(np.bool_, copy=False)
 
 
 @dataclass(frozen=True, order=True)
@@ -161,7 +181,8 @@ class Table:
     def merged(self) -> tuple[int, int] | None:
         """(rows that the last merge into the table was given, when, in milliseconds); None where none is recorded."""
         for commit in self._commits if self._table is not None else ():
-            told = (commit.get("operationMetrics") or {}).get("numSourceRows")
+            metrics = commit.get("operationMetrics") or {}
+            told = metrics.get("numSourceRows", metrics.get("num_source_rows"))  # by Spark, by delta-rs
             if commit.get("operation") == "MERGE" and told is not None:
                 return int(told), int(commit["timestamp"])
         return None
@@ -191,10 +212,10 @@ class Table:
             empty = pa.record_batch(
                 [pa.array([], self._type(name)) for name in (offset, *columns)], names=[offset, *columns]
             )
-            return {"offset": np.zeros(0, np.int64), **made(empty)}
+            return Columns({"offset": np.zeros(0, np.int64), **made(empty)})
         joined = {name: np.concatenate(values) for name, values in parts.items()}
         order = np.argsort(joined["offset"], kind="stable")
-        return {name: values[order] for name, values in joined.items()}
+        return Columns({name: values[order] for name, values in joined.items()})
 
     def _type(self, name: str) -> pa.DataType:
         return pa.null() if self._data is None else self._data.schema.field(name).type

@@ -5,12 +5,13 @@ most of them are believed; where that decides nothing, both sides are named.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from audit.digests import Digests, Ints
+from audit.tables import Columns
 
 Flags = npt.NDArray[np.bool_]
 WHAT = ("lost", "doubled", "altered", "moved", "unknown")
@@ -47,6 +48,16 @@ class Wrong:
     """One says this and one says that: either may be the one that was altered."""
     to: Ints | None = None
     """Of what was moved: where it lies now."""
+
+
+def witness(table: str, columns: Columns, fact: str) -> Witness:
+    """A table's digests of a fact."""
+    return Witness(table, columns.offset, columns.digests(fact))
+
+
+def blaming(table: str, wrong: Sequence[Wrong]) -> list[Wrong]:
+    """The same where only this table can be wrong."""
+    return [replace(one, table=table, undecided=False) for one in wrong]
 
 
 def _first(offsets: Ints) -> Flags:
