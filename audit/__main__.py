@@ -19,6 +19,8 @@ def main(argv: Sequence[str]) -> int:
     except CannotLook as error:
         print(f"the audit cannot look: {error}", file=sys.stderr)
         return CANNOT_LOOK
+    if given.out is not None:
+        given.out.write_text(report.as_json(audit))
     print(report.as_json(audit) if given.json else report.as_text(audit))
     return FOUND if audit.findings else CLEAN
 

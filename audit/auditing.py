@@ -99,6 +99,10 @@ class _Auditing:
         gold = Gold(final, answers, outcomes.reached(self._lake.decisions, final))
         for source in self._sources(self._events, self._lake.bronze[EVENTS], others):
             self._events_of(source, silver, gold)
+        if any(finding.table == "silver.answers" for finding in self._admitted.findings.values()):
+            self._decided.withdraw(
+                outcomes.ANSWER, "silver.answers has to be repaired before gold's answers can be told"
+            )
         for hop in hops:
             for finding in hop.findings.values():
                 finding.repair = repairs.command(finding, self._places.root)

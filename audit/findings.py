@@ -105,6 +105,13 @@ class Hop:
             self.findings.setdefault(key, new).add(one)
             self.line(one.table)
 
+    def withdraw(self, fact: str, why: str) -> None:
+        """Take back what was found in a fact, because something else explains it."""
+        kept = {key: finding for key, finding in self.findings.items() if finding.fact != fact}
+        if len(kept) < len(self.findings):
+            self.findings = kept
+            self.note(why)
+
     def positions(self, fact: str | None = None) -> Ints:
         """Positions at which something was found, in one fact or in any; ascending."""
         return np.unique(np.concatenate([_NONE, *(offsets for name, offsets in self._seen if fact in (None, name))]))

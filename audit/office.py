@@ -90,7 +90,8 @@ def compare(hop: Hop, arrived: Arrived, silver: Table, schemas: Mapping[int, Sch
     span, source = arrived.span, arrived.span.source
     found = silver.taken(span, (*schema.carried, "ingested_at"), partial(readings.on_topic, schema))
     mine = witness(SILVER, found, "content")
-    started = arrived.bronze.offset[arrived.bronze.ints("schema_id") == ids["engine_start"]]
+    landed = arrived.bronze.offset
+    started = landed[arrived.schema_ids(landed) == ids["engine_start"]]
     office.started(started, arrived.kinds.get("engine_start"))
     from_topic = NO_END if arrived.topic is None else int(arrived.topic.offset[0])
     told = arrived.kinds.get("decision")

@@ -18,6 +18,7 @@ from audit.tables import NO_END, Columns, Span, Table
 from audit.witnesses import Witness, Wrong, agreed, blaming, found_in, placed, witness
 
 GOLD, PAYMENTS = "gold.decisions", "silver.payments"
+ANSWER = "answer"
 _NONE = np.zeros(0, np.int64)
 
 
@@ -117,7 +118,7 @@ def compare(hop: Hop, admitted: Admitted, arrived: Arrived, decided: Columns, go
         ("content digest", [payments[3], witness(SILVER, decided, "own content")]),
     ):
         hop.found(source, _shown(agreed(fact, witnesses), office))
-    hop.found(source, _effective(decided, final, gold.answers))
+    hop.found(source, _shown(_effective(decided, final, gold.answers), office))
     line = hop.line(SILVER)
     line.amount = (line.amount or 0) + int(decided.ints("base_minor").sum())
     hop.line(GOLD).add(final.offset, final.digests("effective"), final.ints("base_minor"))
@@ -180,7 +181,7 @@ def _shown(wrong: Sequence[Wrong], office: Office) -> list[Wrong]:
 
 def _effective(decided: Columns, final: Columns, answers: Answers) -> list[Wrong]:
     """Answers and effective outcomes of gold, beside those that follow from silver."""
-    answered = agreed("answer", [answers.to(decided), witness(GOLD, final, "answered")])
+    answered = agreed(ANSWER, [answers.to(decided), witness(GOLD, final, "answered")])
     follows = np.where(final.flags("unanswered"), final.digests("outcome"), final.digests("answered"))
     effective = agreed(
         "effective outcome", [Witness("its own row", final.offset, follows), witness(GOLD, final, "effective")]

@@ -99,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--without-topics", action="store_true", help="compare the tables among themselves only")
     made.add_argument("--json", action="store_true", help="print the result as JSON")
+    made.add_argument("--out", type=Path, metavar="FILE", help="write the result as JSON into a file too")
     made.add_argument(
         "--window", type=int, default=1_000_000, metavar="N", help="offsets compared at a time (default 1000000)"
     )

@@ -39,8 +39,7 @@ NAMED = Table(
     event_time="event_time",
 )
 TABLES = {
-    table.name: table
-    for table in (*bronze.TABLES, *silver.TABLES, gold.VECTORS, NAMED, gold.SCORES, gold.DECISIONS)
+    table.name: table for table in (*bronze.TABLES, *silver.TABLES, gold.VECTORS, NAMED, gold.SCORES, gold.DECISIONS)
 }
 
 
@@ -357,5 +356,3 @@ def arguments(settings: Settings, root: str | Path | None = None):
         *("--decisions", topics.topic_name(settings, topics.DECISIONS)),
         *("--digest-key", str(folder / "keyring.json"), "--json"),
     ]
-
-
