@@ -14,7 +14,7 @@ from audit.digests import Ints
 from audit.findings import Hop
 from audit.schemas import Schema
 from audit.tables import NO_END, Columns, Source, Span, Table
-from audit.witnesses import Witness, Wrong, agreed, blaming, found_in, placed, witness
+from audit.witnesses import Witness, Wrong, agreed, blaming, distinct, found_in, placed, witness
 
 BALANCE = "silver.balance"
 _BRONZE = "bronze.events"
@@ -79,13 +79,13 @@ def compare(hop: Hop, arrived: Arrived, silver: Silver, told: Columns, paid: Int
     first, end = max(span.start, bounds[0]), max(span.start, bounds[0], min(span.end, bounds[1]))
     payload = _payloads(arrived)
     belongs = _belonging(arrived, silver, tables, told, paid, payload, (first, end))
-    several, times = np.unique(np.concatenate([np.unique(tables[name].offset) for name in TABLES]), return_counts=True)
+    several = _several([distinct(tables[name].offset) for name in TABLES])
     for name in TABLES:
         here, at = found_in(belongs[name], payload.offset)
         digest = np.zeros(len(belongs[name]), np.uint64)
         digest[here] = payload.digest[at[here]]
         wrong = placed(Witness(_BRONZE, belongs[name], digest), witness(name, tables[name], "payload"), NO_END)
-        hop.found(source, [_second(one, several[times > 1]) for one in wrong])
+        hop.found(source, [_second(one, several) for one in wrong])
         amount = tables[name].ints("minor") if "minor" in tables[name] else None
         hop.line(name).add(tables[name].offset, tables[name].digests("payload"), amount)
     _facts(hop, arrived, tables, silver)
@@ -106,10 +106,10 @@ def _belonging(
 ) -> dict[str, Ints]:
     """By table, the positions that it should hold."""
     places = Belonging(tables, told, arrived, silver.kind_of)
-    belongs = {name: np.unique(tables[name].offset) for name in TABLES}
-    everywhere, times = np.unique(np.concatenate(list(belongs.values())), return_counts=True)
+    belongs = {name: distinct(tables[name].offset) for name in TABLES}
+    everywhere = distinct(*belongs.values())
     # Twice in silver: the less plausible place is wrong.
-    for offset in everywhere[times > 1].tolist():
+    for offset in _several(list(belongs.values())).tolist():
         held = [name for name in TABLES if found_in(np.array([offset]), belongs[name])[0][0]]
         kept = places.one_of(offset, held, payload)
         for name in held:
@@ -122,9 +122,15 @@ def _belonging(
     nowhere = whole[~found_in(whole, everywhere)[0]]
     lost_from = places.lost_from(nowhere, paid)
     return {
-        name: np.union1d(offsets[~np.isin(offsets, outside)], nowhere[lost_from == name])
+        name: distinct(offsets[~found_in(offsets, outside)[0]], nowhere[lost_from == name])
         for name, offsets in belongs.items()
     }
+
+
+def _several(offsets: list[Ints]) -> Ints:
+    """Offsets that more than one of some arrays has; each has an offset once."""
+    joined = np.sort(np.concatenate(offsets))
+    return distinct(joined[1:][joined[1:] == joined[:-1]])
 
 
 def _payloads(arrived: Arrived) -> Witness:

@@ -1,4 +1,4 @@
-"""To which table of silver a position belongs: by who holds it, what the log says of it, what silver.balance counted."""
+"""To which table of silver a position belongs: by who holds it, by the log, and by what silver.balance counted."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ import numpy.typing as npt
 from audit.arrival import Arrived
 from audit.digests import Ints
 from audit.tables import Columns
-from audit.witnesses import Witness, found_in
+from audit.witnesses import Witness, distinct, found_in
 
 KINDS: Mapping[str, str] = {
     "payment": "silver.payments",
@@ -33,9 +33,7 @@ def category(table: str) -> str:
 
 def by_category(tables: Mapping[str, Columns]) -> dict[str, Ints]:
     """Distinct positions of each term of the balance, ascending."""
-    return {
-        name: np.unique(np.concatenate([tables[t].offset for t in TABLES if category(t) == name])) for name in COUNTED
-    }
+    return {name: distinct(*(tables[t].offset for t in TABLES if category(t) == name)) for name in COUNTED}
 
 
 class Belonging:

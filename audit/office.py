@@ -12,7 +12,7 @@ from audit.digests import Ints
 from audit.findings import Hop
 from audit.schemas import Schema
 from audit.tables import NO_END, Columns, Table
-from audit.witnesses import Flags, Witness, Wrong, agreed, blaming, found_in, placed, witness
+from audit.witnesses import Flags, Witness, Wrong, agreed, blaming, placed, witness
 
 SILVER, BRONZE = "silver.decisions", "bronze.decisions"
 KINDS = ("decision", "engine_start")

@@ -15,7 +15,7 @@ from audit.digests import Digests, Ints
 from audit.findings import Hop
 from audit.office import SILVER, Office
 from audit.tables import NO_END, Columns, Span, Table
-from audit.witnesses import Witness, Wrong, agreed, blaming, found_in, placed, witness
+from audit.witnesses import Witness, Wrong, agreed, blaming, distinct, found_in, placed, witness
 
 GOLD, PAYMENTS = "gold.decisions", "silver.payments"
 ANSWER = "answer"
@@ -134,7 +134,7 @@ def _one_each(admitted: Admitted, decided: Columns, office: Office) -> list[Wron
         wrong.append(Wrong("doubled", SILVER, "decisions of one payment", again, PAYMENTS))
     if office.live_from is not None:
         refused = admitted.tables[QUARANTINE]
-        payments = np.union1d(admitted.payments, refused.offset[refused.flags("decided")])
+        payments = distinct(admitted.payments, refused.offset[refused.flags("decided")])
         live = payments[(payments >= office.live_from) & (payments <= office.decided)]
         without = live[~np.isin(live, np.concatenate([decided.offset, office.lost]))]
         if len(without):
@@ -147,11 +147,11 @@ def _placed(span: Span, decided: Columns, merged: np.ndarray, final: Columns, of
     mine = witness(SILVER, decided, "payment")
     lost = office.lost
     lost = lost[(lost >= span.start) & (lost < span.end)]
-    offsets = np.union1d(mine.offset, lost)
+    offsets = distinct(mine.offset, lost)
     here, at = found_in(offsets, mine.offset)
     digest = np.zeros(len(offsets), np.uint64)
     digest[here] = mine.digest[at[here]]
-    ready = np.union1d(mine.offset[merged], lost)
+    ready = distinct(mine.offset[merged], lost)
     kept = []
     for one in placed(Witness(SILVER, offsets, digest), witness(GOLD, final, "payment"), NO_END):
         due = np.isin(one.offset, ready) | (one.what != "lost")

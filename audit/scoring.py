@@ -9,7 +9,7 @@ from audit.admission import Admitted
 from audit.digests import Ints
 from audit.findings import Hop
 from audit.tables import Columns, Span, Table
-from audit.witnesses import Witness, agreed, found_in, placed, witness
+from audit.witnesses import Witness, agreed, distinct, found_in, placed, witness
 
 PAYMENTS, VECTORS, FEATURES, SCORES = "silver.payments", "features.vectors", "gold.features", "gold.scores"
 TABLES = (VECTORS, FEATURES, SCORES)
@@ -28,7 +28,7 @@ def read(tables: Mapping[str, Table], span: Span) -> dict[str, Columns]:
 
 def paid(found: Mapping[str, Columns]) -> Ints:
     """Positions that at least one of the tables holds: they were accepted payments."""
-    return np.unique(np.concatenate([found[name].offset for name in TABLES]))
+    return distinct(*(found[name].offset for name in TABLES))
 
 
 def compare(

@@ -1,7 +1,9 @@
 """Delta tables, each pinned to one version: how far it says it got, where its rows come from, and its rows."""
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +23,8 @@ OF_DECISION = ("decision_topic_id", "decision_partition", "decision_offset")
 _POSITIONS = "fraudlake_positions"
 _UNREADABLE = {"deletionVectors", "columnMapping", "v2Checkpoint"}
 BATCH_ROWS = 32_768
+WORKERS = 2
+"""Threads that digest: numpy and Arrow leave the interpreter to each other while they work."""
 NO_END = 1 << 62
 """An offset after every offset."""
 
@@ -204,8 +208,7 @@ class Table:
         if only is not None:
             here &= pc.field(offset).isin(pa.array(only))
         parts: dict[str, list[Numbers]] = {}
-        for batch in self.batches(list(dict.fromkeys([offset, *columns])), here):
-            found = {"offset": np.asarray(batch.column(offset)), **made(batch)}
+        for found in _made_of(self.batches(list(dict.fromkeys([offset, *columns])), here), offset, made):
             for name, values in found.items():
                 parts.setdefault(name, []).append(values)
         if not parts:
@@ -219,6 +222,22 @@ class Table:
 
     def _type(self, name: str) -> pa.DataType:
         return pa.null() if self._data is None else self._data.schema.field(name).type
+
+
+def _made_of(batches: Iterator[pa.RecordBatch], offset: str, made: Made) -> Iterator[Mapping[str, Numbers]]:
+    """What is made of each batch, on both cores; few batches are held at a time."""
+
+    def work(batch: pa.RecordBatch) -> Mapping[str, Numbers]:
+        return {"offset": np.asarray(batch.column(offset)), **made(batch)}
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        waiting: deque[Future[Mapping[str, Numbers]]] = deque()
+        for batch in batches:
+            waiting.append(pool.submit(work, batch))
+            if len(waiting) > WORKERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _split(key: str) -> tuple[str, int]:

@@ -64,6 +64,12 @@ def _first(offsets: Ints) -> Flags:
     return np.concatenate([[True], offsets[1:] != offsets[:-1]]) if len(offsets) else np.zeros(0, np.bool_)
 
 
+def distinct(*offsets: Ints) -> Ints:
+    """Each offset of some arrays once, ascending."""
+    joined = np.sort(np.concatenate(offsets))
+    return joined[_first(joined)]
+
+
 def found_in(offsets: Ints, those: Ints) -> tuple[Flags, Ints]:
     """(which of some offsets are among others, where); the others ascend."""
     if not len(those):
@@ -96,8 +102,8 @@ def placed(expected: Witness, found: Witness, until: int) -> list[Wrong]:
             stray, unknown = stray.at(_without(len(stray.offset), other)), np.delete(unknown, other)
     for what, offsets in (
         ("lost", lost.offset),
-        ("doubled", np.unique(stray.offset[~unknown])),
-        ("unknown", np.unique(stray.offset[unknown])),
+        ("doubled", distinct(stray.offset[~unknown])),
+        ("unknown", distinct(stray.offset[unknown])),
     ):
         if len(offsets):
             wrong.append(Wrong(what, found.table, "rows", offsets, expected.table))
@@ -118,7 +124,7 @@ def agreed(fact: str, witnesses: Sequence[Witness]) -> list[Wrong]:
         for other in told[i + 1 :]:
             both, at = found_in(one.offset, other.offset)
             suspects.append(one.offset[both][one.digest[both] != other.digest[at[both]]])
-    offsets = np.unique(np.concatenate(suspects))
+    offsets = distinct(*suspects)
     return _judged(fact, told, offsets) if len(offsets) else []
 
 

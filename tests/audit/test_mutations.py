@@ -3,15 +3,12 @@
 import random
 import shutil
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from lakehouse.contracts import silver
-from lakehouse.contracts.silver import BY_KIND
-from tests.audit.little_lake import FEATURES, LIVE_FROM, NAMED, TABLES
+from tests.audit.little_lake import FEATURES, TABLES
 
 MUTATIONS = 50
 _CARRIED = ("payload_digest", "ingested_at")
