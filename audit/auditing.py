@@ -127,6 +127,7 @@ class _Auditing:
             hop.note("the topic was left out (--without-topics)")
             return
         low, high = topic.range(source)
+        hop.line(arrival.TOPIC)
         hop.line(bronze.name).behind += max(0, high - bronze.end(source)) if topic.topic_id == source.topic_id else 0
         if low:
             hop.note(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 from kafka import KafkaConsumer
 from kafka import TopicPartition as Partition
 from kafka.admin import KafkaAdminClient
@@ -105,6 +106,8 @@ def topic(servers: str, name: str, timeout_s: float) -> Topic:
     """A topic with its id and the offsets that it has; CannotLook when there is no broker or no such topic."""
     addresses, timeout_ms = servers.split(","), int(timeout_s * 1000)
     try:
+        # kafka-python leaves sockets open where nobody answers.
+        AdminClient({"bootstrap.servers": servers, "log_level": 0}).list_topics(timeout=timeout_s)
         admin = KafkaAdminClient(
             bootstrap_servers=addresses, request_timeout_ms=timeout_ms, bootstrap_timeout_ms=timeout_ms
         )
@@ -120,7 +123,7 @@ def topic(servers: str, name: str, timeout_s: float) -> Topic:
             first, end = reader.beginning_offsets(places), reader.end_offsets(places)
         finally:
             reader.close()
-    except KafkaError as error:
+    except (KafkaError, KafkaException) as error:
         raise CannotLook(f"The broker at {servers} does not answer ({type(error).__name__}).", _START_BROKER) from None
     kept = {place.partition: (int(first[place]), int(end[place])) for place in places}
     return Topic(servers, name, str(found["topic_id"]), kept, timeout_s)

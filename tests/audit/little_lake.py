@@ -262,7 +262,7 @@ class LittleLake:
         return {"score": score, "score_xgboost": score / 2, "score_isolation_forest": score / 3, "risk": "low"}
 
     def _decision(self, offset, epoch):
-        kind, _, fate, _ = self.events[offset]
+        _, _, fate, _ = self.events[offset]
         fields = self.fields[offset]
         accepted = fate == "accepted"
         vector = np.array(self.vector(offset), "<f4").tobytes()

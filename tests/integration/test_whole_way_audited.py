@@ -46,7 +46,7 @@ def test_damage_to_a_copy_is_found_and_its_repair_named(history, tmp_path):
     last = max(payments.to_pylist())
     DeltaTable(gold.FEATURES.path(str(root))).delete(f"offset = {last}")
     at = next(o for o in sorted(payments.to_pylist()) if o >= 5000)
-    DeltaTable(silver.PAYMENTS.path(str(root))).update({"amount_minor": "amount_minor + 1"}, f"offset = {at}")
+    DeltaTable(silver.PAYMENTS.path(str(root))).update({"amount_minor": "amount_minor + 1"}, predicate=f"offset = {at}")
     code, found = audited(history, "--lake", str(root))
     assert code == 1
     told = {(f["what"], f["tables"][0], f["from_offset"], f["repair"]) for f in found["findings"]}
