@@ -196,7 +196,7 @@ def compare(hop: Hop, arrived: Arrived, bronze: Table, start: int) -> None:
     if len(other_day):
         hop.found(source, [Wrong("altered", bronze.name, "day of the sealing key", other_day, "its ingested_at")])
     for one in told:
-        hop.line(TOPIC).add(one.offset, one.digest)
+        hop.line(topic_of(bronze.name)).add(one.offset, one.digest)
     hop.line(bronze.name).add(landed.offset, landed.digest)
 
 
@@ -211,6 +211,11 @@ def _refuse_other_key(both: list[Witness], wrong: list[Wrong]) -> None:
 
 
 _MANY = 10
+def topic_of(bronze: str) -> str:
+    """The topic that a bronze table is of, as a report names it."""
+    return f"topic {bronze.split('.')[1]}"
+
+
 _FACTS = {
     "envelope": "schema id, length or broker time",
     "payload": "payload digest",

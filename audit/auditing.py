@@ -127,7 +127,7 @@ class _Auditing:
             hop.note("the topic was left out (--without-topics)")
             return
         low, high = topic.range(source)
-        hop.line(arrival.TOPIC)
+        hop.line(arrival.topic_of(bronze.name))
         hop.line(bronze.name).behind += max(0, high - bronze.end(source)) if topic.topic_id == source.topic_id else 0
         if low:
             hop.note(
@@ -204,7 +204,7 @@ class _Auditing:
     def _sum(self, arrived: Arrived) -> None:
         paid = arrived.kinds.get("payment")
         if paid is not None:
-            line = self._landed.line("the topic")
+            line = self._landed.line(arrival.topic_of(EVENTS))
             line.amount = (line.amount or 0) + int(paid.numbers["amount_minor"].sum())
 
     def _lag(self, source: Source, done: int) -> None:

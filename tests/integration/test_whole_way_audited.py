@@ -1,28 +1,12 @@
 """The auditor, which shares no code with the pipeline, over the whole world of these tests: nothing is found."""
 
-import json
 import shutil
-import subprocess
-import sys
 
+from auditing import audited
 from deltalake import DeltaTable
 
-from lakehouse import settings as conf
 from lakehouse.contracts import gold, silver
 from tests.calling import call, payment
-
-
-def audited(history, *arguments):
-    """(exit code, result) of an audit of the world, as a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "audit", "--json", *arguments],
-        env=history.environment(),
-        cwd=conf.home(),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode in (0, 1), done.stderr[-2000:]
-    return done.returncode, json.loads(done.stdout)
 
 
 def test_topics_and_tables_agree_from_the_first_record_to_the_last_outcome(history, engine, api):
@@ -34,7 +18,7 @@ def test_topics_and_tables_agree_from_the_first_record_to_the_last_outcome(histo
     assert code == 0
     assert found["not_compared"] == []
     rows = {table["table"]: table["rows"] for hop in found["hops"] for table in hop["tables"]}
-    assert rows["bronze.events"] == rows["the topic"] > 30_000
+    assert rows["bronze.events"] == rows["topic events"] > 30_000
     assert rows["silver.payments"] == rows["features.vectors"] == rows["gold.features"] > 15_000
     assert rows["gold.decisions"] == rows["silver.decisions"] >= 3
 
