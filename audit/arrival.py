@@ -211,6 +211,8 @@ def _refuse_other_key(both: list[Witness], wrong: list[Wrong]) -> None:
 
 
 _MANY = 10
+
+
 def topic_of(bronze: str) -> str:
     """The topic that a bronze table is of, as a report names it."""
     return f"topic {bronze.split('.')[1]}"

@@ -77,7 +77,7 @@ def reached(silver: Table, gold: Table) -> int:
     for batch in silver.batches(("decision_offset", "offset")):
         at.append(np.asarray(batch.column("decision_offset")).astype(np.int64))
         source.append(np.asarray(batch.column("offset")).astype(np.int64))
-    offsets, merged = np.sort(np.concatenate(at)), gold.merged()
+    offsets, merged = np.sort(np.concatenate(at)), gold.merged
     if merged is not None:
         rows, _ = merged
         return NO_END if rows >= len(offsets) else int(offsets[rows - 1]) if rows else -1

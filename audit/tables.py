@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ OF_DECISION = ("decision_topic_id", "decision_partition", "decision_offset")
 _POSITIONS = "fraudlake_positions"
 _UNREADABLE = {"deletionVectors", "columnMapping", "v2Checkpoint"}
 BATCH_ROWS = 32_768
+_SCAN = 64
 WORKERS = 2
 """Threads that digest: numpy and Arrow leave the interpreter to each other while they work."""
 NO_END = 1 << 62
@@ -94,7 +96,6 @@ class Table:
         try:
             if version != -1 and DeltaTable.is_deltatable(self.path):
                 self._table = DeltaTable(self.path, version=version)
-                self._commits = self._table.history()
         except (DeltaError, OSError) as error:
             raise self._unreadable(error) from None
         self.version = -1 if self._table is None else self._table.version()
@@ -167,24 +168,38 @@ class Table:
                 )
         return found
 
+    def _commits(self) -> Iterator[dict[str, Any]]:
+        """The commits, newest first; a table has many and the wanted one is among the last."""
+        known, wanted = 0, _SCAN
+        while self._table is not None:
+            try:
+                found = self._table.history(wanted)
+            except (DeltaError, OSError) as error:
+                raise self._unreadable(error) from None
+            yield from found[known:]
+            if len(found) < wanted:
+                return
+            known, wanted = len(found), wanted * 8
+
     @cached_property
     def ends(self) -> dict[Source, int]:
         """Up to which offset the table says it holds each source: by its commits, else by its rows."""
-        for commit in self._commits if self._table is not None else ():
+        for commit in self._commits():
             if commit.get("operation") == "RESTORE":
-                break
-            told = json.loads(commit.get("userMetadata") or "{}").get(_POSITIONS)
+                break  # the commits before it tell of rows that are gone
+            told = _positions(commit.get("userMetadata"))
             if told is not None:
-                return {Source(*_split(key)): int(end) for key, end in told.items()}
+                return told
         return {source: extent.end for source, extent in self.extents.items()}
 
     def end(self, source: Source) -> int:
         """Up to which offset it says it holds a source; 0 where it holds nothing of it."""
         return self.ends.get(source, 0)
 
+    @cached_property
     def merged(self) -> tuple[int, int] | None:
         """(rows that the last merge into the table was given, when, in milliseconds); None where none is recorded."""
-        for commit in self._commits if self._table is not None else ():
+        for commit in self._commits():
             metrics = commit.get("operationMetrics") or {}
             told = metrics.get("numSourceRows", metrics.get("num_source_rows"))  # by Spark, by delta-rs
             if commit.get("operation") == "MERGE" and told is not None:
@@ -238,6 +253,14 @@ def _made_of(batches: Iterator[pa.RecordBatch], offset: str, made: Made) -> Iter
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _positions(metadata: str | None) -> dict[Source, int] | None:
+    """The positions that a commit of the pipeline's tells; None of anybody else's."""
+    if metadata is None or _POSITIONS not in metadata:
+        return None
+    told = json.loads(metadata)[_POSITIONS]
+    return {Source(*_split(key)): int(end) for key, end in told.items()}
 
 
 def _split(key: str) -> tuple[str, int]:
