@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
-PACKAGES := lakehouse simulator expectations bronze silver features decisions training gold serving deploy benchmarks
+PACKAGES := audit lakehouse simulator expectations bronze silver features decisions training gold serving deploy benchmarks
 
 ##@ Start here
 help: ## this list
@@ -34,6 +34,9 @@ wipe: setup ## delete every world and the services' data, after asking
 topics: setup ## create the topics of the configured world, or say how they differ
 	@$(PYTHON) -m lakehouse.topics
 
+audit: setup ## look at topics and tables: what is lost, doubled, altered or moved, and its repair (exit code 1)
+	@$(PYTHON) -m audit
+
 config: setup ## every setting in force and where its value comes from
 	@$(PYTHON) -m lakehouse.settings
 
@@ -64,4 +67,4 @@ wheel: setup ## the product as one wheel, in dist/
 lock: setup ## resolve pyproject.toml into requirements.lock again
 	@$(PYTHON) -m uv pip compile --quiet --generate-hashes --all-extras --no-header --no-annotate pyproject.toml -o requirements.lock
 
-.PHONY: help setup keys demo up down status wipe topics config test check fix generate bench wheel lock
+.PHONY: help setup keys demo up down status wipe topics audit config test check fix generate bench wheel lock

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from rich.console import Console
 
@@ -89,6 +90,13 @@ class Demo:
         )
         self.steps.request("live payments and decisions into the lake", self.lake, jobs.ALL_DONE)
 
+    def audit(self) -> dict[str, Any]:
+        """What the auditor says of topics and tables; the demo fails when it finds something."""
+        path = self.world.folder / "audit.json"
+        self.steps.run("audit: topics and tables compared by readers of their own", "audit", "--out", str(path))
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+
     def addresses(self) -> dict[str, str]:
         """Where to look next."""
         return {
@@ -100,7 +108,7 @@ class Demo:
     def report(self) -> None:
         """Measure, print, write .fraudlake/demo.json."""
         root = conf.lake_root(self.settings)
-        found = measuring.report(self.world, self.settings, root, self.steps, self.addresses())
+        found = measuring.report(self.world, self.settings, root, self.steps, self.addresses(), self.audit())
         path = plan.state_folder() / "demo.json"
         path.write_text(json.dumps(found, indent=1))
         tables.show(found, Console())

@@ -119,7 +119,9 @@ def check_quarantine(plan: Plan, lake: Lake) -> None:
         )
 
 
-def report(plan: Plan, settings: Settings, root: str, steps: Steps, addresses: dict[str, str]) -> dict[str, Any]:
+def report(
+    plan: Plan, settings: Settings, root: str, steps: Steps, addresses: dict[str, str], audit: dict[str, Any]
+) -> dict[str, Any]:
     """Everything, as .fraudlake/demo.json holds it; DemoFailed or BalanceBroken where something does not add up."""
     lake, truth = Lake(root), Truth.of(plan)
     balance = lake.balance()
@@ -145,6 +147,7 @@ def report(plan: Plan, settings: Settings, root: str, steps: Steps, addresses: d
         "patterns": patterns,
         "live": live_figures,
         "alerts": sum(outcomes.get(name, 0) for name in NOT_APPROVED),
+        "audit": audit,
         "addresses": addresses,
         "manifest": json.loads(plan.manifest.read_text()),
     }

@@ -9,6 +9,7 @@ import deciding
 import numpy as np
 import pyarrow as pa
 import pytest
+from auditing import audited
 from conftest import answers, send, start, wait_until
 from deltalake import DeltaTable
 
@@ -181,6 +182,12 @@ def test_the_engines_state_is_what_the_lake_computes_from_the_start(history, kil
     different = [o for o, d in decided.items() if o >= first and d["vector"] is not None and d["vector"] != lake[o]]
     assert different == []
     assert any(d["vector"] is not None for o, d in decided.items() if o >= first)
+
+
+def test_the_auditor_finds_nothing(history, killed):
+    code, found = audited(history)
+    assert found["findings"] == []
+    assert code == 0
 
 
 def _raw(column: pa.ChunkedArray) -> list[bytes]:

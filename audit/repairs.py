@@ -1,0 +1,45 @@
+"""The command that repairs a finding: the jobs' own flags, over the positions that it names."""
+
+from audit.findings import Finding
+
+_BY_POSITION = {
+    "bronze.events": "bronze.job",
+    "silver": "silver.job",
+    "features.vectors": "features.job",
+    "gold.features": "gold.job",
+    "gold.scores": "gold.job",
+}
+
+
+def _job(table: str) -> str | None:
+    layer = table.split(".")[0]
+    if table == "silver.decisions":
+        return None
+    return _BY_POSITION.get(table) or _BY_POSITION.get(layer)
+
+
+def _restored(table: str, root: str, then: str) -> str:
+    path = f"{root}/{table.replace('.', '/')}"
+    restore = f"python -c \"from deltalake import DeltaTable; DeltaTable('{path}').restore(VERSION)\""
+    return f"{restore}   # VERSION: the last good one, see .history(); then: {then}"
+
+
+def command(finding: Finding, root: str) -> str:
+    """What to run; layers are repaired from left to right, and the audit run again after each."""
+    table = finding.table
+    job = _job(table)
+    if job is not None:
+        # A row that lies outside what its partition's log holds is in no interval that a job would do again.
+        beyond = finding.what == "unknown" or finding.source.partition != 0
+        if not beyond:
+            return f"python -m {job} --from-position {finding.first} --to-position {finding.end}"
+        return _restored(table, root, f"python -m {job} --available-now")
+    if table == "gold.decisions":
+        again = "python -m gold.job --available-now"
+        return again if finding.what in ("lost", "altered") else _restored(table, root, again)
+    if table == "silver.decisions":
+        return _restored(table, root, "python -m silver.job --available-now")
+    if table == "bronze.decisions":
+        checkpoint = f"{root}/_checkpoints/bronze.decisions"
+        return _restored(table, root, f"rm -r {checkpoint} && python -m bronze.job --available-now")
+    return "restore the broker's data"
