@@ -1,0 +1,78 @@
+"""The masking pass alone, on every core: sealed payments opened, decoded, digested, tokenised, a Fernet record each."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing import get_context
+from multiprocessing.pool import Pool
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from benchmarks import place, report
+from benchmarks.filling import fill
+from bronze import job as bronze
+from lakehouse import delta, keys
+from lakehouse.contracts.bronze import EVENTS
+from lakehouse.jobs import Context
+from lakehouse.registry import registry
+from lakehouse.session import build_session
+from lakehouse.settings import Settings
+from lakehouse.storage import make_root
+from silver.masking import Masker
+
+BATCH_ROWS = 20_000
+
+
+def _payments(settings: Settings, size: int, seed: int) -> list[pa.RecordBatch]:
+    """Rows of bronze that hold payments, as Spark hands them to a worker."""
+    fill(settings, size, seed)
+    context = Context(settings, build_session(settings, "benchmark"), True, None)
+    make_root(context.root)
+    bronze.run(context)
+    of_payments = pc.field("schema_id") == registry().latest("payment").id
+    rows = delta.rows(context.root, EVENTS, EVENTS.column_names, of_payments)
+    context.spark.stop()
+    return list(rows.combine_chunks().to_batches(BATCH_ROWS))
+
+
+_masker: list[Masker] = []
+
+
+def _ready(settings: Settings) -> None:
+    _masker.append(Masker(keys.source(settings).keyring(), registry().latest("payment")))
+
+
+def _masked(batch: pa.RecordBatch) -> tuple[int, float]:
+    """Rows masked, and the processor seconds of it."""
+    began = time.process_time()
+    masked = _masker[0].masked(batch)
+    seconds = time.process_time() - began
+    assert masked.column("fault").null_count == masked.num_rows
+    return masked.num_rows, seconds
+
+
+def _once(pool: Pool, batches: Sequence[pa.RecordBatch]) -> dict[str, float]:
+    began = time.perf_counter()
+    done = pool.map(_masked, batches, chunksize=1)
+    seconds = time.perf_counter() - began
+    records = sum(rows for rows, _ in done)
+    assert records == sum(batch.num_rows for batch in batches)
+    return {"records_per_s": records / seconds, "core_us_per_record": sum(spent for _, spent in done) * 1e6 / records}
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the benchmark."""
+    options = report.parser("masking", __doc__, 200_000, "payments").parse_args(argv)
+    with place.place() as settings:
+        batches = _payments(settings, options.size, options.seed)
+        with get_context("spawn").Pool(os.cpu_count(), _ready, (settings,)) as pool:
+            runs = [_once(pool, batches) for _ in range(options.runs + 1)][1:]
+        for run in runs:
+            print(f"{run['records_per_s']:,.0f} records/s, {run['core_us_per_record']:.1f} core-us each")
+        report.finish("masking", options.runs, {**report.medians(runs), "cores": os.cpu_count()})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
