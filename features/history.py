@@ -30,6 +30,8 @@ class History:
         self._context = context
         self._folder = resolve(context.settings.features.snapshot_folder)
         self._log = logger("features")
+        self._kept: dict[str, int] = {}
+        """Ends of vectors, by `topic_id/partition`, at which a good snapshot was seen."""
 
     def take(self, span: Span) -> None:
         """Vectors of the payments of a span; the snapshot afterwards stands just before its end."""
@@ -41,10 +43,30 @@ class History:
         found = vectors(run, rows, span.topic_id, span.partition)
         if self._context.interval:
             storage.overwrite_interval(found, self._context.root, gold.VECTORS, span)
-        else:
-            storage.append_once(found, self._context.root, gold.VECTORS, [span])
+        elif not storage.append_once(found, self._context.root, gold.VECTORS, [span]):
+            # Somebody else took the span meanwhile: no record went through our kernel, so there is no state to leave.
+            self._log.info("vectors are there already", start=span.start, end=span.end)
+            return
         self._leave(run, span, rows["label"])
+        self._kept[span.key] = span.end
         self._log.info("vectors", start=span.start, end=span.end, base=None if base is None else base.name)
+
+    def keep(self) -> None:
+        """See that there is a good snapshot at the vectors' end: a crash may have come between vectors and snapshot."""
+        for key, end in storage.written_ends(self._context.root, gold.VECTORS).items():
+            if self._kept.get(key) == end:
+                continue
+            topic_id, partition = key.rsplit("/", 1)
+            base = self._base(Span(topic_id, int(partition), end, end))
+            if base is None or base.name != snapshot.file_name(end):
+                begin = 0 if base is None else int(base.name.removesuffix(snapshot.SUFFIX))
+                span = Span(topic_id, int(partition), begin, end)
+                rows = self._rows(span)
+                run = self._run(self._folder / "working", base, rows)
+                vectors(run, rows, topic_id, span.partition).rows().write.format("noop").mode("overwrite").save()
+                self._leave(run, span, rows["label"])
+                self._log.info("snapshot made again", end=end, base=None if base is None else base.name)
+            self._kept[key] = end
 
     def recomputed(self, span: Span, base: Path | None, working: Path) -> pa.Table:
         """(offset, vector) of the payments of a span, from a snapshot before it or from nothing; nothing is written.
