@@ -66,8 +66,8 @@ def _refuse_ahead(context: Context, identity: TopicIdentity, table: Table, parti
     end = storage.written_ends(context.root, table).get(f"{identity.topic_id}/{partition}", low)
     if low <= end < position:
         raise CheckpointDamaged(
-            f"{table.name} ends at offset {end} of partition {partition}, but its stream has gone on to {position}: the "
-            "table was set back, or its checkpoint is another's.",
+            f"{table.name} ends at offset {end} of partition {partition}, but its stream has gone on to {position}: "
+            "the table was set back, or its checkpoint is another's.",
             streams.again(context, table.name),
         )
 

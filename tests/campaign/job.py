@@ -9,6 +9,7 @@ Exit code 0: nothing lost, nothing doubled, everybody recovered in time; 1: not 
 
 import argparse
 import importlib.util
+import signal
 import subprocess
 import sys
 import time
@@ -29,8 +30,6 @@ from tests.campaign.world import Sender, World, made, records
 
 READY_S = 600.0
 CATCH_UP_S = 1800.0
-FAULT_S = 15.0
-"""What a fault takes with its recovery on a quiet machine, roughly; the sender's pace follows from it."""
 PATIENCE_S = 300.0
 """Who does not commit for so long after a fault has not recovered."""
 
@@ -47,7 +46,7 @@ def _seconds(done: Done) -> str:
 def _under_fire(world: World, faults: Sequence[Fault], payloads: list[bytes]) -> tuple[list[Done], dict[str, Actor]]:
     """Do the faults to the product under load; what they came to, and the processes, which have ended."""
     actors = {name: Actor(name, world.folder / f"{name}.log") for name in ACTORS}
-    sender = Sender(world.settings, payloads, max(10.0, len(payloads) / (FAULT_S * max(1, len(faults)))))
+    sender = Sender(world.settings, payloads)
     keeper = Keeper(actors)
     done: list[Done] = []
     try:
@@ -58,11 +57,12 @@ def _under_fire(world: World, faults: Sequence[Fault], payloads: list[bytes]) ->
         say("waiting for the first commits")
         ready(world, actors, READY_S)
         doing = Faults(world, actors, PATIENCE_S)
-        for fault in faults:
+        for number, fault in enumerate(faults):
+            sender.limit = len(payloads) * (number + 1) // (len(faults) + 1)
             done.append(doing.do(fault))
             killed = sum(one.killed for one in done)
             say(f"{fault.text()}: {_seconds(done[-1])} {done[-1].note}  [{killed} killed, {sender.sent:,} sent]")
-        sender.hurry.set()
+        sender.limit = len(payloads)
         sender.join()
         say("everything sent; the engine catches up")
         _wait_for_engine(world, actors)
@@ -143,6 +143,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--report", type=Path, help="also write the report here")
     parser.add_argument("--keep", action="store_true", help="leave the world's files for a look")
     given = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it leaves no process behind
     found: dict[str, Any] = {}
 
     def work() -> None:

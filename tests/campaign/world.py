@@ -38,6 +38,10 @@ VARIABLES = {
 """Often and small: many moments at which a kill can come between two steps."""
 
 
+SLICE_S, SLOWEST_PER_S = 10.0, 2.0
+"""How long the records of one fault last, roughly, and how slowly they come at least."""
+
+
 @dataclass(frozen=True)
 class World:
     """Where a campaign happens."""
@@ -115,27 +119,30 @@ def records(number: int, seed: int) -> list[bytes]:
 
 
 class Sender(threading.Thread):
-    """Writes records at a steady pace, then what is left at once."""
+    """Writes records up to a limit that moves with the campaign, slower towards it: there is always more to come."""
 
-    def __init__(self, settings: Settings, payloads: list[bytes], per_s: float) -> None:
+    def __init__(self, settings: Settings, payloads: list[bytes]) -> None:
         super().__init__(daemon=True)
-        self.hurry = threading.Event()
         self.sent = 0
-        self._settings, self._payloads, self._per_s = settings, payloads, per_s
+        self.limit = 0
+        self._settings, self._payloads = settings, payloads
 
     def run(self) -> None:
         """Send what is due, several times a second."""
         name = topics.topic_name(self._settings, topics.EVENTS)
         writer = broker.producer(self._settings, linger_ms=5)
-        began = time.monotonic()
+        due, before = 0.0, time.monotonic()
         while self.sent < len(self._payloads):
-            due = len(self._payloads) if self.hurry.is_set() else int((time.monotonic() - began) * self._per_s)
-            while self.sent < min(due, len(self._payloads)):
+            now = time.monotonic()
+            left = self.limit - self.sent
+            due += (now - before) * (left if self.limit >= len(self._payloads) else max(SLOWEST_PER_S, left / SLICE_S))
+            before = now
+            while due >= 1 and self.sent < len(self._payloads):
                 try:
                     writer.produce(name, self._payloads[self.sent], partition=0)
                 except BufferError:
                     break
-                self.sent += 1
+                self.sent, due = self.sent + 1, due - 1
             writer.poll(0.05)
         while writer.flush(5):
             pass

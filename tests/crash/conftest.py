@@ -126,13 +126,15 @@ class Lake:
         try:
             JOBS[hop](self.context)
         except FraudlakeError as error:
-            found = re.search(r"python -m (\w+)\.job --from-position (\d+) --to-position (\d+)", error.do)
-            assert found is not None, error
-            again = Context(self.context.settings, self.context.spark, True, Interval(int(found[2]), int(found[3])))
-            JOBS[found[1]](again)
-            JOBS[hop](self.context)
-            return type(error).__name__
-        return ""
+            refused = error
+        else:
+            return ""
+        found = re.search(r"python -m (\w+)\.job --from-position (\d+) --to-position (\d+)", refused.do)
+        assert found is not None, refused
+        again = Context(self.context.settings, self.context.spark, True, Interval(int(found[2]), int(found[3])))
+        JOBS[found[1]](again)
+        JOBS[hop](self.context)
+        return type(refused).__name__
 
 
 @dataclass(frozen=True)
