@@ -11,8 +11,11 @@ import pytest
 from deltalake import DeltaTable
 
 from features import snapshot
+from features.history import History
 from gold.named import NAMED
+from lakehouse import storage
 from lakehouse.contracts import bronze, gold, quality, silver
+from lakehouse.storage import Span
 from tests.crash.conftest import JUDGED, Lake, Recorded, positions
 from tests.crash.table import noted, outcome
 
@@ -148,6 +151,17 @@ def test_every_payment_has_its_vector_once_and_the_snapshot_is_the_same(
     assert _vectors(lake) == before
     assert _newest(lake).name == name
     assert _state(_newest(lake)) == content
+
+
+def test_who_finds_the_vectors_written_by_somebody_else_leaves_no_snapshot(
+    recorded_world: Recorded, tmp_path: Path
+) -> None:
+    lake = recorded_world.copy(tmp_path)
+    ((key, end),) = storage.written_ends(str(lake.root), gold.VECTORS).items()
+    names = [path.name for path in snapshot.newest([lake.snapshots])]
+    _newest(lake).unlink()
+    History(lake.context).take(Span(key.split("/")[0], 0, int(names[1].split(".")[0]), end))
+    assert [path.name for path in snapshot.newest([lake.snapshots])] == names[1:]
 
 
 GOLD: dict[str, Make] = {
