@@ -68,6 +68,8 @@ class Actor:
     next_env: dict[str, str] = field(default_factory=dict)
     """Added to the environment of its next life only."""
     lock: threading.RLock = field(default_factory=threading.RLock)
+    left: list[int] = field(default_factory=list)
+    """Process groups whose driver was killed and whose JVM was left to notice."""
     down: bool = False
 
     def start(self) -> None:
@@ -113,6 +115,7 @@ class Actor:
         """Start it again if it has ended, while what it left behind may still be at work."""
         with self.lock:
             if self.process is not None and self.process.poll() is not None:
+                self.left.append(self.pid)
                 self.start()
 
     def last_line(self) -> str:
@@ -131,7 +134,9 @@ class Actor:
                 self.process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(60)
-        self.signal(signal.SIGKILL)
+        for group in (self.pid, *self.left):
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
         self.process.wait()
 
 
