@@ -95,7 +95,8 @@ def _audited() -> int | None:
     """The exit code of the independent auditor; None where it is not part of this release."""
     if importlib.util.find_spec("audit") is None:
         return None
-    return subprocess.run([sys.executable, "-m", "audit"], cwd=home(), check=False).returncode
+    # Standard output is the report's.
+    return subprocess.run([sys.executable, "-m", "audit"], cwd=home(), stdout=sys.stderr, check=False).returncode
 
 
 def campaign(seed: int, kills: int, events: int, only: Sequence[int], recovery_s: float, keep: bool) -> dict[str, Any]:
