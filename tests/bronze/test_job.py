@@ -20,6 +20,7 @@ from lakehouse.jobs import Context, Interval
 from lakehouse.settings import Settings
 from lakehouse.storage import Span
 from tests.conftest import NewContext
+from tests.crash.bronze_states import set_back
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_a_table_that_was_set_back_stops_the_job_even_without_new_records(
     shutil.copytree(landed.root, tmp_path / "copy")
     lake = landed.settings.lake.model_copy(update={"root": str(tmp_path / "copy")})
     landed = context(landed.settings.model_copy(update={"lake": lake}))
-    max((Path(tables.EVENTS.path(landed.root)) / "_delta_log").glob("*.json")).unlink()
+    set_back(Path(tables.EVENTS.path(landed.root)))
     with pytest.raises(CheckpointDamaged, match=r"bronze\.events ends at offset 0 .* gone on to 10.* Delete .*_checkp"):
         bronze.job.run(landed)
     shutil.rmtree(Path(landed.root) / "_checkpoints" / tables.EVENTS.name)
