@@ -44,6 +44,10 @@ config: setup ## every setting in force and where its value comes from
 test: setup ## all tests, on a real broker, Delta and MLflow
 	@$(PYTHON) -m pytest
 
+test-crash: setup ## kill real processes under load and count every record afterwards (KILLS, EVENTS, SEED, ONLY, REPORT)
+	@$(PYTHON) -m tests.campaign.job $(if $(KILLS),--kills $(KILLS)) $(if $(EVENTS),--events $(EVENTS)) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(REPORT),--report "$(REPORT)")
+
 check: setup ## format, lint, types, import contracts
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m ruff check .
@@ -67,4 +71,4 @@ wheel: setup ## the product as one wheel, in dist/
 lock: setup ## resolve pyproject.toml into requirements.lock again
 	@$(PYTHON) -m uv pip compile --quiet --generate-hashes --all-extras --no-header --no-annotate pyproject.toml -o requirements.lock
 
-.PHONY: help setup keys demo up down status wipe topics audit config test check fix generate bench wheel lock
+.PHONY: help setup keys demo up down status wipe topics audit config test test-crash check fix generate bench wheel lock

@@ -1,6 +1,7 @@
 """Topics `events` and `decisions` -> bronze.events and bronze.decisions: as received, sealed, each record once."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from pyspark.sql import DataFrame
@@ -8,8 +9,9 @@ from pyspark.sql import functions as F
 
 from bronze.sealing import sealing
 from bronze.spans import spans_of
-from lakehouse import jobs, keys, storage, streams, topics
+from lakehouse import broker, jobs, keys, storage, streams, topics
 from lakehouse.contracts import bronze
+from lakehouse.errors import CheckpointDamaged
 from lakehouse.jobs import Context
 from lakehouse.log import logger
 from lakehouse.streams import Stream
@@ -58,11 +60,38 @@ def again(context: Context, topic: str, span: storage.Span) -> None:
     storage.overwrite_interval(_sealed(context, identity, frame, table), context.root, table, span, contiguous=True)
 
 
+def _refuse_ahead(context: Context, identity: TopicIdentity, table: Table, partition: int, position: int) -> None:
+    """CheckpointDamaged when a stream is at a position, and records before it are on the topic but not in its table."""
+    low, _ = broker.watermarks(context.settings, identity.name, partition)
+    end = storage.written_ends(context.root, table).get(f"{identity.topic_id}/{partition}", low)
+    if low <= end < position:
+        raise CheckpointDamaged(
+            f"{table.name} ends at offset {end} of partition {partition}, but its stream has gone on to {position}: "
+            "the table was set back, or its checkpoint is another's.",
+            streams.again(context, table.name),
+        )
+
+
+def _landed(context: Context, ends: Mapping[str, Sequence[int]]) -> None:
+    """CheckpointDamaged unless the tables reach the ends that the topics had, by partition."""
+    for topic, offsets in ends.items():
+        identity = topics.identify(context.settings, topic)
+        for partition, offset in enumerate(offsets):
+            _refuse_ahead(context, identity, TABLES[topic], partition, offset)
+
+
+def _ends(context: Context, topic: str) -> list[int]:
+    identity = topics.identify(context.settings, topic)
+    return [broker.watermarks(context.settings, identity.name, p)[1] for p in range(identity.partitions)]
+
+
 def landing(context: Context, topic: str) -> Stream:
     """The stream that lands a topic."""
     table, settings, log = TABLES[topic], context.settings, logger("bronze")
     identity = topics.identify(settings, topic)
     storage.ensure(context.root, table)
+    for key in storage.written_ends(context.root, table):
+        identity.check(key.rsplit("/", 1)[0], table.name)
 
     def opened() -> DataFrame:
         reader = context.spark.readStream.format("kafka").options(**_kafka_options(context, identity))
@@ -73,6 +102,8 @@ def landing(context: Context, topic: str) -> Stream:
         topics.identify(settings, topic).check(identity.topic_id, table.name)
         # Two reads of the topic cost less than keeping what was sealed: the offsets of a batch never change.
         spans = spans_of(batch, identity.topic_id)
+        for span in spans:
+            _refuse_ahead(context, identity, table, span.partition, span.start)
         storage.append_once(_sealed(context, identity, batch, table), context.root, table, spans, contiguous=True)
         for span in spans:
             log.info("landed", table=table.name, partition=span.partition, start=span.start, end=span.end)
@@ -87,7 +118,9 @@ def run(context: Context) -> None:
         identity = topics.identify(context.settings, topics.EVENTS)
         again(context, topics.EVENTS, storage.Span(identity.topic_id, 0, context.interval.start, context.interval.end))
         return
+    ends = {topic: _ends(context, topic) for topic in TABLES}
     streams.run(context, [landing(context, topic) for topic in TABLES])
+    _landed(context, ends)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class Process:
         self._settings = settings
         self._log = logger("engine")
         identity = topics.identify(settings, topics.EVENTS)
-        topics.identify(settings, topics.DECISIONS)
+        self._decisions = topics.identify(settings, topics.DECISIONS)
         keyring = keys.source(settings).keyring()
         trusted = trust(resolve(settings.keys.folder))
         state = newest_good(settings, identity.topic_id)
@@ -61,7 +61,7 @@ class Process:
         self.engine = Engine(state, keyring, lambda digest: bundle.load(store, digest, trusted))
         self.office = Office(settings, PARTITION)
         self._keeper = Keeper(settings, state.place.next_offset)
-        fence, since = place_on_decisions(state.extra)
+        fence, since = place_on_decisions(state.extra, self._decisions)
         self.office.take(identity.topic_id, state.place.next_offset, fence, since)
         self._reader: Consumer = broker.consumer(
             settings, identity.name, PARTITION, state.place.next_offset, low_latency=True
@@ -118,7 +118,12 @@ class Process:
         self.office.stay()
         state, office = self.engine.state, self.office
         decided = max(office.decided_before, state.place.next_offset - 1)
-        state.extra[ENGINE_EXTRA] = {"epoch": office.epoch, "decided": decided, "since": office.writer.next_place}
+        state.extra[ENGINE_EXTRA] = {
+            "topic_id": self._decisions.topic_id,
+            "epoch": office.epoch,
+            "decided": decided,
+            "since": office.writer.next_place,
+        }
 
 
 def main(argv: Sequence[str]) -> int:

@@ -12,6 +12,7 @@ from lakehouse.errors import SnapshotRefused
 from lakehouse.fencing import Fence
 from lakehouse.log import logger
 from lakehouse.settings import Settings, resolve
+from lakehouse.topics import TopicIdentity
 
 ENGINE_EXTRA = "decisions"
 
@@ -39,9 +40,14 @@ def newest_good(settings: Settings, topic_id: str) -> State:
     return store.new(settings, Place(topic_id, 0, 0))
 
 
-def place_on_decisions(extra: Mapping[str, Any]) -> tuple[Fence, int]:
-    """(fence, offset of topic `decisions`) at which a snapshot was made; the very beginning for a history snapshot."""
+def place_on_decisions(extra: Mapping[str, Any], decisions: TopicIdentity) -> tuple[Fence, int]:
+    """(fence, offset of topic `decisions`) at which a snapshot was made; the very beginning for a history snapshot.
+
+    TopicReplaced when that was another topic than today's.
+    """
     held = extra.get(ENGINE_EXTRA)
+    if held is not None and "topic_id" in held:
+        decisions.check(held["topic_id"], "the engine's snapshot")
     return (Fence(), 0) if held is None else (Fence(held["epoch"], held["decided"]), held["since"])
 
 

@@ -115,12 +115,19 @@ class Office:
 
         `fence` is what was true there. EngineFenced when another engine started at the same moment and came later.
         """
+        name = topics.topic_name(self._settings, topics.DECISIONS)
+        _, end = broker.watermarks(self._settings, name, self._partition)
+        if since > end:
+            raise RangeMissing(
+                f"Topic {name} ends at offset {end}; the snapshot was made when it ended at {since}.",
+                "Restore the broker's data, or delete the snapshots made since: with an older one the engine makes the "
+                "decisions that are gone again.",
+            )
         engine_id = str(uuid.uuid4())
         record = start_record(engine_id, now_ms(), topic_id, next_offset, self.host, VERSION)
         self.writer.put([record], [engine_id.encode()])
         self.writer.flush()
         self.epoch = self.writer.next_place - 1
-        name = topics.topic_name(self._settings, topics.DECISIONS)
         low, end = broker.watermarks(self._settings, name, self._partition)
         if low > since > 0:
             raise RangeMissing(

@@ -12,6 +12,7 @@ from features import snapshot, store
 from features.preparing import placed_of
 from features.spark import Run, merged, vectors
 from features.waiting import WaitingRoom
+from features.workplace import workplace
 from lakehouse import delta, storage
 from lakehouse.contracts import gold, silver
 from lakehouse.errors import RangeMissing, SnapshotRefused
@@ -30,21 +31,50 @@ class History:
         self._context = context
         self._folder = resolve(context.settings.features.snapshot_folder)
         self._log = logger("features")
+        self._kept: dict[str, int] = {}
+        """Ends of vectors, by `topic_id/partition`, at which a good snapshot was seen."""
 
     def take(self, span: Span) -> None:
         """Vectors of the payments of a span; the snapshot afterwards stands just before its end."""
         self._refuse_holes(span)
+        with workplace(self._folder) as working:
+            self._take(span, working)
+
+    def _take(self, span: Span, working: Path) -> None:
         base = self._base(span)
         begin = 0 if base is None else int(base.name.removesuffix(snapshot.SUFFIX))
         rows = self._rows(Span(span.topic_id, span.partition, begin, span.end))
-        run = self._run(self._folder / "working", base, rows)
+        run = self._run(working, base, rows)
         found = vectors(run, rows, span.topic_id, span.partition)
         if self._context.interval:
             storage.overwrite_interval(found, self._context.root, gold.VECTORS, span)
-        else:
-            storage.append_once(found, self._context.root, gold.VECTORS, [span])
+        elif not storage.append_once(found, self._context.root, gold.VECTORS, [span]):
+            # Somebody else took the span meanwhile: no record went through our kernel, so there is no state to leave.
+            self._log.info("vectors are there already", start=span.start, end=span.end)
+            return
         self._leave(run, span, rows["label"])
+        self._kept[span.key] = span.end
         self._log.info("vectors", start=span.start, end=span.end, base=None if base is None else base.name)
+
+    def keep(self) -> None:
+        """See that there is a good snapshot at the vectors' end: a crash may have come between vectors and snapshot."""
+        for key, end in storage.written_ends(self._context.root, gold.VECTORS).items():
+            if self._kept.get(key) == end:
+                continue
+            topic_id, partition = key.rsplit("/", 1)
+            base = self._base(Span(topic_id, int(partition), end, end))
+            if base is None or base.name != snapshot.file_name(end):
+                begin = 0 if base is None else int(base.name.removesuffix(snapshot.SUFFIX))
+                with workplace(self._folder) as working:
+                    self._make_again(Span(topic_id, int(partition), begin, end), base, working)
+            self._kept[key] = end
+
+    def _make_again(self, span: Span, base: Path | None, working: Path) -> None:
+        rows = self._rows(span)
+        run = self._run(working, base, rows)
+        vectors(run, rows, span.topic_id, span.partition).rows().write.format("noop").mode("overwrite").save()
+        self._leave(run, span, rows["label"])
+        self._log.info("snapshot made again", end=span.end, base=None if base is None else base.name)
 
     def recomputed(self, span: Span, base: Path | None, working: Path) -> pa.Table:
         """(offset, vector) of the payments of a span, from a snapshot before it or from nothing; nothing is written.
@@ -60,6 +90,8 @@ class History:
             if begin > span.start:
                 raise RangeMissing(f"The snapshot {base.name} stands at offset {begin}, after {span.start}.")
         rows = self._rows(Span(span.topic_id, span.partition, begin, span.end))
+        shutil.rmtree(working, ignore_errors=True)
+        working.mkdir(parents=True)
         run = self._run(working, base, rows)
         found = vectors(run, rows, span.topic_id, span.partition).rows()
         return found.where(F.col("offset") >= span.start).select("offset", "vector").toArrow()
@@ -113,14 +145,12 @@ class History:
         last = moving.agg(
             F.max("offset").alias("offset"), F.max(F.unix_millis("engine_clock")).alias("clock")
         ).collect()[0]
-        shutil.rmtree(working, ignore_errors=True)
-        working.mkdir(parents=True)
         settings = self._context.settings
         offset, clock = (-1, -(1 << 62)) if last["offset"] is None else (last["offset"], last["clock"])
         return Run(store.spec_of(settings), base, working, settings.features.shards, offset, clock)
 
     def _leave(self, run: Run, span: Span, labels: DataFrame) -> None:
-        """Write the snapshot at the end of the span and drop what it was made from."""
+        """Write the snapshot at the end of the span."""
         settings, root = self._context.settings, self._context.root
         state = store.new(settings, store.Place(span.topic_id, span.partition, span.end))
         state.admission = restored(settings, root, span.topic_id, span.partition, span.end)
@@ -128,7 +158,6 @@ class History:
         meta, arrays = store.saved(state)
         arrays.update(merged(run))
         snapshot.write(self._folder / snapshot.file_name(span.end), meta, arrays)
-        shutil.rmtree(run.folder)
 
     def _waiting(self, run: Run, labels: DataFrame) -> WaitingRoom:
         room = (

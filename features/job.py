@@ -13,8 +13,9 @@ def run(context: Context) -> None:
     """Take what silver has and the vectors lack through the kernel, in order."""
     storage.ensure(context.root, gold.VECTORS)
     settings = context.settings
-    flow = Flow(silver.BALANCE, gold.VECTORS, settings.features.batch_records, History(context).take)
-    drive(context, [flow], settings.silver.trigger_s)
+    history = History(context)
+    flow = Flow(silver.BALANCE, gold.VECTORS, settings.features.batch_records, history.take)
+    drive(context, [flow], settings.silver.trigger_s, history.keep)
 
 
 if __name__ == "__main__":

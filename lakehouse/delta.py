@@ -110,6 +110,6 @@ def rows(
     return found.to_table() if at_most is None else found.head(at_most)
 
 
-def count(root: str, table: Table) -> int:
-    """How many rows a table has; 0 before it exists."""
-    return int(dataset(DeltaTable(table.path(root))).count_rows()) if exists(root, table) else 0
+def count(root: str, table: Table, where: pc.Expression | None = None) -> int:
+    """How many rows a table has, or of those that `where` holds for; 0 before it exists."""
+    return int(dataset(DeltaTable(table.path(root))).count_rows(filter=where)) if exists(root, table) else 0

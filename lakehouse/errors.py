@@ -7,6 +7,7 @@
     |   |-- SchemaRefused        a schema breaks compatibility or names forbidden card data
     |   |-- TopicReplaced        a topic was deleted and made again: its offsets mean other records
     |   |-- RangeMissing         records that should be there are not (retention, a hole)
+    |   |-- CheckpointDamaged    a stream's own bookkeeping cannot be read
     |   |-- ContractBroken       a frame or table differs from its contract
     |   |-- BalanceBroken        received is not accepted + quarantined + duplicates
     |   |-- QualityHeld          a score holds an interval back until somebody releases it
@@ -61,6 +62,10 @@ class TopicReplaced(Terminal):
 
 class RangeMissing(Terminal):
     """Records that should be readable are not."""
+
+
+class CheckpointDamaged(Terminal):
+    """The bookkeeping of a stream cannot be read, or says more than its table holds."""
 
 
 class ContractBroken(Terminal):

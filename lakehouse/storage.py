@@ -103,11 +103,13 @@ def conforming(frame: DataFrame, table: Table) -> DataFrame:
 
 def append_once(
     frame: DataFrame | Made, root: str, table: Table, spans: Sequence[Span], contiguous: bool = False
-) -> None:
-    """Append the rows of `spans` that the table does not hold yet, one commit per partition.
+) -> bool:
+    """Append the rows of `spans` that the table does not hold yet, one commit per partition; whether it lacked any.
 
-    `contiguous` tables hold every offset, so a gap is an error; others hold only some kinds of records.
+    `contiguous` tables hold every offset, so a gap is an error; others hold only some kinds of records. Where no row
+    lacked, the frame was not computed.
     """
+    lacked = False
     written = _files_of(frame, root) if isinstance(frame, Made) else _rows_of(conforming(frame, table), root)
     for span in spans:
         before: dict[str, int] | None = None
@@ -123,11 +125,13 @@ def append_once(
             if contiguous:
                 _refuse_gap(done, span, table)
             rest = Span(span.topic_id, span.partition, max(span.start, done or 0), span.end)
+            lacked = True
             if written(reader, table, rest, orjson.dumps({METADATA: {**ends, span.key: span.end}}).decode()):
                 crash_point("after-delta-commit")
                 lineage.took(table.name, span.key, rest.end - rest.start)
                 _wrote(root, table)
                 before = ends
+    return lacked
 
 
 _Write = Callable[[DeltaReader, Table, Span, str], bool]

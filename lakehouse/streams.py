@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
-from lakehouse.errors import FraudlakeError, RangeMissing, Terminal
+from lakehouse.errors import CheckpointDamaged, FraudlakeError, RangeMissing, Terminal
 from lakehouse.jobs import Context
 from lakehouse.log import logger
 
@@ -22,6 +22,12 @@ RETRIES = 3
 Spark 4.1's Kafka source commits it and then dies of its own metrics (a null in KafkaMicroBatchStream.metrics)."""
 
 _LOST = ("data may have been lost", "OffsetOutOfRange", "some data may have been missed")
+_TORN = (
+    *("Incomplete log file", "end-of-input", "No content to map", "Checksum error", "doesn't exist (latestId"),
+    *("Expected e.g. {", "sources in the checkpoint", "Unrecognized token", "Log file was malformed"),
+    "should be empty on batch 0",
+)
+"""What Spark 4.1 says of empty, half and missing files in a checkpoint; it names no class of its own for them."""
 _BROKER = ("org.apache.kafka", "BrokerUnavailable", "KafkaException", "TimeoutException")
 
 Write = Callable[[DataFrame, int], None]
@@ -59,9 +65,15 @@ class Stream:
             writer = writer.trigger(availableNow=True)
         else:
             writer = writer.trigger(processingTime=f"{self.trigger_s} seconds")
-        self.query = writer.start()
+        self.query = None
+        try:
+            self.query = writer.start()
+        except Exception as error:
+            if (refused := _torn(context, self.name, str(error))) is not None:
+                raise refused from error
+            raise
 
-    def failure(self) -> Exception | None:
+    def failure(self, context: Context) -> Exception | None:
         """Why it stopped; None while it runs or when it is done."""
         assert self.query is not None
         if self.query.isActive:
@@ -77,7 +89,23 @@ class Stream:
                 f"{self.name}: records were deleted from the topic before they were read.",
                 "Kafka's message names the offsets: " + _cause(found),
             )
-        return found
+        return _torn(context, self.name, text) or found
+
+
+def again(context: Context, name: str) -> str:
+    """What to do about a checkpoint that cannot be used: a table that is appended by position needs none."""
+    return (
+        f"Delete {context.checkpoint(name)} and start again: the stream reads from the topic's first record, and the "
+        "table takes what it lacks and nothing twice."
+    )
+
+
+def _torn(context: Context, name: str, text: str) -> CheckpointDamaged | None:
+    """The error of a stream whose checkpoint cannot be read; None when it is something else."""
+    if not any(sign in text for sign in _TORN):
+        return None
+    said = next(line.strip() for line in text.splitlines() if any(sign in line for sign in _TORN))
+    return CheckpointDamaged(f"{name}: its checkpoint cannot be read ({said[:300]}).", again(context, name))
 
 
 def _cause(error: StreamingQueryException) -> str:
@@ -101,7 +129,7 @@ def run(context: Context, streams: Sequence[Stream]) -> None:
     while True:
         active = [s for s in streams if s.query is not None and s.query.isActive]
         for stream in streams:
-            failure = stream.failure()
+            failure = stream.failure(context)
             if failure is None:
                 continue
             stream.failures += 1

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse import delta
+from lakehouse import delta, storage
 from lakehouse.contracts import bronze, silver
 from lakehouse.errors import BalanceBroken
 from lakehouse.storage import Span
@@ -37,15 +37,31 @@ class Balance:
         )
 
 
-def _offsets(root: str, table: Table, span: Span) -> Ints:
-    here = (
+def _here(span: Span) -> pc.Expression:
+    return (
         (pc.field("topic_id") == span.topic_id)
         & (pc.field("partition") == span.partition)
         & (pc.field("offset") >= span.start)
         & (pc.field("offset") < span.end)
     )
-    offsets: Ints = delta.rows(root, table, ["offset"], here)["offset"].cast(pa.int64()).to_numpy()
+
+
+def _offsets(root: str, table: Table, span: Span) -> Ints:
+    offsets: Ints = delta.rows(root, table, ["offset"], _here(span))["offset"].cast(pa.int64()).to_numpy()
     return offsets
+
+
+def refuse_losses(root: str) -> None:
+    """BalanceBroken when the tables do not hold as many rows as positions were balanced: one of them was set back."""
+    ends = storage.written_ends(root, silver.BALANCE)
+    starts = delta.rows(root, silver.BALANCE, ["topic_id", "partition", "start_offset"]).to_pylist()
+    for key, end in ends.items():
+        topic_id, partition = key.rsplit("/", 1)
+        of_this = [r["start_offset"] for r in starts if (r["topic_id"], r["partition"]) == (topic_id, int(partition))]
+        span = Span(topic_id, int(partition), min(of_this, default=end), end)
+        tables = (*silver.BY_KIND.values(), silver.QUARANTINE, silver.DUPLICATES)
+        if sum(delta.count(root, table, _here(span)) for table in tables) != span.end - span.start:
+            reconciled(root, span)
 
 
 def reconciled(root: str, span: Span) -> Balance:

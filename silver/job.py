@@ -9,7 +9,7 @@ from lakehouse.intervals import Flow, drive, joined
 from lakehouse.jobs import Context
 from lakehouse.keys import source
 from lakehouse.storage import Span, ensure
-from silver.balance import reconciled
+from silver.balance import reconciled, refuse_losses
 from silver.batch import EventBatch
 from silver.decisions import DecisionBatch
 
@@ -21,6 +21,8 @@ def run(context: Context) -> None:
         predicates(kind.name)
     for table in (bronze.EVENTS, *silver.TABLES):
         ensure(context.root, table)
+    if context.interval is None:
+        refuse_losses(context.root)
     settings = context.settings.silver
     done: list[Span] = []
     events = EventBatch(context)

@@ -22,6 +22,8 @@ def _properties(settings: Settings, data: Path) -> str:
         "node.id": "1",
         "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
         "listeners": f"PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}",
+        # Where clients find it: the listener itself, or what stands in front of it.
+        "advertised.listeners": f"PLAINTEXT://{settings.kafka.bootstrap_servers.split(',')[0]}",
         "controller.listener.names": "CONTROLLER",
         "log.dirs": str(data),
         "auto.create.topics.enable": "false",

@@ -15,11 +15,12 @@ from bronze.spans import spans_of
 from lakehouse import broker as log
 from lakehouse import topics
 from lakehouse.contracts import bronze as tables
-from lakehouse.errors import RangeMissing, TopicReplaced
+from lakehouse.errors import CheckpointDamaged, RangeMissing, TopicReplaced
 from lakehouse.jobs import Context, Interval
 from lakehouse.settings import Settings
 from lakehouse.storage import Span
 from tests.conftest import NewContext
+from tests.crash.bronze_states import set_back
 
 
 @pytest.fixture
@@ -69,8 +70,30 @@ def test_a_topic_that_was_replaced_stops_the_job_with_or_without_its_checkpoint(
     with pytest.raises((TopicReplaced, RangeMissing)):
         bronze.job.run(landed)
     _lose_checkpoints(landed)
-    with pytest.raises(TopicReplaced, match=r"bronze\.events holds positions of topic id .*: the topic was replaced"):
+    with pytest.raises(TopicReplaced, match=r"bronze\.events was reading topic .* with id .*; the broker now has id"):
         bronze.job.run(landed)
+    assert _offsets(landed) == list(range(10))
+
+
+def test_a_topic_that_was_replaced_by_one_of_the_same_length_stops_the_job(landed: Context) -> None:
+    _replace(landed.settings)
+    _produce(landed.settings, 10)
+    with pytest.raises(TopicReplaced, match=r"start a new lake root .*if not, restore the broker's data"):
+        bronze.job.run(landed)
+
+
+def test_a_table_that_was_set_back_stops_the_job_even_without_new_records(
+    landed: Context, context: NewContext, tmp_path: Path
+) -> None:
+    # A copy: Spark remembers the log of a table that it has seen.
+    shutil.copytree(landed.root, tmp_path / "copy")
+    lake = landed.settings.lake.model_copy(update={"root": str(tmp_path / "copy")})
+    landed = context(landed.settings.model_copy(update={"lake": lake}))
+    set_back(Path(tables.EVENTS.path(landed.root)))
+    with pytest.raises(CheckpointDamaged, match=r"bronze\.events ends at offset 0 .* gone on to 10.* Delete .*_checkp"):
+        bronze.job.run(landed)
+    shutil.rmtree(Path(landed.root) / "_checkpoints" / tables.EVENTS.name)
+    bronze.job.run(landed)
     assert _offsets(landed) == list(range(10))
 
 

@@ -140,6 +140,12 @@ def test_a_gap_is_closed_by_repair_and_then_the_batch_is_taken(root: str, append
     assert _offsets(root) == list(range(20))
 
 
+def test_it_says_whether_the_table_lacked_rows(root: str, rows: Rows) -> None:
+    assert storage.append_once(rows(0, 10), root, THINGS, [_span(0, 10)])
+    assert storage.append_once(rows(5, 15), root, THINGS, [_span(5, 15)])
+    assert not storage.append_once(rows(0, 15), root, THINGS, [_span(0, 15)])
+
+
 def test_a_table_of_some_kinds_has_gaps(root: str, append: Append, rows: Rows) -> None:
     append(rows(0, 10, step=3), root, THINGS, [_span(0, 10)])
     append(rows(20, 30, step=3), root, THINGS, [_span(20, 30)])
