@@ -29,6 +29,9 @@ def _changeable(settings: Settings) -> dict[str, str]:
         "spark.sql.adaptive.coalescePartitions.enabled": "false",
         "spark.sql.streaming.stateStore.stateSchemaCheck": "true",
         "spark.sql.streaming.kafka.useDeprecatedOffsetFetching": "false",
+        # A flipped bit in a data file stops the job instead of becoming another value.
+        "parquet.page.write-checksum.enabled": "true",
+        "parquet.page.verify-checksum.enabled": "true",
     }
 
 

@@ -22,7 +22,7 @@ from pyspark.sql.types import StructType
 
 from lakehouse import lineage
 from lakehouse.crash import crash_point
-from lakehouse.delta import dataset, exists
+from lakehouse.delta import dataset, exists, followed, opened
 from lakehouse.delta import ensure as ensure
 from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
 from lakehouse.made import Made
@@ -45,15 +45,15 @@ def read(spark: SparkSession, root: str, table: Table, version: int | None = Non
     """The table, now or at a Delta version; an empty frame of its schema when it has not been made (version -1)."""
     if version == -1 or not exists(root, table):
         return spark.createDataFrame([], _schema(table))
-    if lineage.of_this_run() is not None:
-        lineage.read(table.name, DeltaReader(table.path(root)).version() if version is None else version)
+    latest = opened(root, table).version()
+    lineage.read(table.name, latest if version is None else version)
     reader = spark.read.format("delta")
     return (reader if version is None else reader.option("versionAsOf", version)).load(table.path(root))
 
 
 def written_ends(root: str, table: Table) -> dict[str, int]:
     """Exclusive end of what the table holds, by `topic_id/partition`; from the commits, without reading data."""
-    return _ends(DeltaReader(table.path(root)), table) if exists(root, table) else {}
+    return _ends(opened(root, table), table) if exists(root, table) else {}
 
 
 def _ends(reader: DeltaReader, table: Table) -> dict[str, int]:
@@ -112,7 +112,7 @@ def append_once(
     for span in spans:
         before: dict[str, int] | None = None
         while True:
-            reader = DeltaReader(table.path(root))
+            reader = opened(root, table)
             ends = _ends(reader, table)
             _refuse_other_topic(ends, span, table)
             done = ends.get(span.key)
@@ -207,7 +207,7 @@ def _refuse_other_topic(ends: dict[str, int], span: Span, table: Table) -> None:
 def overwrite_interval(frame: DataFrame | Made, root: str, table: Table, span: Span, contiguous: bool = False) -> None:
     """Replace the rows of a span by the frame's, in one commit: the repair form of append_once.
 
-    A `contiguous` table may be continued this way: a span that begins at or before its end moves the end.
+    A table may be continued this way: a span that begins at or before its end moves the end.
     """
     assert table.position is not None
     topic_column, partition_column, offset_column = table.position
@@ -216,6 +216,7 @@ def overwrite_interval(frame: DataFrame | Made, root: str, table: Table, span: S
     done = ends.get(span.key)
     if contiguous:
         _refuse_gap(done, span, table)
+    if contiguous or span.start <= (done or 0):
         ends[span.key] = max(span.end, done or 0)
     condition = (
         f"{topic_column} = '{span.topic_id}' AND {partition_column} = {span.partition} "
@@ -240,12 +241,15 @@ def merge_by_key(frame: DataFrame, root: str, table: Table) -> None:
     others = [name for name in table.column_names if name not in table.key]
     differs = " OR ".join(f"NOT (old.`{name}` <=> new.`{name}`)" for name in others)
     merge = target.merge(conforming(frame, table).alias("new"), same)
+    opened(root, table)
     merge.whenMatchedUpdateAll(condition=differs).whenNotMatchedInsertAll().execute()
     _wrote(root, table)
 
 
 def overwrite(frame: DataFrame, root: str, table: Table, sources: Mapping[str, object] | None = None) -> None:
     """The whole table anew, in one commit, which records the `sources` it was made from."""
+    if exists(root, table):
+        opened(root, table)
     writer = conforming(frame, table).write.format("delta").mode("overwrite")
     if sources is not None:
         writer = writer.option("userMetadata", orjson.dumps({SOURCES: sources}).decode())
@@ -258,7 +262,8 @@ _ROWS = ("numOutputRows", "numTargetRowsInserted", "numTargetRowsUpdated")
 
 
 def _wrote(root: str, table: Table) -> None:
-    """Note the commit just made for the record of this run."""
+    """Move the table's record on to the commit just made, and note it for the record of this run."""
+    followed(root, table)
     if lineage.of_this_run() is None:
         return
     commit = DeltaReader(table.path(root)).history(1)[0]
@@ -277,7 +282,7 @@ def sources(root: str, table: Table, version: int) -> dict[str, Any]:
 
 def version(root: str, table: Table) -> int:
     """The table's Delta version; -1 when it has not been made."""
-    return DeltaReader(table.path(root)).version() if exists(root, table) else -1
+    return opened(root, table).version() if exists(root, table) else -1
 
 
 def is_local(root: str) -> bool:
