@@ -10,7 +10,7 @@ import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Field
 from deltalake import Schema as DeltaSchema
 from deltalake.schema import ArrayType, PrimitiveType
-from deltalake.transaction import AddAction
+from deltalake.transaction import AddAction, RemoveAction
 from pyarrow import fs
 
 from lakehouse import high_water, lineage
@@ -90,7 +90,7 @@ def append(root: str, table: Table, found: Sequence[Mapping[str, Any]]) -> None:
     ensure(root, table)
     rows = pa.Table.from_pylist(list(found), arrow_schema(table)).to_batches()
     now_ms = int(time.time() * 1000)
-    files = [
+    files: list[AddAction | RemoveAction] = [
         AddAction(file["path"], file["size"], {}, now_ms, True, file["stats"])
         for told in Writer(table, table.path(root)).written(rows)
         for file in told.to_pylist()

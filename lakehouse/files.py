@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from deltalake._internal import DeltaFileSystemHandler
 from deltalake.fs import DeltaStorageHandler
 from pyarrow import fs
 
@@ -106,10 +107,31 @@ class Writer:
         return pa.RecordBatch.from_arrays(found.columns, schema=wanted)
 
 
+class _Sink:
+    """What delta-rs writes an object through takes bytes alone, and Arrow hands on buffers."""
+
+    def __init__(self, sink: Any) -> None:
+        self._sink = sink
+
+    def write(self, data: Any) -> int:
+        return int(self._sink.write(bytes(data)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sink, name)
+
+
+class Objects(DeltaStorageHandler):  # type: ignore[misc]  # its base is made at run time
+    """An object store, through delta-rs."""
+
+    def open_output_stream(self, path: str, metadata: dict[str, str] | None = None) -> pa.PythonFile:
+        """A new object, there as a whole when it is closed."""
+        return pa.PythonFile(_Sink(DeltaFileSystemHandler.open_output_stream(self, path, metadata)), "w")
+
+
 def filesystem(folder: str) -> fs.FileSystem:
     """What lies in a folder, by relative paths: of this machine, or of an object store through delta-rs."""
     if "://" in folder and not folder.startswith("file://"):
-        return fs.PyFileSystem(DeltaStorageHandler(folder))
+        return fs.PyFileSystem(Objects(folder))
     return fs.SubTreeFileSystem(str(Path(folder.removeprefix("file://"))), fs.LocalFileSystem())
 
 

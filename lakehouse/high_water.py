@@ -126,7 +126,7 @@ def keep_up(root: str, table: Table) -> Mark | None:
 def _moved(root: str, store: fs.FileSystem, table: Table, mark: Mark) -> Mark:
     raw = content(store, commit_name(mark.version))
     if raw is None:
-        if not _log(store):
+        if not log_names(store):
             raise TableDamaged(table.name, mark.version, GONE)
         if not _cleaned(store, mark.version):
             raise TableDamaged(table.name, mark.version, MISSING)
@@ -143,13 +143,14 @@ def _moved(root: str, store: fs.FileSystem, table: Table, mark: Mark) -> Mark:
     return mark
 
 
-def _log(store: fs.FileSystem) -> list[str]:
+def log_names(store: fs.FileSystem) -> list[str]:
+    """What lies in the log's folder; nothing where there is none."""
     return [i.base_name for i in store.get_file_info(fs.FileSelector("_delta_log", allow_not_found=True))]
 
 
 def _cleaned(store: fs.FileSystem, version: int) -> bool:
     """Whether a commit file is rightly gone: a checkpoint holds what it did, and there are commits after it."""
-    names = _log(store)
+    names = log_names(store)
     later = [n for n in names if n.endswith(".json") and n[:20].isdigit() and int(n[:20]) > version]
     return bool(later) and any(".checkpoint." in n and int(n[:20]) >= version for n in names if n[:20].isdigit())
 

@@ -6,6 +6,7 @@ stream's own bookkeeping was lost. Never by batch id: with a lost checkpoint tha
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,41 @@ def overwrite_interval(frame: DataFrame | Made, root: str, table: Table, span: S
     _wrote(root, table)
 
 
+def cut_back(spark: SparkSession, root: str, table: Table, span: Span) -> None:
+    """Take out the rows of a partition from the start of `span` on, in one commit: the table ends there afterwards."""
+    assert table.position is not None
+    topic_column, partition_column, offset_column = table.position
+    ends = {**written_ends(root, table), span.key: span.start}
+    condition = (
+        f"{topic_column} = '{span.topic_id}' AND {partition_column} = {span.partition} "
+        f"AND `{offset_column}` >= {span.start}"
+    )
+    (
+        spark.createDataFrame([], _schema(table))
+        .write.format("delta")
+        .mode("overwrite")
+        .option("replaceWhere", condition)
+        .option("userMetadata", orjson.dumps({METADATA: ends}).decode())
+        .save(table.path(root))
+    )
+    _wrote(root, table)
+
+
+def note_ends(root: str, table: Table, ends: Mapping[str, int], **more: object) -> None:
+    """Write ends into a commit of their own, without rows; nothing where another writer came first."""
+    reader = opened(root, table)
+    metadata = orjson.dumps({METADATA: {**_ends(reader, table), **ends}, **more}).decode()
+    with suppress(CommitFailedError):
+        properties = CommitProperties({"userMetadata": metadata}, 0)
+        reader.create_write_transaction([], "append", reader.schema(), commit_properties=properties)
+    followed(root, table)
+
+
+def write_off(root: str, table: Table, span: Span) -> None:
+    """Say in a commit that a table will never hold the rows of a span, so that it can go on behind it."""
+    note_ends(root, table, {span.key: span.end}, fraudlake_lost=[span.key, span.start, span.end])
+
+
 def merge_by_key(frame: DataFrame, root: str, table: Table) -> None:
     """Rows by key: known keys are replaced where a value differs, new ones are added."""
     target = DeltaTable.forPath(frame.sparkSession, table.path(root)).alias("old")
@@ -278,6 +314,14 @@ def sources(root: str, table: Table, version: int) -> dict[str, Any]:
     metadata = next((commit.get("userMetadata") for commit in commits if commit["version"] == version), None)
     found: dict[str, Any] = orjson.loads(metadata).get(SOURCES, {}) if metadata else {}
     return found
+
+
+def version_with_sources(root: str, table: Table) -> int | None:
+    """The last version whose commit recorded its sources; None where none is known."""
+    for commit in opened(root, table).history() if exists(root, table) else []:
+        if SOURCES in orjson.loads(commit.get("userMetadata") or "{}"):
+            return int(commit["version"])
+    return None
 
 
 def version(root: str, table: Table) -> int:
