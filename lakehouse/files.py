@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from deltalake._internal import DeltaFileSystemHandler
 from deltalake.fs import DeltaStorageHandler
 from pyarrow import fs
 
@@ -120,12 +119,12 @@ class _Sink:
         return getattr(self._sink, name)
 
 
-class Objects(DeltaStorageHandler):  # type: ignore[misc]  # its base is made at run time
+class Objects(DeltaStorageHandler):
     """An object store, through delta-rs."""
 
     def open_output_stream(self, path: str, metadata: dict[str, str] | None = None) -> pa.PythonFile:
         """A new object, there as a whole when it is closed."""
-        return pa.PythonFile(_Sink(DeltaFileSystemHandler.open_output_stream(self, path, metadata)), "w")
+        return pa.PythonFile(_Sink(self._handler.open_output_stream(path, metadata)), "w")
 
 
 def filesystem(folder: str) -> fs.FileSystem:
