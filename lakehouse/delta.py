@@ -19,11 +19,15 @@ from lakehouse.errors import ContractBroken, TableDamaged
 from lakehouse.files import Writer, arrow_schema, verified
 from lakehouse.tables import Table
 
-_PROPERTIES: Mapping[str, str | None] = {
+PROPERTIES: Mapping[str, str | None] = {
     "delta.checkpointInterval": "50",
     "delta.dataSkippingNumIndexedCols": "8",
+    "delta.enableExpiredLogCleanup": "false",
 }
-"""Every commit writes a checkpoint's worth of JVM work when it is due; statistics of late columns help no query."""
+"""Every commit writes a checkpoint's worth of JVM work when it is due; statistics of late columns help no query.
+
+Old commits go in `lakehouse.maintenance` alone, which sees to it that the positions stay.
+"""
 
 RETRIES = 15
 """Times that a small append tries again behind other writers; delta-rs's own default."""
@@ -74,7 +78,7 @@ def ensure(root: str, table: Table) -> None:
         mode="ignore",
         partition_by=list(table.partition_by) or None,
         description=table.meaning,
-        configuration=_PROPERTIES,
+        configuration=PROPERTIES,
     )
     followed(root, table)
 
@@ -117,11 +121,19 @@ def dataset(table: DeltaTable) -> ds.Dataset:
 def rows(
     root: str, table: Table, columns: Sequence[str], where: pc.Expression | None = None, at_most: int | None = None
 ) -> pa.Table:
-    """Columns of all rows, of those that `where` holds for, or of any `at_most`; no rows before the table exists."""
+    """Columns of all rows, of those that `where` holds for, or of any `at_most`; no rows before the table exists.
+
+    TableDamaged where a file is lost or a page of it is not what was written.
+    """
     if not exists(root, table):
         return pa.table({name: [] for name in columns})
-    found = dataset(opened(root, table)).scanner(columns=list(columns), filter=where)
-    return found.to_table() if at_most is None else found.head(at_most)
+    reader = opened(root, table)
+    found = dataset(reader).scanner(columns=list(columns), filter=where)
+    try:
+        return found.to_table() if at_most is None else found.head(at_most)
+    except (OSError, pa.ArrowException) as error:
+        what = f"{high_water.FILE}: {high_water.said(error)}"
+        raise TableDamaged(table.name, reader.version(), what) from error
 
 
 def count(root: str, table: Table) -> int:

@@ -72,8 +72,9 @@ class TableDamaged(Terminal):
     """A table is not what its commits and its high-water record say; `lakehouse/RUNBOOK.md` has every kind."""
 
     def __init__(self, table: str, version: int, what: str) -> None:
+        where = f" at version {version}" if version >= 0 else ""
         super().__init__(
-            f"{table} is damaged at version {version}: {what}.",
+            f"{table} is damaged{where}: {what}.",
             f"Look: python -m lakehouse.repair --table {table}; mend: the same with --do.",
         )
 

@@ -10,6 +10,7 @@ The record is written beside its place, synced and renamed: whenever the process
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -41,6 +42,7 @@ GONE = "its folder holds no table"
 RECORD = "its high-water record cannot be read"
 ROWS = "its files hold another number of rows than its commits have written"
 UNREADABLE = "its log cannot be read"
+FILE = "a data file cannot be read"
 
 Action = dict[str, Any]
 
@@ -184,7 +186,7 @@ def begun(root: str, table: Table) -> Mark:
         try:
             found = [counted(store, unquote(path), column) for path in paths(reader)]
         except OSError as error:
-            raise TableDamaged(table.name, reader.version(), f"a data file cannot be read: {said(error)}") from None
+            raise TableDamaged(table.name, reader.version(), f"{FILE}: {said(error)}") from None
         rows, amount = sum(n for n, _ in found), sum(total for _, total in found)
     if reader.version() > 0:
         logger("high_water").warning("there was no record to go on from", table=table.name, version=reader.version())
@@ -203,6 +205,19 @@ def stated_rows(reader: DeltaTable) -> int | None:
         return 0
     found = actions.column("num_records").to_pylist() if "num_records" in actions.column_names else [None]
     return None if None in found else sum(found)
+
+
+_OF_A_FILE = ("CRC checksum verification failed", "FILE_NOT_EXIST", "FILE_NOT_FOUND", "ChecksumException")
+"""What Spark says of a data file that is damaged or lost."""
+
+
+def recognised(root: str, error: BaseException) -> TableDamaged | None:
+    """The table of this lake that an error of Spark's is about, where it is about a data file that cannot be read."""
+    text = str(error)
+    if not any(sign in text for sign in _OF_A_FILE):
+        return None
+    found = re.search(re.escape(root.removeprefix("file://").rstrip("/")) + r"/(\w+)/(\w+)/([\w=./-]+\.parquet)", text)
+    return found and TableDamaged(f"{found[1]}.{found[2]}", -1, f"{FILE}: {found[3]}")
 
 
 def said(error: BaseException) -> str:

@@ -122,7 +122,7 @@ def test_a_damaged_table_is_neither_read_nor_appended_to(
     root: str, damage: Callable[[str], None], symptom: str, good: int
 ) -> None:
     damage(root)
-    expected = rf"test\.sales is damaged at version -?\d+: {symptom}.*python -m lakehouse\.repair --table test\.sales"
+    expected = rf"test\.sales is damaged( at version \d+)?: {symptom}.*python -m lakehouse\.repair --table test\.sales"
     for use in (
         lambda: delta.rows(root, SALES, ["offset"]),
         lambda: delta.count(root, SALES),
@@ -261,7 +261,7 @@ def test_every_flipped_bit_in_the_pages_of_a_data_file_is_refused(tmp_path: Path
     raw = path.read_bytes()
     for at in draw.sample(range(*page(path)), 100):
         flipped(path, at)
-        with pytest.raises((OSError, pa.ArrowException), match="CRC checksum verification failed"):
+        with pytest.raises(TableDamaged, match=rf"{high_water.FILE}.*CRC checksum verification failed"):
             delta.rows(root, SALES, ["offset", "amount_minor"])
         path.write_bytes(raw)
 
