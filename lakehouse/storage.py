@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 import pyarrow.compute as pc
+from delta.exceptions import DeltaConcurrentModificationException
 from delta.tables import DeltaTable
 from deltalake import CommitProperties, Transaction
 from deltalake import DeltaTable as DeltaReader
@@ -32,6 +33,8 @@ from lakehouse.tables import Table
 
 METADATA = "fraudlake_positions"
 SOURCES = "fraudlake_sources"
+ATTEMPTS = 3
+"""Of a write that another commit came before; maintenance commits once or twice a table and day."""
 _SCAN = 64
 """Commits looked at in one step when searching back for the last one of ours (OPTIMIZE and others leave none)."""
 
@@ -223,14 +226,14 @@ def overwrite_interval(frame: DataFrame | Made, root: str, table: Table, span: S
         f"{topic_column} = '{span.topic_id}' AND {partition_column} = {span.partition} "
         f"AND `{offset_column}` >= {span.start} AND `{offset_column}` < {span.end}"
     )
-    (
+    writer = (
         _within(conforming(frame.rows() if isinstance(frame, Made) else frame, table), table, span)
         .write.format("delta")
         .mode("overwrite")
         .option("replaceWhere", condition)
         .option("userMetadata", orjson.dumps({METADATA: ends}).decode())
-        .save(table.path(root))
     )
+    _patiently(lambda: writer.save(table.path(root)))
     lineage.took(table.name, span.key, span.end - span.start)
     _wrote(root, table)
 
@@ -278,7 +281,7 @@ def merge_by_key(frame: DataFrame, root: str, table: Table) -> None:
     differs = " OR ".join(f"NOT (old.`{name}` <=> new.`{name}`)" for name in others)
     merge = target.merge(conforming(frame, table).alias("new"), same)
     opened(root, table)
-    merge.whenMatchedUpdateAll(condition=differs).whenNotMatchedInsertAll().execute()
+    _patiently(merge.whenMatchedUpdateAll(condition=differs).whenNotMatchedInsertAll().execute)
     _wrote(root, table)
 
 
@@ -289,8 +292,19 @@ def overwrite(frame: DataFrame, root: str, table: Table, sources: Mapping[str, o
     writer = conforming(frame, table).write.format("delta").mode("overwrite")
     if sources is not None:
         writer = writer.option("userMetadata", orjson.dumps({SOURCES: sources}).decode())
-    writer.save(table.path(root))
+    _patiently(lambda: writer.save(table.path(root)))
     _wrote(root, table)
+
+
+def _patiently(write: Callable[[], object]) -> None:
+    """A write that replaces what it finds, once more where maintenance has just put the rows into other files."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            write()
+            return
+        except DeltaConcurrentModificationException:
+            if attempt == ATTEMPTS:
+                raise
 
 
 _ROWS = ("numOutputRows", "numTargetRowsInserted", "numTargetRowsUpdated")
