@@ -164,7 +164,6 @@ class Upkeep:
         """Bring a table in order; the steps that another writer was in the way of."""
         table = found.table
         place = f"delta.`{table.path(self._root)}`"
-        largest = self._settings.small_file_mb << 20
         left: list[str] = []
 
         def step(name: str, work: Callable[[], object]) -> None:
@@ -182,12 +181,10 @@ class Upkeep:
         if found.properties:
             values = ", ".join(f"'{k}' = '{v}'" for k, v in found.properties.items())
             step("properties", lambda: self._spark.sql(f"ALTER TABLE {place} SET TBLPROPERTIES ({values})"))
-        self._spark.conf.set("spark.databricks.delta.optimize.minFileSize", str(largest))
-        self._spark.conf.set("spark.databricks.delta.optimize.maxFileSize", str(4 * largest))
         if found.cluster_by:
-            step("sort", lambda: self._spark.sql(f"OPTIMIZE {place} ZORDER BY (`{found.cluster_by}`)"))
+            step("sort", lambda: self._joined(f"OPTIMIZE {place} ZORDER BY (`{found.cluster_by}`)"))
         elif found.small_files:
-            step("join", lambda: self._spark.sql(f"OPTIMIZE {place}"))
+            step("join", lambda: self._joined(f"OPTIMIZE {place}"))
         if found.unused_files:
             step("remove", lambda: _unused(self._root, table, self._settings, found.keep_versions, dry_run=False))
         if found.checkpoint:
@@ -195,6 +192,12 @@ class Upkeep:
         clean_log(self._root, table, found.keep_log_from)
         self._log.info("table in order", table=table.name, left=" ".join(left))
         return left
+
+    def _joined(self, statement: str) -> None:
+        small = self._settings.small_file_mb << 20
+        self._spark.conf.set("spark.databricks.delta.optimize.minFileSize", str(small))
+        self._spark.conf.set("spark.databricks.delta.optimize.maxFileSize", str(4 * small))
+        self._spark.sql(statement)
 
 
 def plans(root: str, tables: Sequence[Table], settings: Maintenance, cluster: bool) -> list[Plan]:
