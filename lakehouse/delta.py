@@ -19,18 +19,22 @@ from lakehouse.errors import ContractBroken, TableDamaged
 from lakehouse.files import Writer, arrow_schema, verified
 from lakehouse.tables import Table
 
-PROPERTIES: Mapping[str, str | None] = {
+PROPERTIES: Mapping[str, str] = {
+    # A checkpoint costs JVM work that a batch would wait for.
     "delta.checkpointInterval": "50",
-    "delta.dataSkippingNumIndexedCols": "8",
+    # `lakehouse.maintenance` alone removes old commits; it sees to it that the positions stay.
     "delta.enableExpiredLogCleanup": "false",
 }
-"""Every commit writes a checkpoint's worth of JVM work when it is due; statistics of late columns help no query.
-
-Old commits go in `lakehouse.maintenance` alone, which sees to it that the positions stay.
-"""
-
+STATISTICS = 8
+"""Columns with statistics, unless the positions come later; those of late columns help no query."""
 RETRIES = 15
 """Times that a small append tries again behind other writers; delta-rs's own default."""
+
+
+def properties(table: Table) -> dict[str, str | None]:
+    """What a table is made with; `lakehouse.maintenance` brings it to tables that were made before."""
+    positions = [table.column_names.index(name) + 1 for name in table.position or ()]
+    return {**PROPERTIES, "delta.dataSkippingNumIndexedCols": str(max(STATISTICS, *positions, 0))}
 
 
 def exists(root: str, table: Table) -> bool:
@@ -78,7 +82,7 @@ def ensure(root: str, table: Table) -> None:
         mode="ignore",
         partition_by=list(table.partition_by) or None,
         description=table.meaning,
-        configuration=PROPERTIES,
+        configuration=properties(table),
     )
     followed(root, table)
 

@@ -32,7 +32,7 @@ from lakehouse.tables import Table
 
 FOLDER = "_high_water"
 AMOUNTS = ("amount_minor", "amount_base_minor")
-"""The column that is summed up: the first of these that a table has."""
+"""The column that is summed up: the first of these that a table has as whole minor units."""
 
 EMPTY = "its last commit file is empty"
 TORN = "its last commit file is torn"
@@ -61,7 +61,8 @@ class Mark:
 
 def amount_column(table: Table) -> str | None:
     """The column that is summed up, if any."""
-    return next((name for name in AMOUNTS if name in table.column_names), None)
+    whole = {column.name for column in table.columns if column.type == "bigint"}
+    return next((name for name in AMOUNTS if name in whole), None)
 
 
 def commit_name(version: int) -> str:

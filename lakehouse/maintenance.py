@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pyarrow as pa
+from pyarrow import fs
 
 from lakehouse import delta, high_water, jobs, storage
 from lakehouse import settings as conf
@@ -89,10 +90,10 @@ def plan(root: str, table: Table, settings: Maintenance, cluster: bool, now_ms: 
     versions = tuple(sorted(needed.get(table.name, ())))
     return Plan(
         table,
-        {name: str(value) for name, value in delta.PROPERTIES.items() if held.get(name) != value},
+        {name: str(value) for name, value in delta.properties(table).items() if held.get(name) != value},
         small if small >= settings.join_files else 0,
         table.position[2] if cluster and table.position and len(sizes) > 1 else None,
-        len(_unused(root, table, settings, versions, dry_run=True)),
+        len(_still_there(root, table, _unused(root, table, settings, versions, dry_run=True))),
         versions,
         reader.version() - _last_checkpoint(root, table) >= CHECKPOINT_AFTER,
         min([*versions, *_told(table, history, settings, now_ms)]),
@@ -128,6 +129,12 @@ def _unused(root: str, table: Table, settings: Maintenance, keep: Sequence[int],
     return delta.opened(root, table).vacuum(
         settings.vacuum_after_h, dry_run, enforce_retention_duration=False, full=True, keep_versions=list(keep)
     )
+
+
+def _still_there(root: str, table: Table, listed: list[str]) -> list[str]:
+    # The log tells of files that left the table long after they were removed.
+    found = filesystem(table.path(root)).get_file_info(listed)
+    return [info.path for info in found if info.type != fs.FileType.NotFound]
 
 
 def _versions_of(root: str, table: Table) -> list[tuple[int, str]]:
