@@ -173,11 +173,16 @@ class Repair:
     def _recipe(self, table: Table, way: Way, _: Offsets) -> None:
         module: Any = importlib.import_module(way.job)
         version = storage.version_with_sources(self._root, table)
-        if version is None:
-            self._whole(table, Way("whole", "gold.job"), {})
-            return
-        self._tell("rows_again", table, job=way.job, again=version)
-        module.run(self._context, module.Recipe.of(self._root, version))
+        if version is not None:
+            self._tell("rows_again", table, job=way.job, again=version)
+            try:
+                module.run(self._context, module.Recipe.of(self._root, version))
+                return
+            except Exception as error:  # a version that it names needs what was put aside
+                if high_water.recognised(self._root, error) is None:
+                    raise
+        self._tell("rows_lost", table, reason="its sources cannot be read any more; gold.job makes a new one")
+        self._whole(table, Way("whole", "gold.job"), {})
 
     def _run(self, module: str, interval: Interval | None) -> None:
         again = None if interval is None else (interval.start, interval.end)
