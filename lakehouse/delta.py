@@ -1,30 +1,60 @@
 """Delta tables without Spark: making, reading and small appends."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from deltalake import DeltaTable, Field, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Field
 from deltalake import Schema as DeltaSchema
 from deltalake.schema import ArrayType, PrimitiveType
+from deltalake.transaction import AddAction, RemoveAction
 from pyarrow import fs
 
-from lakehouse import lineage
-from lakehouse.errors import ContractBroken
+from lakehouse import high_water, lineage
+from lakehouse.crash import crash_point
+from lakehouse.errors import ContractBroken, TableDamaged
+from lakehouse.files import Writer, arrow_schema, verified
 from lakehouse.tables import Table
 
-_PROPERTIES: Mapping[str, str | None] = {
+PROPERTIES: Mapping[str, str] = {
+    # A checkpoint costs JVM work that a batch would wait for.
     "delta.checkpointInterval": "50",
-    "delta.dataSkippingNumIndexedCols": "8",
+    # `lakehouse.maintenance` alone removes old commits; it sees to it that the positions stay.
+    "delta.enableExpiredLogCleanup": "false",
 }
-"""Every commit writes a checkpoint's worth of JVM work when it is due; statistics of late columns help no query."""
+STATISTICS = 8
+"""Columns with statistics, unless the positions come later; those of late columns help no query."""
+RETRIES = 15
+"""Times that a small append tries again behind other writers; delta-rs's own default."""
+
+
+def properties(table: Table) -> dict[str, str | None]:
+    """What a table is made with; `lakehouse.maintenance` brings it to tables that were made before."""
+    positions = [table.column_names.index(name) + 1 for name in table.position or ()]
+    return {**PROPERTIES, "delta.dataSkippingNumIndexedCols": str(max(STATISTICS, *positions, 0))}
 
 
 def exists(root: str, table: Table) -> bool:
-    """Whether the table has been made."""
-    return DeltaTable.is_deltatable(table.path(root))
+    """Whether the table has been made; TableDamaged where it has, and is not there any more."""
+    if DeltaTable.is_deltatable(table.path(root)):
+        return True
+    if (mark := high_water.held(root, table)) is not None:
+        raise TableDamaged(table.name, mark.version, high_water.GONE)
+    return False
+
+
+def opened(root: str, table: Table) -> DeltaTable:
+    """A table that has been made, at its last version; TableDamaged where it is not what its record says."""
+    return high_water.opened(root, table)
+
+
+def followed(root: str, table: Table) -> None:
+    """Move the table's record on to the commit that was just made; every verb that commits ends so."""
+    crash_point("after-table-commit")
+    high_water.keep_up(root, table)
 
 
 def ensure(root: str, table: Table) -> None:
@@ -34,7 +64,7 @@ def ensure(root: str, table: Table) -> None:
     """
     fields = [Field(c.name, _type(c.type), nullable=c.nullable, metadata={"comment": c.meaning}) for c in table.columns]
     if exists(root, table):
-        reader = DeltaTable(table.path(root))
+        reader = opened(root, table)
         held = {field.name for field in reader.schema().fields}
         new = [field for field in fields if field.name not in held]
         if required := [field.name for field in new if not field.nullable]:
@@ -44,6 +74,7 @@ def ensure(root: str, table: Table) -> None:
             )
         if new:
             reader.alter.add_columns(new)
+            followed(root, table)
         return
     DeltaTable.create(
         table.path(root),
@@ -51,8 +82,9 @@ def ensure(root: str, table: Table) -> None:
         mode="ignore",
         partition_by=list(table.partition_by) or None,
         description=table.meaning,
-        configuration=_PROPERTIES,
+        configuration=properties(table),
     )
+    followed(root, table)
 
 
 def _type(name: str) -> PrimitiveType | ArrayType:
@@ -61,30 +93,20 @@ def _type(name: str) -> PrimitiveType | ArrayType:
     return PrimitiveType({"int": "integer", "bigint": "long"}.get(name, name))
 
 
-_ARROW = {
-    "string": pa.string(),
-    "boolean": pa.bool_(),
-    "int": pa.int32(),
-    "bigint": pa.int64(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-    "binary": pa.binary(),
-    "date": pa.date32(),
-    "timestamp": pa.timestamp("us", "UTC"),
-    "array<string>": pa.list_(pa.field("element", pa.string())),
-    "array<float>": pa.list_(pa.field("element", pa.float32())),
-}
-
-
-def arrow_schema(table: Table) -> pa.Schema:
-    """The table's columns as Arrow has them."""
-    return pa.schema([pa.field(c.name, _ARROW[c.type], nullable=c.nullable) for c in table.columns])
-
-
 def append(root: str, table: Table, found: Sequence[Mapping[str, Any]]) -> None:
     """Append a few rows in one commit; the table is made when it is not there. Any number of processes may."""
     ensure(root, table)
-    write_deltalake(table.path(root), pa.Table.from_pylist(list(found), arrow_schema(table)), mode="append")
+    rows = pa.Table.from_pylist(list(found), arrow_schema(table)).to_batches()
+    now_ms = int(time.time() * 1000)
+    files: list[AddAction | RemoveAction] = [
+        AddAction(file["path"], file["size"], {}, now_ms, True, file["stats"])
+        for told in Writer(table, table.path(root)).written(rows)
+        for file in told.to_pylist()
+    ]
+    reader = opened(root, table)
+    again = CommitProperties(max_commit_retries=RETRIES)
+    reader.create_write_transaction(files, "append", reader.schema(), commit_properties=again)
+    followed(root, table)
 
 
 def dataset(table: DeltaTable) -> ds.Dataset:
@@ -95,21 +117,29 @@ def dataset(table: DeltaTable) -> ds.Dataset:
     """
     lineage.read(".".join(table.table_uri.rstrip("/").rsplit("/", 2)[-2:]), table.version())
     if "://" in table.table_uri and not table.table_uri.startswith("file://"):
-        return table.to_pyarrow_dataset()
+        return verified(table.to_pyarrow_dataset())
     folder = table.table_uri.removeprefix("file://")
-    return table.to_pyarrow_dataset(filesystem=fs.SubTreeFileSystem(folder, fs.LocalFileSystem()))
+    return verified(table.to_pyarrow_dataset(filesystem=fs.SubTreeFileSystem(folder, fs.LocalFileSystem())))
 
 
 def rows(
     root: str, table: Table, columns: Sequence[str], where: pc.Expression | None = None, at_most: int | None = None
 ) -> pa.Table:
-    """Columns of all rows, of those that `where` holds for, or of any `at_most`; no rows before the table exists."""
+    """Columns of all rows, of those that `where` holds for, or of any `at_most`; no rows before the table exists.
+
+    TableDamaged where a file is lost or a page of it is not what was written.
+    """
     if not exists(root, table):
         return pa.table({name: [] for name in columns})
-    found = dataset(DeltaTable(table.path(root))).scanner(columns=list(columns), filter=where)
-    return found.to_table() if at_most is None else found.head(at_most)
+    reader = opened(root, table)
+    found = dataset(reader).scanner(columns=list(columns), filter=where)
+    try:
+        return found.to_table() if at_most is None else found.head(at_most)
+    except (OSError, pa.ArrowException) as error:
+        what = f"{high_water.FILE}: {high_water.said(error)}"
+        raise TableDamaged(table.name, reader.version(), what) from error
 
 
 def count(root: str, table: Table, where: pc.Expression | None = None) -> int:
     """How many rows a table has, or of those that `where` holds for; 0 before it exists."""
-    return int(dataset(DeltaTable(table.path(root))).count_rows(filter=where)) if exists(root, table) else 0
+    return int(dataset(opened(root, table)).count_rows(filter=where)) if exists(root, table) else 0

@@ -9,6 +9,7 @@
     |   |-- RangeMissing         records that should be there are not (retention, a hole)
     |   |-- CheckpointDamaged    a stream's own bookkeeping cannot be read
     |   |-- ContractBroken       a frame or table differs from its contract
+    |   |-- TableDamaged         a table is not what its commits and its high-water record say
     |   |-- BalanceBroken        received is not accepted + quarantined + duplicates
     |   |-- QualityHeld          a score holds an interval back until somebody releases it
     |   |-- SnapshotRefused      a state file is torn, altered, or of another spec or topic
@@ -70,6 +71,17 @@ class CheckpointDamaged(Terminal):
 
 class ContractBroken(Terminal):
     """A frame or a table differs from its contract."""
+
+
+class TableDamaged(Terminal):
+    """A table is not what its commits and its high-water record say; `lakehouse/RUNBOOK.md` has every kind."""
+
+    def __init__(self, table: str, version: int, what: str) -> None:
+        where = f" at version {version}" if version >= 0 else ""
+        super().__init__(
+            f"{table} is damaged{where}: {what}.",
+            f"Look: python -m lakehouse.repair --table {table}; mend: the same with --do.",
+        )
 
 
 class BalanceBroken(Terminal):

@@ -95,7 +95,15 @@ def _recorded(name: str, run: Callable[[Context], None], arguments: argparse.Nam
     again = None if interval is None else (interval.start, interval.end)
     kind = "job" if again is None else "rerun"
     with recorded(conf.load(arguments.env), f"{name}.job", kind, again, available_now=arguments.available_now):
-        run(context(name, arguments))
+        work = context(name, arguments)
+        try:
+            run(work)
+        except Exception as error:
+            from lakehouse.high_water import recognised
+
+            if (damaged := recognised(work.root, error)) is not None:
+                raise damaged from error
+            raise
 
 
 def main(name: str, run: Callable[[Context], None], description: str | None, argv: Sequence[str]) -> int:

@@ -17,6 +17,9 @@ SECURITY = {
 }
 """What a session that was given has to have been started with; nothing can be set any more."""
 
+PARQUET = {"parquet.page.write-checksum.enabled": "true", "parquet.page.verify-checksum.enabled": "true"}
+"""A flipped bit in a data file stops the job instead of becoming another value."""
+
 
 def _changeable(settings: Settings) -> dict[str, str]:
     """The options of a session that can be set while it runs."""
@@ -38,7 +41,7 @@ def _given(settings: Settings) -> SparkSession:
     for key, value in SECURITY.items():
         if session.sparkContext.getConf().get(key) != value:
             raise SettingsError(f"This Spark session was started without {key}={value}.", "Set it where it is started.")
-    for key, value in _changeable(settings).items():
+    for key, value in {**_changeable(settings), **PARQUET}.items():
         session.conf.set(key, value)
     return session
 
@@ -94,6 +97,7 @@ def build_session(settings: Settings, name: str, java_options: str = "") -> Spar
         "spark.hadoop.parquet.enable.dictionary#vector.list.element": "false",
         "spark.python.daemon.module": "lakehouse.worker_daemon",
         "spark.sql.execution.pyspark.udf.faulthandler.enabled": "true",
+        **{f"spark.hadoop.{name}": value for name, value in PARQUET.items()},
         **_changeable(settings),
     }
     builder = SparkSession.builder.appName(f"fraudlake {name}")

@@ -126,6 +126,14 @@ class Gold(Section):
     training_set_interval_h: Annotated[int, Field(ge=0)]
 
 
+class Maintenance(Section):
+    small_file_mb: Count
+    join_files: Annotated[int, Field(ge=2)]
+    vacuum_after_h: Annotated[int, Field(ge=24)]
+    training_sets_kept_d: Count
+    log_kept_d: Count
+
+
 class Models(Section):
     store: Path
     registry_uri: str
@@ -201,6 +209,7 @@ class Settings(BaseSettings):
     quality: Quality
     features: Features
     gold: Gold
+    maintenance: Maintenance
     models: Models
     training: Training
     engine: Engine

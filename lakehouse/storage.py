@@ -6,11 +6,13 @@ stream's own bookkeeping was lost. Never by batch id: with a lost checkpoint tha
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pyarrow.compute as pc
+from delta.exceptions import DeltaConcurrentModificationException
 from delta.tables import DeltaTable
 from deltalake import CommitProperties, Transaction
 from deltalake import DeltaTable as DeltaReader
@@ -22,7 +24,7 @@ from pyspark.sql.types import StructType
 
 from lakehouse import lineage
 from lakehouse.crash import crash_point
-from lakehouse.delta import dataset, exists
+from lakehouse.delta import dataset, exists, followed, opened
 from lakehouse.delta import ensure as ensure
 from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
 from lakehouse.made import Made
@@ -31,6 +33,8 @@ from lakehouse.tables import Table
 
 METADATA = "fraudlake_positions"
 SOURCES = "fraudlake_sources"
+ATTEMPTS = 3
+"""Of a write that another commit came before; maintenance commits once or twice a table and day."""
 _SCAN = 64
 """Commits looked at in one step when searching back for the last one of ours (OPTIMIZE and others leave none)."""
 
@@ -45,15 +49,15 @@ def read(spark: SparkSession, root: str, table: Table, version: int | None = Non
     """The table, now or at a Delta version; an empty frame of its schema when it has not been made (version -1)."""
     if version == -1 or not exists(root, table):
         return spark.createDataFrame([], _schema(table))
-    if lineage.of_this_run() is not None:
-        lineage.read(table.name, DeltaReader(table.path(root)).version() if version is None else version)
+    latest = opened(root, table).version()
+    lineage.read(table.name, latest if version is None else version)
     reader = spark.read.format("delta")
     return (reader if version is None else reader.option("versionAsOf", version)).load(table.path(root))
 
 
 def written_ends(root: str, table: Table) -> dict[str, int]:
     """Exclusive end of what the table holds, by `topic_id/partition`; from the commits, without reading data."""
-    return _ends(DeltaReader(table.path(root)), table) if exists(root, table) else {}
+    return _ends(opened(root, table), table) if exists(root, table) else {}
 
 
 def _ends(reader: DeltaReader, table: Table) -> dict[str, int]:
@@ -114,7 +118,7 @@ def append_once(
     for span in spans:
         before: dict[str, int] | None = None
         while True:
-            reader = DeltaReader(table.path(root))
+            reader = opened(root, table)
             ends = _ends(reader, table)
             _refuse_other_topic(ends, span, table)
             done = ends.get(span.key)
@@ -211,7 +215,7 @@ def _refuse_other_topic(ends: dict[str, int], span: Span, table: Table) -> None:
 def overwrite_interval(frame: DataFrame | Made, root: str, table: Table, span: Span, contiguous: bool = False) -> None:
     """Replace the rows of a span by the frame's, in one commit: the repair form of append_once.
 
-    A `contiguous` table may be continued this way: a span that begins at or before its end moves the end.
+    A table may be continued this way: a span that begins at or before its end moves the end.
     """
     assert table.position is not None
     topic_column, partition_column, offset_column = table.position
@@ -220,21 +224,57 @@ def overwrite_interval(frame: DataFrame | Made, root: str, table: Table, span: S
     done = ends.get(span.key)
     if contiguous:
         _refuse_gap(done, span, table)
+    if contiguous or span.start <= (done or 0):
         ends[span.key] = max(span.end, done or 0)
     condition = (
         f"{topic_column} = '{span.topic_id}' AND {partition_column} = {span.partition} "
         f"AND `{offset_column}` >= {span.start} AND `{offset_column}` < {span.end}"
     )
-    (
+    writer = (
         _within(conforming(frame.rows() if isinstance(frame, Made) else frame, table), table, span)
+        .write.format("delta")
+        .mode("overwrite")
+        .option("replaceWhere", condition)
+        .option("userMetadata", orjson.dumps({METADATA: ends}).decode())
+    )
+    _patiently(lambda: writer.save(table.path(root)))
+    lineage.took(table.name, span.key, span.end - span.start)
+    _wrote(root, table)
+
+
+def cut_back(spark: SparkSession, root: str, table: Table, span: Span) -> None:
+    """Take out the rows of a partition from the start of `span` on, in one commit: the table ends there afterwards."""
+    assert table.position is not None
+    topic_column, partition_column, offset_column = table.position
+    ends = {**written_ends(root, table), span.key: span.start}
+    condition = (
+        f"{topic_column} = '{span.topic_id}' AND {partition_column} = {span.partition} "
+        f"AND `{offset_column}` >= {span.start}"
+    )
+    (
+        spark.createDataFrame([], _schema(table))
         .write.format("delta")
         .mode("overwrite")
         .option("replaceWhere", condition)
         .option("userMetadata", orjson.dumps({METADATA: ends}).decode())
         .save(table.path(root))
     )
-    lineage.took(table.name, span.key, span.end - span.start)
     _wrote(root, table)
+
+
+def note_ends(root: str, table: Table, ends: Mapping[str, int], **more: object) -> None:
+    """Write ends into a commit of their own, without rows; nothing where another writer came first."""
+    reader = opened(root, table)
+    metadata = orjson.dumps({METADATA: {**_ends(reader, table), **ends}, **more}).decode()
+    with suppress(CommitFailedError):
+        properties = CommitProperties({"userMetadata": metadata}, 0)
+        reader.create_write_transaction([], "append", reader.schema(), commit_properties=properties)
+    followed(root, table)
+
+
+def write_off(root: str, table: Table, span: Span) -> None:
+    """Say in a commit that a table will never hold the rows of a span, so that it can go on behind it."""
+    note_ends(root, table, {span.key: span.end}, fraudlake_lost=[span.key, span.start, span.end])
 
 
 def merge_by_key(frame: DataFrame, root: str, table: Table) -> None:
@@ -244,17 +284,31 @@ def merge_by_key(frame: DataFrame, root: str, table: Table) -> None:
     others = [name for name in table.column_names if name not in table.key]
     differs = " OR ".join(f"NOT (old.`{name}` <=> new.`{name}`)" for name in others)
     merge = target.merge(conforming(frame, table).alias("new"), same)
-    merge.whenMatchedUpdateAll(condition=differs).whenNotMatchedInsertAll().execute()
+    opened(root, table)
+    _patiently(merge.whenMatchedUpdateAll(condition=differs).whenNotMatchedInsertAll().execute)
     _wrote(root, table)
 
 
 def overwrite(frame: DataFrame, root: str, table: Table, sources: Mapping[str, object] | None = None) -> None:
     """The whole table anew, in one commit, which records the `sources` it was made from."""
+    if exists(root, table):
+        opened(root, table)
     writer = conforming(frame, table).write.format("delta").mode("overwrite")
     if sources is not None:
         writer = writer.option("userMetadata", orjson.dumps({SOURCES: sources}).decode())
-    writer.save(table.path(root))
+    _patiently(lambda: writer.save(table.path(root)))
     _wrote(root, table)
+
+
+def _patiently(write: Callable[[], object]) -> None:
+    """A write that replaces what it finds, once more where maintenance has just put the rows into other files."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            write()
+            return
+        except DeltaConcurrentModificationException:
+            if attempt == ATTEMPTS:
+                raise
 
 
 _ROWS = ("numOutputRows", "numTargetRowsInserted", "numTargetRowsUpdated")
@@ -262,7 +316,8 @@ _ROWS = ("numOutputRows", "numTargetRowsInserted", "numTargetRowsUpdated")
 
 
 def _wrote(root: str, table: Table) -> None:
-    """Note the commit just made for the record of this run."""
+    """Move the table's record on to the commit just made, and note it for the record of this run."""
+    followed(root, table)
     if lineage.of_this_run() is None:
         return
     commit = DeltaReader(table.path(root)).history(1)[0]
@@ -279,9 +334,17 @@ def sources(root: str, table: Table, version: int) -> dict[str, Any]:
     return found
 
 
+def version_with_sources(root: str, table: Table) -> int | None:
+    """The last version whose commit recorded its sources; None where none is known."""
+    for commit in opened(root, table).history() if exists(root, table) else []:
+        if SOURCES in orjson.loads(commit.get("userMetadata") or "{}"):
+            return int(commit["version"])
+    return None
+
+
 def version(root: str, table: Table) -> int:
     """The table's Delta version; -1 when it has not been made."""
-    return DeltaReader(table.path(root)).version() if exists(root, table) else -1
+    return opened(root, table).version() if exists(root, table) else -1
 
 
 def is_local(root: str) -> bool:

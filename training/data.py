@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
 
 from features.catalogue import NAMES, feature_set_hash
 from lakehouse import delta
@@ -70,10 +69,9 @@ def _millis(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
 
 def read(root: str) -> Dataset:
     """gold.training_set of a lake root; DataRefused when there is none, or of another feature set."""
-    path = TRAINING_SET.path(root)
-    if not DeltaTable.is_deltatable(path):
+    if not delta.exists(root, TRAINING_SET):
         raise DataRefused(f"There is no {TRAINING_SET.name} under {root}.", "Run: python -m gold.job --available-now")
-    table = DeltaTable(path)
+    table = delta.opened(root, TRAINING_SET)
     names = [
         *("transaction_id", "event_time", "card_token", "amount_base_minor", "is_fraud", "label_available_at"),
         *("as_of", "feature_set", "vector"),
