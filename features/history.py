@@ -1,6 +1,7 @@
 """One run of the history driver: which rows, from which snapshot, to which position, and the snapshot it leaves."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ from pyspark.sql import functions as F
 
 from expectations.restoring import restored
 from features import snapshot, store
-from features.preparing import placed_of
+from features.preparing import COLUMNS, placed_of
 from features.spark import Run, merged, vectors
 from features.waiting import WaitingRoom
 from features.workplace import workplace
@@ -18,6 +19,8 @@ from lakehouse.contracts import gold, silver
 from lakehouse.errors import RangeMissing, SnapshotRefused
 from lakehouse.jobs import Context
 from lakehouse.log import logger
+from lakehouse.made import Made
+from lakehouse.scanned import scanned
 from lakehouse.settings import resolve
 from lakehouse.storage import Span
 
@@ -43,9 +46,9 @@ class History:
     def _take(self, span: Span, working: Path) -> None:
         base = self._base(span)
         begin = 0 if base is None else int(base.name.removesuffix(snapshot.SUFFIX))
-        rows = self._rows(Span(span.topic_id, span.partition, begin, span.end))
+        rows = self._rows(replace(span, start=begin))
         run = self._run(working, base, rows)
-        found = vectors(run, rows, span.topic_id, span.partition)
+        found = self._vectors(run, replace(span, start=begin))
         if self._context.interval:
             storage.overwrite_interval(found, self._context.root, gold.VECTORS, span)
         elif not storage.append_once(found, self._context.root, gold.VECTORS, [span]):
@@ -72,7 +75,7 @@ class History:
     def _make_again(self, span: Span, base: Path | None, working: Path) -> None:
         rows = self._rows(span)
         run = self._run(working, base, rows)
-        vectors(run, rows, span.topic_id, span.partition).rows().write.format("noop").mode("overwrite").save()
+        self._vectors(run, span).rows().write.format("noop").mode("overwrite").save()
         self._leave(run, span, rows["label"])
         self._log.info("snapshot made again", end=span.end, base=None if base is None else base.name)
 
@@ -89,11 +92,11 @@ class History:
             begin = int(meta["next_offset"])
             if begin > span.start:
                 raise RangeMissing(f"The snapshot {base.name} stands at offset {begin}, after {span.start}.")
-        rows = self._rows(Span(span.topic_id, span.partition, begin, span.end))
+        rows = self._rows(replace(span, start=begin))
         shutil.rmtree(working, ignore_errors=True)
         working.mkdir(parents=True)
         run = self._run(working, base, rows)
-        found = vectors(run, rows, span.topic_id, span.partition).rows()
+        found = self._vectors(run, replace(span, start=begin)).rows()
         return found.where(F.col("offset") >= span.start).select("offset", "vector").toArrow()
 
     def _rows(self, span: Span) -> dict[str, DataFrame]:
@@ -106,6 +109,14 @@ class History:
         )
         spark, root = self._context.spark, self._context.root
         return {kind: storage.read(spark, root, table).where(here) for kind, table in KINDS.items()}
+
+    def _vectors(self, run: Run, span: Span) -> Made:
+        spark, root = self._context.spark, self._context.root
+        found = {
+            kind: scanned(spark, root, table, span, [name for name in table.column_names if name in COLUMNS])
+            for kind, table in KINDS.items()
+        }
+        return vectors(run, found, span.topic_id, span.partition)
 
     def _refuse_holes(self, span: Span) -> None:
         names = ["topic_id", "partition", "start_offset", "offset"]

@@ -26,7 +26,6 @@ from features.flow import Flow
 from features.groups import GROUPS, OWN_COLUMNS, Group
 from features.preparing import (
     BLOCK,
-    COLUMNS,
     PACKED_DDL,
     Batches,
     preparing,
@@ -40,6 +39,7 @@ from features.state import Matrix, Spec
 from features.waiting import WaitingRoom, joined
 from lakehouse.contracts.gold import VECTORS
 from lakehouse.made import Made
+from lakehouse.scanned import Scanned
 from lakehouse.texts import Ints
 
 PART_DDL = "block bigint, part int, offsets binary, numbers binary, names binary"
@@ -204,14 +204,9 @@ def _vectors(parts: list[dict[str, Any]], topic_id: str, partition: int) -> pa.R
     )
 
 
-def vectors(run: Run, rows: Mapping[str, DataFrame], topic_id: str, partition: int) -> Made:
+def vectors(run: Run, rows: Mapping[str, Scanned], topic_id: str, partition: int) -> Made:
     """features.vectors of silver rows by kind; then the states of all shards lie in the run's folder."""
-    packed = [
-        frame.select(*(name for name in frame.columns if name in COLUMNS)).mapInArrow(
-            preparing(kind, run.spec, run.shards), PACKED_DDL
-        )
-        for kind, frame in rows.items()
-    ]
+    packed = [found.mapped(preparing(kind, run.spec, run.shards), PACKED_DDL) for kind, found in rows.items()]
     number = len(targets(run.shards)) + run.shards
     parts = reduce(DataFrame.unionAll, packed).repartitionById(number, "target").mapInArrow(running(run), PART_DDL)
     blocks = parts.repartition(run.shards, "block").sortWithinPartitions("block")

@@ -208,8 +208,8 @@ def stated_rows(reader: DeltaTable) -> int | None:
     return None if None in found else sum(found)
 
 
-_OF_A_FILE = ("CRC checksum verification failed", "FILE_NOT_EXIST", "FILE_NOT_FOUND", "ChecksumException")
-"""What Spark says of a data file that is damaged or lost."""
+_OF_A_FILE = (FILE, "CRC checksum verification failed", "FILE_NOT_EXIST", "FILE_NOT_FOUND", "ChecksumException")
+"""What Spark, or a worker that reads by itself, says of a data file that is damaged or lost."""
 
 
 def recognised(root: str, error: BaseException) -> TableDamaged | None:

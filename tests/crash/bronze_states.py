@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lakehouse import high_water
+
 BATCH, BATCHES = 100, 5
 RECORDS = BATCH * BATCHES
 """Landed before the damage; another batch waits on the topic, as after any crash."""
@@ -82,19 +84,25 @@ def newest_commit(table: Path) -> Path:
     return max((table / "_delta_log").glob("*.json"))
 
 
+def forget(table: Path) -> None:
+    """No high-water record of a table is left, as in a lake that was restored without: nothing refuses it any more."""
+    path = table.parents[1] / high_water.FOLDER / f"{table.parent.name}.{table.name}.json"
+    path.unlink(missing_ok=True)
+
+
 def set_back(table: Path, commits: int = 1) -> None:
     """The table as it was some commits ago: its newest commit files were never written, or were lost."""
+    forget(table)
     for _ in range(commits):
         path = newest_commit(table)
         for other in (table / "_delta_log").glob(f"*{path.stem}*"):
             other.unlink()
 
 
-def emptied(place: Place) -> None:
-    """The newest commit file is there and empty: Delta reads a valid commit of nothing."""
-    remove(newest_commit(place.table))
-    newest = newest_commit(place.table)
-    newest.with_name(f"{int(newest.stem) + 1:020d}.json").touch()
+def table_gone(place: Place) -> None:
+    """The table is not there, nor a record of it."""
+    forget(place.table)
+    shutil.rmtree(place.table)
 
 
 def older_copy(kept: int) -> Callable[[Place], None]:
@@ -130,6 +138,5 @@ STATES = (
     ),
     State("table's newest commit lost", lambda place: set_back(place.table), checkpoint_only=False),
     State("table's two newest commits lost", lambda place: set_back(place.table, 2), checkpoint_only=False),
-    State("table's newest commit file empty", emptied, checkpoint_only=False),
-    State("table gone", lambda place: shutil.rmtree(place.table), checkpoint_only=False),
+    State("table gone", table_gone, checkpoint_only=False),
 )

@@ -31,7 +31,7 @@ from lakehouse.tables import Table
 from simulator.options import Options
 from simulator.world import days, world
 from tests.conftest import NewContext, NewSettings
-from tests.crash.bronze_states import newest_commit, remove, set_back
+from tests.crash.bronze_states import set_back
 from tests.crash.table import pytest_terminal_summary as pytest_terminal_summary
 from tests.silver.conftest import Sent, decided, produce
 
@@ -114,12 +114,6 @@ class Lake:
     def compact(self, table: Table) -> None:
         """Fewer, larger files with the same rows."""
         self.context.spark.sql(f"OPTIMIZE delta.`{self.path(table)}`")
-
-    def empty(self, table: Table) -> None:
-        """The newest commit file is there and empty: Delta reads a valid commit of nothing."""
-        newest = newest_commit(self.path(table))
-        remove(newest)
-        newest.touch()
 
     def run(self, hop: str) -> str:
         """Run a job over it; where it refuses, do the repair that its error names. The error's name, or nothing."""

@@ -39,6 +39,7 @@ def _set_back_all_but(*kept: object) -> Make:
 
 
 def _folder_gone(lake: Lake) -> None:
+    shutil.rmtree(lake.root / "_high_water")
     shutil.rmtree(lake.root / "silver")
     shutil.rmtree(lake.path(quality.SCORES))
 
@@ -56,7 +57,7 @@ SILVER: dict[str, Make] = {
 SET_BACK: dict[str, Make] = {
     "payments restored to an older version": lambda lake: lake.restore(silver.PAYMENTS),
     "payments' newest commit lost": lambda lake: lake.set_back(silver.PAYMENTS),
-    "quarantine's newest commit file empty": lambda lake: lake.empty(silver.QUARANTINE),
+    "quarantine's newest commit lost": lambda lake: lake.set_back(silver.QUARANTINE),
 }
 
 
@@ -73,8 +74,8 @@ def test_silver_holds_every_position_once(recorded_world: Recorded, tmp_path: Pa
 DECISIONS: dict[str, Make] = {
     "newest commit lost": lambda lake: lake.set_back(silver.DECISIONS),
     "restored to an older version": lambda lake: lake.restore(silver.DECISIONS),
-    "newest commit file empty, source compacted": _both(
-        lambda lake: lake.empty(silver.DECISIONS), lambda lake: lake.compact(bronze.DECISIONS)
+    "newest commit lost, source compacted": _both(
+        lambda lake: lake.set_back(silver.DECISIONS), lambda lake: lake.compact(bronze.DECISIONS)
     ),
 }
 
@@ -167,8 +168,8 @@ def test_who_finds_the_vectors_written_by_somebody_else_leaves_no_snapshot(
 GOLD: dict[str, Make] = {
     "newest commit lost": lambda lake: lake.set_back(NAMED),
     "restored to an older version": lambda lake: lake.restore(NAMED),
-    "newest commit file empty, source compacted": _both(
-        lambda lake: lake.empty(NAMED), lambda lake: lake.compact(gold.VECTORS)
+    "newest commit lost, source compacted": _both(
+        lambda lake: lake.set_back(NAMED), lambda lake: lake.compact(gold.VECTORS)
     ),
 }
 

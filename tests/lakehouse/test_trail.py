@@ -118,7 +118,10 @@ def test_processes_that_are_killed_lose_nothing_that_they_said(here: Settings, s
         for writer in writers:
             os.killpg(writer.pid, signal.SIGKILL)
         for number, writer in enumerate(writers):
-            text = (first if number == 0 else "") + writer.communicate(timeout=60)[0]
+            assert writer.stdout is not None
+            with writer.stdout:
+                text = (first if number == 0 else "") + writer.stdout.read()
+            writer.wait(timeout=60)
             for at, line in enumerate(text.splitlines()):
                 said[int(line)] = f"g{generation}w{number}-{at}"
     trail.record(here, "a", "b", {})

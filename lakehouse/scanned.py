@@ -1,0 +1,83 @@
+"""Rows of a table read as Arrow batches by the workers that need them: Spark hands out files, not rows.
+
+On the way through the JVM every value becomes part of a row and then part of a batch again. For a job that only wants
+batches, that costs more than reading the files.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, SparkSession
+
+from lakehouse import lineage
+from lakehouse.delta import exists, opened
+from lakehouse.files import FORMAT, Batches, arrow_schema, filesystem
+from lakehouse.high_water import FILE, said
+from lakehouse.spans import Span
+from lakehouse.tables import Table
+
+BATCH_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """Some columns of a table's rows of a span, at one version; a task a file."""
+
+    files: DataFrame
+    scan: Callable[[Batches], Batches]
+
+    def mapped(self, work: Callable[[Batches], Batches], ddl: str) -> DataFrame:
+        """What `work`, a function as for mapInArrow, makes of the rows."""
+        scan = self.scan
+        return self.files.mapInArrow(lambda batches: work(scan(batches)), ddl)
+
+
+def scanned(spark: SparkSession, root: str, table: Table, span: Span, columns: Sequence[str]) -> Scanned:
+    """Rows of a table that is not partitioned; TableDamaged where it is not what its record says."""
+    assert not table.partition_by, f"{table.name} is partitioned; its files lack columns"
+    assert table.position is not None
+    topic_id, partition, offset = (pc.field(name) for name in table.position)
+    here = (topic_id == span.topic_id) & (partition == span.partition)
+    here = here & (offset >= span.start) & (offset < span.end)
+    paths = [
+        (path,)
+        for path, least, largest in _extents(root, table)
+        if (least is None or least < span.end) and (largest is None or largest >= span.start)
+    ]
+    numbered = [(number, *path) for number, path in enumerate(paths)]
+    files = spark.createDataFrame(numbered, "number int, path string").repartitionById(max(1, len(paths)), "number")
+    folder, schema, wanted = table.path(root), arrow_schema(table), list(columns)
+
+    def scan(batches: Batches) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for path in batch.column("path").to_pylist():
+                file = FORMAT.make_fragment(path, filesystem=filesystem(folder))
+                options = {"filter": here, "batch_size": BATCH_ROWS, "use_threads": False}
+                try:
+                    yield from file.scanner(schema=schema, columns=wanted, **options).to_batches()
+                except (OSError, pa.ArrowException) as error:
+                    raise OSError(f"{FILE}: {folder}/{path}: {said(error)}") from error
+
+    return Scanned(files, scan)
+
+
+def _extents(root: str, table: Table) -> list[tuple[str, int | None, int | None]]:
+    """(path, least offset, largest offset) of every file, the largest files first; None where the log does not tell."""
+    if not exists(root, table):
+        return []
+    reader = opened(root, table)
+    lineage.read(table.name, reader.version())
+    actions = pa.table(reader.get_add_actions(flatten=True))
+    if not actions.num_rows:
+        return []
+    assert table.position is not None
+    offset = table.position[2]
+    actions = actions.sort_by([("size_bytes", "descending")])
+    nothing = [None] * actions.num_rows
+    least, largest = (
+        actions.column(f"{end}.{offset}").to_pylist() if f"{end}.{offset}" in actions.column_names else nothing
+        for end in ("min", "max")
+    )
+    return list(zip(actions.column("path").to_pylist(), least, largest, strict=True))
