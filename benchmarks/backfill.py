@@ -38,7 +38,7 @@ SATURDAY = 5
 
 def _once(context: Context, payments: int) -> dict[str, float]:
     folder = conf.resolve(context.settings.features.snapshot_folder)
-    shutil.rmtree(VECTORS.path(context.root), ignore_errors=True)
+    place.removed(context.root, VECTORS)
     shutil.rmtree(folder, ignore_errors=True)
     began = time.perf_counter()
     features.run(context)

@@ -11,9 +11,10 @@ from deploy.local import job as services
 from deploy.local import kafka
 from deploy.local.apart import variables
 from deploy.local.process import Service
-from lakehouse import keys, topics
+from lakehouse import high_water, keys, topics
 from lakehouse import settings as conf
 from lakehouse.settings import Settings
+from lakehouse.tables import Table
 
 
 @contextmanager
@@ -32,6 +33,13 @@ def apart(folder: Path) -> Iterator[Settings]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def removed(root: str, *tables: Table) -> None:
+    """Remove tables with their high-water records, so that a run begins where no table was."""
+    for table in tables:
+        shutil.rmtree(table.path(root), ignore_errors=True)
+        (Path(root) / high_water.FOLDER / f"{table.name}.json").unlink(missing_ok=True)
 
 
 @contextmanager

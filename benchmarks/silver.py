@@ -1,32 +1,31 @@
 """Sealed bronze to silver: records admitted, typed, masked and committed to every table of silver, per second."""
 
-import shutil
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from benchmarks import place, report
 from benchmarks.engine import reference
 from benchmarks.filling import fill
 from bronze import job as bronze
 from lakehouse import delta
-from lakehouse.contracts.silver import BY_KIND, DUPLICATES, QUARANTINE
+from lakehouse.contracts import quality
+from lakehouse.contracts import silver as silver_tables
 from lakehouse.jobs import Context
 from lakehouse.session import build_session
 from lakehouse.storage import make_root
 from silver import job as silver
 
-TABLES = (*BY_KIND.values(), QUARANTINE, DUPLICATES)
+HOLDING = (*silver_tables.BY_KIND.values(), silver_tables.QUARANTINE, silver_tables.DUPLICATES)
+"""The tables of which one holds each record."""
 
 
 def _once(context: Context, records: int) -> dict[str, float]:
-    for layer in ("silver", "quality"):
-        shutil.rmtree(Path(context.root) / layer, ignore_errors=True)
+    place.removed(context.root, *silver_tables.TABLES, quality.SCORES)
     began = time.perf_counter()
     silver.run(context)
     seconds = time.perf_counter() - began
-    held = sum(delta.count(context.root, table) for table in TABLES)
+    held = sum(delta.count(context.root, table) for table in HOLDING)
     assert held == records, (held, records)
     return {"rows_per_s": records / seconds}
 
