@@ -2,7 +2,6 @@
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from expectations.admission import Admission, horizons_ms
 from expectations.control import Version, payload_digest
@@ -13,13 +12,14 @@ from lakehouse.crypto import Digests
 from lakehouse.keys import source
 from lakehouse.settings import Settings, resolve
 from lakehouse.signing import trust
+from lakehouse.spans import Span
 from lakehouse.topics import EVENT_KINDS
 
 
 def _before(root: str, kind: str, topic_id: str, partition: int, position: int, columns: list[str]) -> pa.Table:
     """Rows of a kind below the position, in log order; no rows where the table has not been made."""
-    below = (pc.field("topic_id") == topic_id) & (pc.field("partition") == partition) & (pc.field("offset") < position)
-    return delta.rows(root, BY_KIND[kind], columns, below).sort_by("offset")
+    below = Span(topic_id, partition, 0, position)
+    return delta.rows(root, BY_KIND[kind], columns, delta.within(below)).sort_by("offset")
 
 
 def restored(settings: Settings, root: str, topic_id: str, partition: int, position: int) -> Admission:

@@ -43,18 +43,9 @@ class Counted:
     tallies: Mapping[Key, Tally]
 
 
-def _within(span: Span) -> pc.Expression:
-    return (
-        (pc.field("topic_id") == span.topic_id)
-        & (pc.field("partition") == span.partition)
-        & (pc.field("offset") >= span.start)
-        & (pc.field("offset") < span.end)
-    )
-
-
 def counted(root: str, span: Span, settings: Quality) -> Counted:
     """Count a range of offsets that lies in silver."""
-    here = _within(span)
+    here = delta.within(span)
     refused = delta.rows(root, silver.QUARANTINE, ["kind", "reasons"], here).to_pylist()
     repeated = Counter(delta.rows(root, silver.DUPLICATES, ["kind"], here).column("kind").to_pylist())
     found: dict[Key, tuple[int, int]] = {}

@@ -13,7 +13,6 @@ from features.groups import Group
 from features.inputs import Placed
 from features.long_term import NAMED
 from features.records import AUTHORISED, LABELLED, PAID, empty
-from features.statistics import PAYMENT
 
 KINDS = (PAID, AUTHORISED, LABELLED)
 
@@ -35,12 +34,12 @@ def _who(group: Group, what: int) -> list[int]:
 
 @cache
 def _layout(group: Group, what: int) -> np.dtype[np.void]:
-    own = [("place", np.float64, (3,)), ("carried", np.float64, (len(group.carried),))]
+    own = [("place", np.float64, (3,)), ("payment", np.float64, (len(group.carried),))]
     return np.dtype(
         [
             *((name, np.int64) for name in ("offset", "clock_ms", *_NUMBERS[what])),
             ("who", np.int64, (len(_who(group, what)),)),
-            *(own if what == PAID and not group.rings else ()),
+            *(own[group.rings :] if what == PAID else ()),  # rings know no places
             ("flags", np.uint8),
         ]
     )
@@ -54,8 +53,10 @@ def flat(placed: Placed, group: Group, what: int) -> npt.NDArray[np.void]:
     out["who"] = records.who[:, _who(group, what)]
     for name in _NUMBERS[what]:
         out[name] = getattr(records, name)
+    if what == PAID:
+        out["payment"] = records.payment[:, group.carried]
     if "place" in (out.dtype.names or ()):
-        out["place"], out["carried"] = records.place, records.payment[:, group.carried]
+        out["place"] = records.place
     return out
 
 
@@ -70,8 +71,9 @@ def unflat(rows: npt.NDArray[np.void], group: Group, what: int) -> Placed:
     columns = {name: np.ascontiguousarray(rows[name]) for name in (*_NUMBERS[what], "flags")}
     records = empty(n)._replace(what=np.full(n, what, np.int8), **columns)
     records.who[:, _who(group, what)] = rows["who"]
+    if what == PAID:
+        records.payment[:] = np.nan
+        records.payment[:, group.carried] = rows["payment"]
     if "place" in (rows.dtype.names or ()):
-        payment = np.full((n, len(PAYMENT)), np.nan)
-        payment[:, group.carried] = rows["carried"]
-        records = records._replace(place=np.ascontiguousarray(rows["place"]), payment=payment)
+        records.place[:] = rows["place"]
     return Placed(records, np.ascontiguousarray(rows["offset"]), np.ascontiguousarray(rows["clock_ms"]))

@@ -52,7 +52,7 @@ class Group:
         names = {subject.name for subject in self.subjects}
         inputs = {name for feature in FEATURES if feature.entity in names for name in feature.inputs}
         own = {name.removeprefix("payment.") for name in inputs if name.startswith("payment.")}
-        return sorted(PAYMENT.index(name) for name in own | {"seconds_late"})
+        return sorted(PAYMENT.index(name) for name in own | (set() if self.rings else {"seconds_late"}))
 
 
 def _named(subject: Subject) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
+import pyarrow.compute as pc
 from pyspark.sql import functions as F
 
 from expectations.restoring import restored
@@ -23,6 +23,13 @@ from lakehouse.made import Made
 from lakehouse.scanned import scanned
 from lakehouse.settings import resolve
 from lakehouse.storage import Span
+from lakehouse.tables import Table
+
+
+def _read_of(table: Table) -> list[str]:
+    """The columns of silver that the kernel's records are made of."""
+    return [name for name in table.column_names if name in COLUMNS]
+
 
 KINDS = {"payment": silver.PAYMENTS, "authorisation": silver.AUTHORISATIONS, "label": silver.LABELS}
 
@@ -46,16 +53,16 @@ class History:
     def _take(self, span: Span, working: Path) -> None:
         base = self._base(span)
         begin = 0 if base is None else int(base.name.removesuffix(snapshot.SUFFIX))
-        rows = self._rows(replace(span, start=begin))
-        run = self._run(working, base, rows)
-        found = self._vectors(run, replace(span, start=begin))
+        behind = replace(span, start=begin)
+        run = self._run(working, base, behind)
+        found = self._vectors(run, behind)
         if self._context.interval:
             storage.overwrite_interval(found, self._context.root, gold.VECTORS, span)
         elif not storage.append_once(found, self._context.root, gold.VECTORS, [span]):
             # Somebody else took the span meanwhile: no record went through our kernel, so there is no state to leave.
             self._log.info("vectors are there already", start=span.start, end=span.end)
             return
-        self._leave(run, span, rows["label"])
+        self._leave(run, behind)
         self._kept[span.key] = span.end
         self._log.info("vectors", start=span.start, end=span.end, base=None if base is None else base.name)
 
@@ -73,10 +80,9 @@ class History:
             self._kept[key] = end
 
     def _make_again(self, span: Span, base: Path | None, working: Path) -> None:
-        rows = self._rows(span)
-        run = self._run(working, base, rows)
+        run = self._run(working, base, span)
         self._vectors(run, span).rows().write.format("noop").mode("overwrite").save()
-        self._leave(run, span, rows["label"])
+        self._leave(run, span)
         self._log.info("snapshot made again", end=span.end, base=None if base is None else base.name)
 
     def recomputed(self, span: Span, base: Path | None, working: Path) -> pa.Table:
@@ -92,30 +98,15 @@ class History:
             begin = int(meta["next_offset"])
             if begin > span.start:
                 raise RangeMissing(f"The snapshot {base.name} stands at offset {begin}, after {span.start}.")
-        rows = self._rows(replace(span, start=begin))
+        behind = replace(span, start=begin)
         shutil.rmtree(working, ignore_errors=True)
         working.mkdir(parents=True)
-        run = self._run(working, base, rows)
-        found = self._vectors(run, replace(span, start=begin)).rows()
+        found = self._vectors(self._run(working, base, behind), behind).rows()
         return found.where(F.col("offset") >= span.start).select("offset", "vector").toArrow()
-
-    def _rows(self, span: Span) -> dict[str, DataFrame]:
-        """Silver's rows of a span, by kind."""
-        here = (
-            (F.col("topic_id") == span.topic_id)
-            & (F.col("partition") == span.partition)
-            & (F.col("offset") >= span.start)
-            & (F.col("offset") < span.end)
-        )
-        spark, root = self._context.spark, self._context.root
-        return {kind: storage.read(spark, root, table).where(here) for kind, table in KINDS.items()}
 
     def _vectors(self, run: Run, span: Span) -> Made:
         spark, root = self._context.spark, self._context.root
-        found = {
-            kind: scanned(spark, root, table, span, [name for name in table.column_names if name in COLUMNS])
-            for kind, table in KINDS.items()
-        }
+        found = {kind: scanned(spark, root, table, span, _read_of(table)) for kind, table in KINDS.items()}
         return vectors(run, found, span.topic_id, span.partition)
 
     def _refuse_holes(self, span: Span) -> None:
@@ -147,39 +138,37 @@ class History:
             return path
         return None
 
-    def _run(self, working: Path, base: Path | None, rows: dict[str, DataFrame]) -> Run:
-        moving = (
-            rows["payment"]
-            .select("offset", "engine_clock")
-            .unionAll(rows["authorisation"].select("offset", "engine_clock"))
-        )
-        last = moving.agg(
-            F.max("offset").alias("offset"), F.max(F.unix_millis("engine_clock")).alias("clock")
-        ).collect()[0]
+    def _run(self, working: Path, base: Path | None, span: Span) -> Run:
+        """What is to be done over a span; its last offset and clock are of records that move the clock."""
+        offset, clock = -1, -(1 << 62)
+        for table in (silver.PAYMENTS, silver.AUTHORISATIONS):
+            found = delta.rows(self._context.root, table, ["offset", "engine_clock"], delta.within(span))
+            if found.num_rows:
+                offset = max(offset, pc.max(found["offset"]).as_py())
+                clock = max(clock, pc.max(found["engine_clock"]).cast(pa.int64()).as_py() // 1000)
         settings = self._context.settings
-        offset, clock = (-1, -(1 << 62)) if last["offset"] is None else (last["offset"], last["clock"])
         return Run(store.spec_of(settings), base, working, settings.features.shards, offset, clock)
 
-    def _leave(self, run: Run, span: Span, labels: DataFrame) -> None:
+    def _leave(self, run: Run, span: Span) -> None:
         """Write the snapshot at the end of the span."""
         settings, root = self._context.settings, self._context.root
         state = store.new(settings, store.Place(span.topic_id, span.partition, span.end))
         state.admission = restored(settings, root, span.topic_id, span.partition, span.end)
-        state.flow.waiting = self._waiting(run, labels)
+        state.flow.waiting = self._waiting(run, span)
         meta, arrays = store.saved(state)
         arrays.update(merged(run))
         snapshot.write(self._folder / snapshot.file_name(span.end), meta, arrays)
 
-    def _waiting(self, run: Run, labels: DataFrame) -> WaitingRoom:
+    def _waiting(self, run: Run, span: Span) -> WaitingRoom:
         room = (
             WaitingRoom()
             if run.base is None
             else WaitingRoom.loaded(snapshot.part(snapshot.read(run.base, ("waiting",)).arrays, "waiting"))
         )
-        fresh = labels.where(
-            (F.unix_millis("effective_at") > run.last_clock_ms) | (F.col("offset") > run.last_offset)
-        ).orderBy("offset")
-        for rows in fresh.toArrow().combine_chunks().to_batches():
+        last = pa.scalar(run.last_clock_ms * 1000, pa.timestamp("us", "UTC"))
+        fresh = delta.within(span) & ((pc.field("effective_at") > last) | (pc.field("offset") > run.last_offset))
+        labels = delta.rows(self._context.root, silver.LABELS, _read_of(silver.LABELS), fresh).sort_by("offset")
+        for rows in labels.combine_chunks().to_batches():
             room.admit(placed_of("label", rows))
         room.due(run.last_offset, run.last_clock_ms)
         return room

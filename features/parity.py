@@ -101,13 +101,7 @@ def compared(engine: Vectors, lake: Vectors) -> Report:
 
 def logged(root: str, span: Span) -> Vectors:
     """The vectors that the engine logged with its decisions on a span; accepted payments have one."""
-    here = (
-        (pc.field("topic_id") == span.topic_id)
-        & (pc.field("partition") == span.partition)
-        & (pc.field("offset") >= span.start)
-        & (pc.field("offset") < span.end)
-        & pc.field("vector").is_valid()
-    )
+    here = delta.within(span) & pc.field("vector").is_valid()
     rows = delta.rows(root, silver.DECISIONS, ["offset", "vector"], here)
     return Vectors.of(rows.column("offset"), rows.column("vector"))
 

@@ -37,12 +37,7 @@ class Gold:
         return storage.read(self._context.spark, self._context.root, table)
 
     def _span(self, table: Table, span: Span) -> DataFrame:
-        return self._read(table).where(
-            (F.col("topic_id") == span.topic_id)
-            & (F.col("partition") == span.partition)
-            & (F.col("offset") >= span.start)
-            & (F.col("offset") < span.end)
-        )
+        return storage.read_span(self._context.spark, self._context.root, table, span)
 
     def _refuse_held(self, spans: Sequence[Span]) -> None:
         refuse_held(self._context.root, spans, self._context.settings.quality)

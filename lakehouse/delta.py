@@ -17,6 +17,7 @@ from lakehouse import high_water, lineage
 from lakehouse.crash import crash_point
 from lakehouse.errors import ContractBroken, TableDamaged
 from lakehouse.files import Writer, arrow_schema, verified
+from lakehouse.spans import Span
 from lakehouse.tables import Table
 
 PROPERTIES: Mapping[str, str] = {
@@ -120,6 +121,13 @@ def dataset(table: DeltaTable) -> ds.Dataset:
         return verified(table.to_pyarrow_dataset())
     folder = table.table_uri.removeprefix("file://")
     return verified(table.to_pyarrow_dataset(filesystem=fs.SubTreeFileSystem(folder, fs.LocalFileSystem())))
+
+
+def within(span: Span, position: Sequence[str] = ("topic_id", "partition", "offset")) -> pc.Expression:
+    """Holds for rows of a span; `position` are the columns that hold a row's place."""
+    topic_id, partition, offset = (pc.field(name) for name in position)
+    here = (topic_id == span.topic_id) & (partition == span.partition)
+    return here & (offset >= span.start) & (offset < span.end)
 
 
 def rows(

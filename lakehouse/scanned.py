@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse import lineage
-from lakehouse.delta import exists, opened
+from lakehouse.delta import exists, opened, within
 from lakehouse.files import FORMAT, Batches, arrow_schema, filesystem
 from lakehouse.high_water import FILE, said
 from lakehouse.spans import Span
@@ -38,9 +37,7 @@ def scanned(spark: SparkSession, root: str, table: Table, span: Span, columns: S
     """Rows of a table that is not partitioned; TableDamaged where it is not what its record says."""
     assert not table.partition_by, f"{table.name} is partitioned; its files lack columns"
     assert table.position is not None
-    topic_id, partition, offset = (pc.field(name) for name in table.position)
-    here = (topic_id == span.topic_id) & (partition == span.partition)
-    here = here & (offset >= span.start) & (offset < span.end)
+    here = within(span, table.position)
     paths = [
         (path,)
         for path, least, largest in _extents(root, table)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow.compute as pc
 from delta.exceptions import DeltaConcurrentModificationException
 from delta.tables import DeltaTable
 from deltalake import CommitProperties, Transaction
@@ -24,7 +23,7 @@ from pyspark.sql.types import StructType
 
 from lakehouse import lineage
 from lakehouse.crash import crash_point
-from lakehouse.delta import dataset, exists, followed, opened
+from lakehouse.delta import dataset, exists, followed, opened, within
 from lakehouse.delta import ensure as ensure
 from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
 from lakehouse.made import Made
@@ -53,6 +52,11 @@ def read(spark: SparkSession, root: str, table: Table, version: int | None = Non
     lineage.read(table.name, latest if version is None else version)
     reader = spark.read.format("delta")
     return (reader if version is None else reader.option("versionAsOf", version)).load(table.path(root))
+
+
+def read_span(spark: SparkSession, root: str, table: Table, span: Span) -> DataFrame:
+    """The table's rows of a span."""
+    return _within(read(spark, root, table), table, span)
 
 
 def written_ends(root: str, table: Table) -> dict[str, int]:
@@ -167,9 +171,7 @@ def _files_of(made: Made, root: str) -> _Write:
     def written(reader: DeltaReader, table: Table, span: Span, metadata: str) -> bool:
         if span not in files:
             assert table.position is not None
-            topic_id, partition, offset = (pc.field(name) for name in table.position)
-            here = (topic_id == span.topic_id) & (partition == span.partition)
-            files[span] = list(made.written(root, here & (offset >= span.start) & (offset < span.end)))
+            files[span] = list(made.written(root, within(span, table.position)))
         application = f"{table.name}|{span.key}"
         version = (reader.transaction_version(application) or 0) + 1
         # No second attempt on what was decided: whoever else has committed meanwhile, the ends are looked at again.

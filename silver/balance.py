@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lakehouse import delta, storage
 from lakehouse.contracts import bronze, silver
@@ -37,17 +36,8 @@ class Balance:
         )
 
 
-def _here(span: Span) -> pc.Expression:
-    return (
-        (pc.field("topic_id") == span.topic_id)
-        & (pc.field("partition") == span.partition)
-        & (pc.field("offset") >= span.start)
-        & (pc.field("offset") < span.end)
-    )
-
-
 def _offsets(root: str, table: Table, span: Span) -> Ints:
-    offsets: Ints = delta.rows(root, table, ["offset"], _here(span))["offset"].cast(pa.int64()).to_numpy()
+    offsets: Ints = delta.rows(root, table, ["offset"], delta.within(span))["offset"].cast(pa.int64()).to_numpy()
     return offsets
 
 
@@ -60,7 +50,7 @@ def refuse_losses(root: str) -> None:
         of_this = [r["start_offset"] for r in starts if (r["topic_id"], r["partition"]) == (topic_id, int(partition))]
         span = Span(topic_id, int(partition), min(of_this, default=end), end)
         tables = (*silver.BY_KIND.values(), silver.QUARANTINE, silver.DUPLICATES)
-        if sum(delta.count(root, table, _here(span)) for table in tables) != span.end - span.start:
+        if sum(delta.count(root, table, delta.within(span)) for table in tables) != span.end - span.start:
             reconciled(root, span)
 
 

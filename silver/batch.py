@@ -68,13 +68,7 @@ class EventBatch:
         )
 
     def _arrived(self, span: Span) -> DataFrame:
-        rows = storage.read(self._context.spark, self._context.root, bronze.EVENTS)
-        return rows.where(
-            (F.col("topic_id") == span.topic_id)
-            & (F.col("partition") == span.partition)
-            & (F.col("offset") >= span.start)
-            & (F.col("offset") < span.end)
-        )
+        return storage.read_span(self._context.spark, self._context.root, bronze.EVENTS, span)
 
     def _admission_at(self, span: Span) -> Admission:
         # Taken out while it moves: after a failure it stands neither before nor behind the range.

@@ -30,6 +30,7 @@ from lakehouse.envelope import REPAIRS, position, repaired_position, value_of
 from lakehouse.errors import BrokerUnavailable
 from lakehouse.log import configure
 from lakehouse.settings import Settings
+from lakehouse.spans import Span
 from lakehouse.topics import EVENT_KINDS
 from silver.repairing import RepairRefused, changed, fields_of, reasons_to_refuse, record_of
 from silver.repairs import QUARANTINED, Position
@@ -103,11 +104,7 @@ def refused(root: str, reason: str | None, kind: str | None) -> list[dict[str, A
 
 def record_at(settings: Settings, place: Position) -> tuple[bytes, str | None]:
     """(bytes, kind) of a refused record; RepairRefused when quarantine has no such position."""
-    here = (
-        (pc.field("topic_id") == place.topic_id)
-        & (pc.field("partition") == place.partition)
-        & (pc.field("offset") == place.offset)
-    )
+    here = delta.within(Span(place.topic_id, place.partition, place.offset, place.offset + 1))
     rows = delta.rows(conf.lake_root(settings), silver.QUARANTINE, ["kind", "sealed", "sealing_key"], here).to_pylist()
     if not rows:
         raise RepairRefused(
