@@ -94,9 +94,7 @@ class _Auditing:
         others = [*self._lake.tables.values(), self._lake.by_event]
         silver = admission.Silver(self._lake.tables, self._known)
         final = self._lake.tables[outcomes.GOLD]
-        merged = final.merged
-        answers = Answers.of(self._lake.tables["silver.answers"], None if merged is None else merged[1])
-        gold = Gold(final, answers, outcomes.reached(self._lake.decisions, final))
+        gold = Gold(final, Answers.of(self._lake.tables["silver.answers"], final.written_ms))
         for source in self._sources(self._events, self._lake.bronze[EVENTS], others):
             self._events_of(source, silver, gold)
         if any(finding.table == "silver.answers" for finding in self._admitted.findings.values()):

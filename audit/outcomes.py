@@ -68,31 +68,12 @@ class Answers:
         return Witness("silver.answers", decided.offset, expected)
 
 
-def reached(silver: Table, gold: Table) -> int:
-    """Offset on topic `decisions` of the last decision that gold has taken over; what follows is behind.
-
-    By the last merge into gold, which was given all decisions of then; else as far as gold has rows.
-    """
-    at, source = [_NONE], [_NONE]
-    for batch in silver.batches(("decision_offset", "offset")):
-        at.append(np.asarray(batch.column("decision_offset")).astype(np.int64))
-        source.append(np.asarray(batch.column("offset")).astype(np.int64))
-    offsets, merged = np.sort(np.concatenate(at)), gold.merged
-    if merged is not None:
-        rows, _ = merged
-        return NO_END if rows >= len(offsets) else int(offsets[rows - 1]) if rows else -1
-    end = max((extent.end for extent in gold.extents.values()), default=0)
-    held = np.concatenate(at)[np.concatenate(source) < end]
-    return int(held.max()) if len(held) else -1
-
-
 @dataclass(frozen=True)
 class Gold:
     """What gold.decisions is compared with beside silver.decisions."""
 
     table: Table
     answers: Answers
-    reached: int
 
 
 def compare(hop: Hop, admitted: Admitted, arrived: Arrived, decided: Columns, gold: Gold, office: Office) -> None:
@@ -100,8 +81,8 @@ def compare(hop: Hop, admitted: Admitted, arrived: Arrived, decided: Columns, go
     span, source = admitted.span, admitted.span.source
     final = gold.table.taken(span, readings.FINAL, readings.final)
     hop.found(source, _one_each(admitted, decided, office))
-    merged = decided.ints("at") <= gold.reached
-    hop.found(source, _placed(span, decided, merged, final, office))
+    taken = decided.offset < gold.table.end(source)
+    hop.found(source, _placed(span, decided, taken, final, office))
     payments = [admitted.witness(PAYMENTS, name) for name in ("payment", "amount", "parties", "own content")]
 
     def told(fact: str, *more: Witness) -> list[Witness]:
@@ -122,7 +103,7 @@ def compare(hop: Hop, admitted: Admitted, arrived: Arrived, decided: Columns, go
     line = hop.line(SILVER)
     line.amount = (line.amount or 0) + int(decided.ints("base_minor").sum())
     hop.line(GOLD).add(final.offset, final.digests("effective"), final.ints("base_minor"))
-    hop.line(GOLD).behind += int((~merged & ~np.isin(decided.offset, final.offset)).sum())
+    hop.line(GOLD).behind += int((~taken & ~np.isin(decided.offset, final.offset)).sum())
 
 
 def _one_each(admitted: Admitted, decided: Columns, office: Office) -> list[Wrong]:
@@ -142,7 +123,7 @@ def _one_each(admitted: Admitted, decided: Columns, office: Office) -> list[Wron
     return wrong
 
 
-def _placed(span: Span, decided: Columns, merged: np.ndarray, final: Columns, office: Office) -> list[Wrong]:
+def _placed(span: Span, decided: Columns, taken: np.ndarray, final: Columns, office: Office) -> list[Wrong]:
     """Rows of gold beside those of silver, and beside those that silver has lost since."""
     mine = witness(SILVER, decided, "payment")
     lost = office.lost
@@ -151,7 +132,7 @@ def _placed(span: Span, decided: Columns, merged: np.ndarray, final: Columns, of
     here, at = found_in(offsets, mine.offset)
     digest = np.zeros(len(offsets), np.uint64)
     digest[here] = mine.digest[at[here]]
-    ready = distinct(mine.offset[merged], lost)
+    ready = distinct(mine.offset[taken], lost)
     kept = []
     for one in placed(Witness(SILVER, offsets, digest), witness(GOLD, final, "payment"), NO_END):
         due = np.isin(one.offset, ready) | (one.what != "lost")

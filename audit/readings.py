@@ -26,7 +26,7 @@ NAMED = ("topic_id", "partition", "offset", *PAYMENT, "feature_set")
 SCORE = (*PAYMENT, *OF_SCORE)
 DECIDED = (
     *(*PAYMENT, "amount_base_minor", *PARTIES, *OF_DECISION, "rejected_by", "vector", "outcome", "feature_set"),
-    *("score_xgboost", "score_isolation_forest", "payload_digest", "content_digest", "decision_offset"),
+    *("score_xgboost", "score_isolation_forest", "payload_digest", "content_digest"),
 )
 FINAL = (
     *(*PAYMENT, "amount_base_minor", *PARTIES, *OF_DECISION),
@@ -178,7 +178,6 @@ def decided(batch: pa.RecordBatch) -> Read:
         "transaction": _value(batch, "transaction_id"),
         "conflict": np.array([_CONFLICT in (names or ()) for names in rejected_by], np.bool_),
         "accepted": np.asarray(vector.is_valid(), np.bool_),
-        "at": _number(batch, "decision_offset"),
     }
 
 

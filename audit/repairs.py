@@ -8,6 +8,7 @@ _BY_POSITION = {
     "features.vectors": "features.job",
     "gold.features": "gold.job",
     "gold.scores": "gold.job",
+    "gold.decisions": "gold.job",
 }
 
 
@@ -34,9 +35,6 @@ def command(finding: Finding, root: str) -> str:
         if not beyond:
             return f"python -m {job} --from-position {finding.first} --to-position {finding.end}"
         return _restored(table, root, f"python -m {job} --available-now")
-    if table == "gold.decisions":
-        again = "python -m gold.job --available-now"
-        return again if finding.what in ("lost", "altered") else _restored(table, root, again)
     if table == "silver.decisions":
         return _restored(table, root, "python -m silver.job --available-now")
     if table == "bronze.decisions":

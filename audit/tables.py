@@ -197,13 +197,11 @@ class Table:
         return self.ends.get(source, 0)
 
     @cached_property
-    def merged(self) -> tuple[int, int] | None:
-        """(rows that the last merge into the table was given, when, in milliseconds); None where none is recorded."""
+    def written_ms(self) -> int | None:
+        """When its rows were last written, in milliseconds; None where no commit tells."""
         for commit in self._commits():
-            metrics = commit.get("operationMetrics") or {}
-            told = metrics.get("numSourceRows", metrics.get("num_source_rows"))  # by Spark, by delta-rs
-            if commit.get("operation") == "MERGE" and told is not None:
-                return int(told), int(commit["timestamp"])
+            if commit.get("operation") == "MERGE" or _positions(commit.get("userMetadata")) is not None:
+                return int(commit["timestamp"])
         return None
 
     def taken(

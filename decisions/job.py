@@ -1,9 +1,14 @@
-"""The engine as a process: topic `events` in, topic `decisions` out, state in memory, snapshots on disk."""
+"""The engine as a process: topic `events` in, topic `decisions` out, state in memory, snapshots on disk.
+
+With `--standby` it follows the log in step and writes nothing, until a payment has waited `engine.takeover_after_s` for
+its decision: then it takes office. Whoever was in office before notices when it wakes, and ends.
+"""
 
 import argparse
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from types import FrameType
 
@@ -15,6 +20,7 @@ from decisions.engine import Engine
 from decisions.intake import Message
 from decisions.keeping import ENGINE_EXTRA, Keeper, newest_good, place_on_decisions
 from decisions.office import Office
+from decisions.record import Body
 from lakehouse import broker, jobs, keys, topics
 from lakehouse import settings as conf
 from lakehouse.agreement import agreed
@@ -37,6 +43,7 @@ BATCH = Histogram(
 SECONDS = Histogram("fraudlake_engine_batch_seconds", "From reading a batch to handing its decisions over")
 POSITION = Gauge("fraudlake_engine_next_offset", "Next offset of topic events")
 CAPPED = Gauge("fraudlake_engine_capped_payments", "Payments with somebody who found no place below the cap of keys")
+IN_OFFICE = Gauge("fraudlake_engine_in_office", "1 in office, 0 standing by")
 PAUSE = Gauge("fraudlake_engine_snapshot_pause_seconds", "How long the last snapshot stopped the engine")
 
 
@@ -61,8 +68,8 @@ class Process:
         self.engine = Engine(state, keyring, lambda digest: bundle.load(store, digest, trusted))
         self.office = Office(settings, PARTITION)
         self._keeper = Keeper(settings, state.place.next_offset)
-        fence, since = place_on_decisions(state.extra, self._decisions)
-        self.office.take(identity.topic_id, state.place.next_offset, fence, since)
+        self._fence, self._since = place_on_decisions(state.extra, self._decisions)
+        self._waiting: deque[tuple[float, Body]] = deque()
         self._reader: Consumer = broker.consumer(
             settings, identity.name, PARTITION, state.place.next_offset, low_latency=True
         )
@@ -76,9 +83,34 @@ class Process:
         """Stop reading."""
         self._reader.close()
 
+    def stand_by(self) -> bool:
+        """Follow the log in step without a word; whether a payment waited too long, else it was asked to stop."""
+        self._log.info("standing by", next_offset=self.engine.state.place.next_offset)
+        IN_OFFICE.set(0)
+        longest_s = self._settings.engine.takeover_after_s
+        while not self._stopping:
+            messages = self._messages()
+            now = time.monotonic()
+            self._waiting.extend((now, body) for body in self.engine.decide(messages))
+            self._since = self.office.watched(self._fence, self._since)
+            while self._waiting and self._waiting[0][1].offset[-1] <= self._fence.decided:
+                self._waiting.popleft()
+            POSITION.set(self.engine.state.place.next_offset)
+            if self._waiting and now - self._waiting[0][0] > longest_s:
+                first = int(self._waiting[0][1].offset[0])
+                self._log.warning("nobody decides; taking office", offset=first, waited_s=round(longest_s, 3))
+                return True
+        self.close()
+        return False
+
     def run(self) -> None:
-        """Decide until asked to stop; then write a last snapshot."""
+        """Take office and decide until asked to stop; then write a last snapshot."""
         place = self.engine.state.place
+        first = int(self._waiting[0][1].offset[0]) if self._waiting else place.next_offset
+        self.office.take(place.topic_id, first, self._fence, self._since)
+        IN_OFFICE.set(1)
+        DECISIONS.inc(self.office.emit([body for _, body in self._waiting], time.monotonic()))
+        self._waiting.clear()
         self._log.info("in office", epoch=self.office.epoch, next_offset=place.next_offset, partition=place.partition)
         try:
             while not self._stopping:
@@ -89,14 +121,18 @@ class Process:
         self._keeper.save_now(self.engine.state)
         self._log.info("out of office", next_offset=self.engine.state.place.next_offset)
 
+    def _messages(self) -> list[Message]:
+        """What is there, waiting a little for the first record."""
+        found = broker.take(self._reader, self._settings.engine.batch_records, WAIT_S)
+        return [Message(m.offset(), m.timestamp()[1], m.value() or b"") for m in found]
+
     def once(self) -> None:
         """Decide what is there, waiting a little for the first record; then a snapshot if it is time."""
         stages = self.engine.stages
         stages.begin()
-        found = broker.take(self._reader, self._settings.engine.batch_records, WAIT_S)
-        if found:
+        messages = self._messages()
+        if messages:
             began = time.monotonic()
-            messages = [Message(m.offset(), m.timestamp()[1], m.value() or b"") for m in found]
             stages.done("consume")
             bodies = self.engine.decide(messages)
             stages.begin()
@@ -130,6 +166,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the engine until it is asked to stop (SIGTERM or Ctrl-C)."""
     parser = argparse.ArgumentParser(prog="python -m decisions.job", description=__doc__)
     parser.add_argument("--env", help="environment: conf/<env>.yml (default FRAUDLAKE_ENV, else local)")
+    parser.add_argument("--standby", action="store_true", help="follow the log; take office when nobody decides")
     arguments = parser.parse_args(argv)
 
     def work() -> None:
@@ -140,19 +177,20 @@ def main(argv: Sequence[str]) -> int:
             process = Process(settings)
             prepare_for_latency()
             start_http_server(settings.engine.metrics_port, addr="127.0.0.1")
-            _run(settings, process)
+            _run(settings, process, arguments.standby)
 
     return jobs.guarded(work)
 
 
-def _run(settings: Settings, process: Process) -> None:
+def _run(settings: Settings, process: Process, standby: bool) -> None:
     """Run, and begin again from snapshot and log when the broker was away for too long."""
     wait_s = FIRST_WAIT_S
     while True:
         signal.signal(signal.SIGTERM, process.stop)
         signal.signal(signal.SIGINT, process.stop)
         try:
-            process.run()
+            if not standby or process.stand_by():
+                process.run()
             return
         except BrokerUnavailable as error:
             logger("engine").warning("broker away; the engine begins again", reason=error.what, wait_s=wait_s)

@@ -8,6 +8,7 @@ import socket
 import time
 import uuid
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from confluent_kafka import KafkaError, Message, Producer
@@ -137,12 +138,28 @@ class Office:
         self._follow(fence, max(low, since), end)
         self.decided_before = fence.decided
 
-    def _follow(self, fence: Fence, start: int, end: int) -> None:
+    @cached_property
+    def _end(self) -> broker.End:
+        return broker.End(self._settings, topics.topic_name(self._settings, topics.DECISIONS), self._partition)
+
+    def watched(self, fence: Fence, since: int) -> int:
+        """Learn from outside of office what was decided from an offset of the topic on; the offset behind it."""
+        end = self._end.offset(self._settings.kafka.request_timeout_s)
+        if end is None:
+            raise BrokerUnavailable("Where topic decisions ends is not known.", "Is the broker up?")
+        if since < end:
+            self._learn(fence, since, end)
+        return max(since, end)
+
+    def _learn(self, fence: Fence, start: int, end: int) -> None:
         for offset, schema_id, decided_by, source in _read(self._settings, self._partition, start, end):
             if schema_id == _START:
                 fence.start(offset)
             elif schema_id == _DECISION:
                 fence.counts(decided_by, source)
+
+    def _follow(self, fence: Fence, start: int, end: int) -> None:
+        self._learn(fence, start, end)
         if fence.epoch > self.epoch:
             raise EngineFenced(
                 f"Another engine took office at offset {fence.epoch}.",

@@ -23,6 +23,12 @@ class Body:
     columns: dict[str, Column]
     valid: dict[str, Flags]
 
+    def texts(self, name: str) -> list[bytes]:
+        """A column of texts."""
+        column = self.columns[name]
+        assert isinstance(column, Texts)
+        return column.to_list()
+
     def encoded(self) -> list[bytes]:
         """Each body as bytes, behind the schema's prefix."""
         schema = registry().latest("decision")

@@ -53,11 +53,12 @@ def remaining(tallies: Sequence[Tally], released: Sequence[tuple[int, int]]) -> 
 
 def held(root: str, span: Span, settings: Quality) -> list[Held]:
     """The windows that touch the span and are held back, in the order of the log; the releases are taken off."""
+    partition = delta.of_partition(span.topic_id, span.partition)
     windows = delta.rows(
         root,
         quality.SCORES,
         ["offset", "window_start_offset", "table_name", "dimension"],
-        _partition(span)
+        partition
         & (pc.field("state") == HELD)
         & (pc.field("window_start_offset") < span.end)
         & (pc.field("offset") >= span.start)
@@ -65,9 +66,8 @@ def held(root: str, span: Span, settings: Quality) -> list[Held]:
     ).to_pylist()
     if not windows:
         return []
-    released = delta.rows(
-        root, quality.RELEASES, ["table_name", "dimension", "start_offset", "end_offset"], _partition(span)
-    ).to_pylist()
+    wanted = ["table_name", "dimension", "start_offset", "end_offset"]
+    released = delta.rows(root, quality.RELEASES, wanted, partition).to_pylist()
     first = min(row["window_start_offset"] for row in windows)
     tallies = history(root, span.topic_id, span.partition, pc.field("start_offset") >= first)
     found = [_judged(row, tallies, released, span, settings) for row in windows]
@@ -90,10 +90,6 @@ def _judged(
         return None
     place = Span(span.topic_id, span.partition, left.start, left.end)
     return Held(place, *key, left.good / left.rows)
-
-
-def _partition(span: Span) -> pc.Expression:
-    return (pc.field("topic_id") == span.topic_id) & (pc.field("partition") == span.partition)
 
 
 def refuse_held(root: str, spans: Sequence[Span], settings: Quality) -> None:

@@ -27,7 +27,7 @@ _KEPT = ("table_name", "dimension", "start_offset", "offset", "rows", "good", "c
 
 def history(root: str, topic_id: str, partition: int, where: pc.Expression | None = None) -> dict[Key, list[Tally]]:
     """The tallies of a partition by table and dimension, in the order of the log."""
-    here = (pc.field("topic_id") == topic_id) & (pc.field("partition") == partition)
+    here = delta.of_partition(topic_id, partition)
     return _tallies(delta.rows(root, quality.SCORES, _KEPT, here if where is None else here & where))
 
 
@@ -41,7 +41,7 @@ def scored(root: str) -> list[Span]:
 
 def recent(root: str, topic_id: str, partition: int) -> dict[Key, list[Tally]]:
     """The same, as far back as the newest windows reach: later windows begin no earlier."""
-    here = (pc.field("topic_id") == topic_id) & (pc.field("partition") == partition)
+    here = delta.of_partition(topic_id, partition)
     rows = delta.rows(root, quality.SCORES, [*_KEPT, "window_start_offset"], here)
     if not rows.num_rows:
         return {}

@@ -11,14 +11,14 @@ from pyspark.sql import functions as F
 from expectations.gate import refuse_held
 from expectations.trend import scored
 from gold.daily import fraud_daily
-from gold.decided import decisions
+from gold.decided import answered, decided_ends, decisions
 from gold.named import NAMED, named
 from gold.registry import champion_digest
 from gold.scores import scores
 from gold.training_set import Recipe, due, write
 from lakehouse import delta, jobs, storage
 from lakehouse.contracts import gold, silver
-from lakehouse.intervals import Flow, drive
+from lakehouse.intervals import Flow, drive, spans_between
 from lakehouse.jobs import Context
 from lakehouse.log import logger
 from lakehouse.settings import resolve
@@ -72,22 +72,37 @@ class Gold:
         return found is not None
 
     def derive(self) -> None:
-        """Everything that follows from whole tables: decisions, training set, daily figures."""
+        """Everything that does not follow the vectors: decisions, training set, daily figures."""
         payments = self._read(silver.PAYMENTS)
         latest = payments.agg(F.max(F.unix_millis("engine_clock"))).collect()[0][0]
         if latest is None:
             return
         self._refuse_held(scored(self._context.root))
-        steps = (self._decide, partial(self._assemble, latest), partial(self._count, latest))
+        steps = (self.decide, partial(self._assemble, latest), partial(self._count, latest))
         with ThreadPoolExecutor(len(steps)) as pool:
             for running in [pool.submit(step) for step in steps]:
                 running.result()
         self._log.info("gold derived", as_of_ms=latest)
 
-    def _decide(self) -> None:
-        if storage.written_ends(self._context.root, silver.DECISIONS):
-            found = decisions(self._read(silver.DECISIONS), self._read(silver.ANSWERS))
-            storage.merge_by_key(found, self._context.root, gold.DECISIONS)
+    def decide(self) -> None:
+        """Take over what silver has decided since; answers that arrived later are set into older rows first."""
+        root, interval, answers = self._context.root, self._context.interval, self._read(silver.ANSWERS)
+        done, ends = storage.written_ends(root, gold.DECISIONS), decided_ends(root)
+        if interval:
+            start = dict.fromkeys(done, interval.start)
+            spans = spans_between(start, {key: min(end, interval.end) for key, end in done.items()}, interval.end)
+        else:
+            self._answer(answers)
+            spans = spans_between(done, ends, max(ends.values(), default=0))
+        for span in spans:
+            decided = storage.read_span(self._context.spark, root, silver.DECISIONS, span, delta.PLACE)
+            self._put(decisions(decided, answers), gold.DECISIONS, span)
+
+    def _answer(self, answers: DataFrame) -> None:
+        if storage.written_ends(self._context.root, silver.ANSWERS):
+            late = answered(self._read(gold.DECISIONS), self._read(silver.DECISIONS), answers)
+            if not late.isEmpty():
+                storage.merge_by_key(late, self._context.root, gold.DECISIONS)
 
     def _assemble(self, as_of_ms: int) -> None:
         settings, root = self._context.settings, self._context.root

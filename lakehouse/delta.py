@@ -123,11 +123,19 @@ def dataset(table: DeltaTable) -> ds.Dataset:
     return verified(table.to_pyarrow_dataset(filesystem=fs.SubTreeFileSystem(folder, fs.LocalFileSystem())))
 
 
-def within(span: Span, position: Sequence[str] = ("topic_id", "partition", "offset")) -> pc.Expression:
-    """Holds for rows of a span; `position` are the columns that hold a row's place."""
-    topic_id, partition, offset = (pc.field(name) for name in position)
-    here = (topic_id == span.topic_id) & (partition == span.partition)
-    return here & (offset >= span.start) & (offset < span.end)
+PLACE = ("topic_id", "partition", "offset")
+"""The columns that hold a row's place in most tables."""
+
+
+def of_partition(topic_id: str, partition: int, position: Sequence[str] = PLACE) -> pc.Expression:
+    """Holds for rows of a partition of a topic; `position` are the columns that hold a row's place."""
+    return (pc.field(position[0]) == topic_id) & (pc.field(position[1]) == partition)
+
+
+def within(span: Span, position: Sequence[str] = PLACE) -> pc.Expression:
+    """Holds for rows of a span."""
+    offset = pc.field(position[2])
+    return of_partition(span.topic_id, span.partition, position) & (offset >= span.start) & (offset < span.end)
 
 
 def rows(

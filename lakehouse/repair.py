@@ -53,7 +53,7 @@ WAYS: Mapping[str, Way] = {
     gold.VECTORS.name: Way("interval", "features.job", gold.VECTORS),
     gold.FEATURES.name: Way("interval", "gold.job", gold.FEATURES),
     gold.SCORES.name: Way("interval", "gold.job", gold.SCORES),
-    gold.DECISIONS.name: Way("whole", "gold.job"),
+    gold.DECISIONS.name: Way("interval", "gold.job", gold.DECISIONS),
     gold.FRAUD_DAILY.name: Way("whole", "gold.job"),
     gold.TRAINING_SET.name: Way("recipe", "gold.as_of"),
 }

@@ -25,6 +25,7 @@ from pydantic_settings import SettingsError as UnreadableVariable
 from lakehouse.errors import SettingsError
 
 Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 PREFIX = "FRAUDLAKE__"
 
@@ -156,6 +157,7 @@ class Engine(Section):
     snapshots_kept: Count
     max_keys_per_entity: Count
     metrics_port: Port
+    takeover_after_s: Seconds
 
 
 class Api(Section):

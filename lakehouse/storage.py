@@ -17,7 +17,7 @@ from deltalake import CommitProperties, Transaction
 from deltalake import DeltaTable as DeltaReader
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
@@ -54,9 +54,13 @@ def read(spark: SparkSession, root: str, table: Table, version: int | None = Non
     return (reader if version is None else reader.option("versionAsOf", version)).load(table.path(root))
 
 
-def read_span(spark: SparkSession, root: str, table: Table, span: Span) -> DataFrame:
-    """The table's rows of a span."""
-    return _within(read(spark, root, table), table, span)
+def read_span(
+    spark: SparkSession, root: str, table: Table, span: Span, position: Sequence[str] | None = None
+) -> DataFrame:
+    """The table's rows of a span, by the columns that hold a row's place, or by others."""
+    place = table.position if position is None else position
+    assert place is not None
+    return read(spark, root, table).where(_here(place, span))
 
 
 def written_ends(root: str, table: Table) -> dict[str, int]:
@@ -189,11 +193,14 @@ def _files_of(made: Made, root: str) -> _Write:
     return written
 
 
+def _here(place: Sequence[str], span: Span) -> Column:
+    topic_id, partition, offset = (F.col(name) for name in place)
+    return (topic_id == span.topic_id) & (partition == span.partition) & (offset >= span.start) & (offset < span.end)
+
+
 def _within(frame: DataFrame, table: Table, span: Span) -> DataFrame:
     assert table.position is not None
-    topic_id, partition, offset = (F.col(name) for name in table.position)
-    here = (topic_id == span.topic_id) & (partition == span.partition)
-    return frame.where(here & (offset >= span.start) & (offset < span.end))
+    return frame.where(_here(table.position, span))
 
 
 def _refuse_gap(done: int | None, span: Span, table: Table) -> None:

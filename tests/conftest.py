@@ -10,6 +10,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -26,6 +27,13 @@ from lakehouse import settings as conf
 from lakehouse.jobs import Context, Interval
 from lakehouse.settings import Settings
 
+pytest_plugins = ["tests.crash.table"]
+ONE_WORLD = ("integration", "crash")
+"""Folders whose tests share a world: each runs in one process, and they are the longest, so first."""
+
+FOLDER = "FRAUDLAKE_TESTS_FOLDER"
+"""Variable that names the run's folder to all of its processes."""
+
 NewSettings = Callable[[Path], Settings]
 NewContext = Callable[..., Context]
 
@@ -40,9 +48,38 @@ def _seed(config: pytest.Config) -> int:
     return int(given)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the run's seed and make its folder before there are several processes."""
+    _seed(config)
+    if not hasattr(config, "workerinput"):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        os.environ[FOLDER] = tempfile.mkdtemp(prefix="fraudlake-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what still runs of the run, also when it was interrupted: it carries the run's folder in its environment."""
+    folder = None if hasattr(config, "workerinput") else os.environ.pop(FOLDER, None)
+    if folder is None:
+        return
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if int(process.name) != os.getpid() and folder.encode() in (process / "environ").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Every property test of a run draws from the run's seed."""
+    """Every property test of a run draws from the run's seed; tests are shared out by file, or by their world."""
+
+    def turn(item: pytest.Item) -> int:
+        folder = item.path.parent.name
+        return ONE_WORLD.index(folder) if folder in ONE_WORLD else len(ONE_WORLD)
+
+    items.sort(key=turn)
     for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder in ONE_WORLD else f"{folder}/{item.path.name}"))
         if isinstance(item, pytest.Function) and hasattr(item.obj, "hypothesis"):
             hypothesis.seed(_seed(config))(item.obj)
 
@@ -63,10 +100,9 @@ def seed(pytestconfig: pytest.Config) -> int:
 def state_folder() -> Iterator[Path]:
     """The run's own state folder, keys and ports, in force through the environment alone.
 
-    Gone at the end with the services that ran in it, also when the run is interrupted or asked to end.
+    A process of several has its own.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    folder = Path(tempfile.mkdtemp(prefix="fraudlake-tests-"))
+    folder = Path(os.environ[FOLDER], os.environ.get("PYTEST_XDIST_WORKER", "one"))
     # Two cores on every machine, so that a run costs and splits the same everywhere.
     values = {**variables(folder), "FRAUDLAKE__SPARK__MASTER": "local[2]"}
     with pytest.MonkeyPatch.context() as patch:
@@ -75,12 +111,9 @@ def state_folder() -> Iterator[Path]:
         for name, value in values.items():
             patch.setenv(name, value)
         keys.create(folder / "keys")
-        try:
-            yield folder
-        finally:
-            for name in (kafka.NAME, mlflow.NAME, redis.NAME):
-                Service(name, folder / "services").stop()
-            shutil.rmtree(folder, ignore_errors=True)
+        yield folder
+        for name in (kafka.NAME, mlflow.NAME, redis.NAME):
+            Service(name, folder / "services").stop()
 
 
 @pytest.fixture(scope="session")

@@ -334,10 +334,6 @@ class LittleLake:
         made = pa.table(
             {name: pa.array(values, schema.field(name).type) for name, values in columns.items()}, schema=schema
         )
-        if table is gold.DECISIONS:
-            merge = DeltaTable(path).merge(made, "old.offset = new.offset", source_alias="new", target_alias="old")
-            merge.when_not_matched_insert_all().execute()
-            return
         topic, last = topics.EVENTS, len(self.values)
         if table.name in ("bronze.decisions", "silver.decisions"):
             topic, last = topics.DECISIONS, len(self.rows["bronze.decisions"])

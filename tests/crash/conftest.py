@@ -32,7 +32,6 @@ from simulator.options import Options
 from simulator.world import days, world
 from tests.conftest import NewContext, NewSettings
 from tests.crash.bronze_states import set_back
-from tests.crash.table import pytest_terminal_summary as pytest_terminal_summary
 from tests.silver.conftest import Sent, decided, produce
 
 DAY_MS = 86_400_000

@@ -1,7 +1,8 @@
 """What became of states, as a table for people: a line a state, a column a recipe."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,25 @@ def lines(hop: str, states: Mapping[str, Mapping[str, Outcome]]) -> list[str]:
         cells = (row[recipe].text() if recipe in row else "" for recipe in recipes)
         out.append(f"| {state} | {' | '.join(cells)} |")
     return out
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of several hands over what it has found."""
+    handed = getattr(session.config, "workeroutput", None)
+    if handed is not None:
+        handed["crash"] = [
+            [hop, state, recipe, *asdict(found).values()]
+            for hop, states in TABLES.items()
+            for state, row in states.items()
+            for recipe, found in row.items()
+        ]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a process has found."""
+    for hop, state, recipe, *found in getattr(node, "workeroutput", {}).get("crash", ()):
+        noted(hop, state, recipe, Outcome(*found))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,6 +1,6 @@
 """Great Expectations itself over the tables of a lake: rows of what it found, and pages to read."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from lakehouse.jobs import Interval
 from lakehouse.settings import Settings
 from lakehouse.spans import Span
 from lakehouse.tables import Table
+from tests import filled
 from tests.conftest import NewContext
+from tests.filled import DAY_1
 
-DAY_1 = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = "Canary-Merchant-17"
 GOOD: dict[str, Any] = {
     "seconds_behind_broker": 1.0,
@@ -33,24 +34,12 @@ GOOD: dict[str, Any] = {
     "source": "chargeback",
     "seconds_until_available": 0.0,
 }
-DEFAULTS: dict[str, Any] = {
-    "string": "x",
-    "timestamp": DAY_1,
-    "bigint": 0,
-    "int": 0,
-    "double": 0.5,
-    "boolean": False,
-    "binary": b"",
-    "date": date(2026, 1, 1),
-    "array<float>": [0.25],
-}
 
 
 def row(table: Table, offset: int, **given: Any) -> dict[str, Any]:
-    """A good row: what is not given has a default, or is null where it may be."""
-    place = {"topic_id": "T", "partition": 0, "offset": offset}
-    usual = {c.name: GOOD.get(c.name, None if c.nullable else DEFAULTS[c.type]) for c in table.columns}
-    return {**usual, **place, **given}
+    """A row that no rule refuses, but for what is given."""
+    good = {name: value for name, value in GOOD.items() if name in table.column_names}
+    return filled.row(table, offset, **{**good, **given})
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What came in is counted by dimension; what is too bad is held back from gold and training until it is released."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +25,8 @@ from lakehouse.settings import Settings
 from lakehouse.spans import Span
 from lakehouse.tables import Table
 from tests.conftest import NewContext
+from tests.filled import DAY_1, row
 from training.job import train
-
-DAY_1 = datetime(2026, 1, 1, tzinfo=UTC)
-DEFAULTS: dict[str, Any] = {
-    "string": "x",
-    "timestamp": DAY_1,
-    "bigint": 0,
-    "int": 0,
-    "double": 0.5,
-    "boolean": False,
-    "binary": b"",
-    "date": date(2026, 1, 1),
-    "array<float>": [0.25],
-    "array<string>": [],
-}
-
-
-def row(table: Table, offset: int, **given: Any) -> dict[str, Any]:
-    """A row of silver: what is not given has a default, or is null where it may be."""
-    place = {"topic_id": "T", "partition": 0, "offset": offset}
-    return {c.name: None if c.nullable else DEFAULTS[c.type] for c in table.columns} | place | given
 
 
 def payment(offset: int, **given: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 import pyarrow.compute as pc
@@ -16,22 +16,10 @@ from lakehouse import settings as conf
 from lakehouse.contracts import gold, silver
 from lakehouse.contracts.lake import RUNS
 from lakehouse.storage import Span
+from tests.filled import DAY_1, row
 from training.data import read
 
-DAY_1 = datetime(2026, 1, 1, tzinfo=UTC)
 GAP_D = 7
-DEFAULTS = {
-    "string": "x",
-    "timestamp": DAY_1,
-    "bigint": 0,
-    "int": 0,
-    "double": 0.5,
-    "boolean": False,
-    "binary": b"",
-    "date": date(2026, 1, 1),
-    "array<float>": [0.25],
-    "array<string>": [],
-}
 
 
 def moment(day):
@@ -41,12 +29,6 @@ def moment(day):
 
 def ms(day):
     return int(moment(day).timestamp() * 1000)
-
-
-def row(table, offset, **given):
-    """A row of a source table: what is not given has a default, or is null where it may be."""
-    position = {"topic_id": "T", "partition": 0, "offset": offset}
-    return {c.name: None if c.nullable else DEFAULTS[c.type] for c in table.columns} | position | given
 
 
 def payment(offset, day):

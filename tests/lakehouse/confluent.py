@@ -4,16 +4,28 @@ import json
 import ssl
 import threading
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from lakehouse.registry import fingerprint, incompatible
+from lakehouse.settings import Settings
 
 Failure = int | str
 """A status to answer with, or: `half_open` (never answers), `drip` (a byte now and then), `garbage` (no JSON)."""
+
+
+Configured = Callable[..., Settings]
+"""Settings in which this registry is the one, with some of them changed."""
+
+ID = {"name": "thing_id", "type": "string"}
+MORE = {"name": "more", "type": ["null", "int"], "default": None}
+
+
+def schema(*fields: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "record", "name": "thing", "fields": list(fields)}
 
 
 class Refusal(Exception):

@@ -1,5 +1,6 @@
 """A chain of entries: whatever is done to it afterwards is found, and where."""
 
+import base64
 import re
 from pathlib import Path
 
@@ -80,6 +81,18 @@ def test_an_edited_byte_is_found(signer: Signer, trust: Trust, events: list[Even
     byte = data.draw(st.integers(0, 255).filter(lambda value: value not in (raw[at][place], 10)))
     raw[at] = raw[at][:place] + bytes([byte]) + raw[at][place + 1 :]
     assert first_line(looked_at(raw, entries, trust)) == at + 1
+
+
+def test_a_signature_written_otherwise_is_an_edit_though_it_decodes_to_the_same_bytes(
+    signer: Signer, trust: Trust
+) -> None:
+    (entry,) = entries = written([Event("", "a", "b", "c", {})], signer)
+    told = entry.head.signature
+    last = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".index(told[-3])
+    other = told[:-3] + "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[last + 1] + "=="
+    assert base64.b64decode(other) == base64.b64decode(told)
+    raw = [entry.line.replace(told.encode(), other.encode()) + b"\n"]
+    assert first_line(looked_at(raw, entries, trust)) == 1
 
 
 @given(st.lists(EVENTS, min_size=2, max_size=8), st.data())
