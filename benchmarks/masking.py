@@ -41,7 +41,7 @@ _masker: list[Masker] = []
 
 
 def _ready(settings: Settings) -> None:
-    _masker.append(Masker(keys.source(settings).keyring(), registry().latest("payment")))
+    _masker.append(Masker(keys.source(settings), registry().latest("payment"), {}))
 
 
 def _masked(batch: pa.RecordBatch) -> tuple[int, float]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
 from confluent_kafka import KafkaError as ClientError
 from kafka.admin import KafkaAdminClient, NewTopic
@@ -24,6 +25,10 @@ DECISIONS = "decisions"
 EVENT_KINDS = ("payment", "authorisation", "label", "control", "answer", "outcome", "erasure", "staged")
 DECISION_KINDS = ("decision", "engine_start")
 """Schema subjects by topic. Records of `decisions` are keyed by transaction_id; those of `events` have no key."""
+
+SEGMENT_H = 24
+"""Kafka deletes by whole files: a record stays until the last of its file is old, and a new one begins
+after so long."""
 
 
 def topic_name(settings: Settings, topic: str) -> str:
@@ -81,12 +86,18 @@ def unavailable(settings: Settings, error: object) -> BrokerUnavailable:
     )
 
 
+def kept_at_most(settings: Settings) -> timedelta:
+    """How long a record stays on topic `events`: its retention, and the rest of the file that it lies in."""
+    return timedelta(hours=settings.kafka.events_retention_h + SEGMENT_H)
+
+
 def ensure(settings: Settings) -> None:
     """Make the topics that do not exist yet; broker time, delete only, `events` for at most seven days."""
     common = {
         "message.timestamp.type": "LogAppendTime",
         "cleanup.policy": "delete",
         "min.insync.replicas": str(settings.kafka.min_insync_replicas),
+        "segment.ms": str(SEGMENT_H * 3_600_000),
     }
     retention_h = {EVENTS: settings.kafka.events_retention_h, DECISIONS: settings.kafka.decisions_retention_h}
     with _admin(settings) as admin:

@@ -13,12 +13,14 @@ from expectations.decoded import DERIVED, Decoded, decode
 from expectations.reference import short_codes
 from lakehouse.avro import FAULTS
 from lakehouse.contracts.silver import BY_KIND, TOKEN_COLUMNS
-from lakehouse.crypto import Digests, PersonalSeal, Tokens
+from lakehouse.crypto import Digests, Tokens
+from lakehouse.data_keys import DataKeys
 from lakehouse.envelope import open_values
-from lakehouse.keys import Keyring, KeySource
+from lakehouse.keys import KeySource
 from lakehouse.registry import Schema, registry
 from lakehouse.tables import Table
 from lakehouse.texts import Flags, Ints, Texts
+from silver.personal import Erased, Sealer, personal_key
 from silver.typed import arrow_column
 
 Batches = Iterable[pa.RecordBatch]
@@ -49,13 +51,12 @@ def masked_ddl(table: Table) -> str:
     return ", ".join([*kept, *(f"`{name}` {kind}" for name, kind in NARROW)])
 
 
-def masking(keys: KeySource, schema_id: int) -> Callable[[Batches], Batches]:
-    """A function for mapInArrow over bronze rows that were all written with one schema."""
+def masking(keys: KeySource, schema_id: int, erased: Erased) -> Callable[[Batches], Batches]:
+    """A function for mapInArrow over bronze rows of one partition that were all written with one schema."""
 
     def masked(batches: Batches) -> Batches:
-        keyring = keys.keyring()
         schema = registry().by_id()[schema_id]
-        masker = Masker(keyring, schema)
+        masker = Masker(keys, schema, erased)
         for batch in batches:
             yield masker.masked(batch)
 
@@ -65,17 +66,19 @@ def masking(keys: KeySource, schema_id: int) -> Callable[[Batches], Batches]:
 class Masker:
     """Opens, decodes and masks batches of one schema."""
 
-    def __init__(self, keyring: Keyring, schema: Schema) -> None:
-        self._keyring = keyring
+    def __init__(self, keys: KeySource, schema: Schema, erased: Erased) -> None:
+        keyring = keys.keyring()
+        self._keys = DataKeys(keys)
         self._schema = schema
         self._table = BY_KIND[schema.kind]
         self._digests = Digests(keyring)
         self._tokens = Tokens(keyring)
-        self._seal = PersonalSeal(keyring)
+        self._sealer = Sealer(self._keys, erased)
 
     def masked(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """The masked rows, in the order of `masked_ddl`."""
-        records = open_values(rows, self._keyring)
+        unreadable: dict[int, str] = {}
+        records = open_values(rows, self._keys, unreadable)
         texts = Texts.of(records)
         broker_ms = rows.column("broker_time").cast(pa.int64()).to_numpy() // 1000
         decoded = decode(
@@ -86,7 +89,7 @@ class Masker:
             name: rows.column(name) for name in ("topic_id", "partition", "offset", "payload_digest", "ingested_at")
         }
         self._typed(decoded, sound, columns)
-        self._narrow(decoded, columns)
+        self._narrow(decoded, unreadable, columns)
         names = [c.name for c in self._table.columns if c.name not in BY_ADMISSION] + [name for name, _ in NARROW]
         return pa.RecordBatch.from_arrays([columns[name] for name in names], names=names)
 
@@ -112,19 +115,36 @@ class Masker:
         content = [pair.tobytes() for pair in decoded.content.astype(">i8")]
         columns["content_digest"] = pa.array(content, pa.binary())
         if personal:
-            columns["personal"] = pa.array(self._sealed(personal, columns), pa.string())
-            columns["personal_key"] = pa.array([self._seal.key_id] * batch.rows, pa.string())
+            self._personal(personal, sound, columns)
 
-    def _sealed(self, personal: dict[str, list[str | None]], columns: dict[str, pa.Array]) -> list[str]:
-        names = list(personal)
-        places = zip(*(columns[n].to_pylist() for n in ("topic_id", "partition", "offset")), strict=True)
-        table, seal = self._table.name, self._seal.seal
-        return [
-            seal(table, f"{topic_id}/{partition}/{offset}", dict(zip(names, values, strict=True)))
-            for (topic_id, partition, offset), *values in zip(places, *personal.values(), strict=True)
+    def _personal(self, personal: dict[str, list[str | None]], sound: Flags, columns: dict[str, pa.Array]) -> None:
+        """Fill `personal` and `personal_key`: both null for what cannot be decoded, the first for what is erased."""
+        rows = np.flatnonzero(sound)
+        kept = pa.array(rows)
+        places = list(
+            zip(*(columns[n].take(kept).to_pylist() for n in ("topic_id", "partition", "offset")), strict=True)
+        )
+        # An empty customer id names nobody.
+        named = [
+            t if c else None
+            for t, c in zip(columns["customer_token"].to_pylist(), personal["customer_id"], strict=True)
         ]
+        days = columns["ingested_at"].cast(pa.date32()).take(kept).to_pylist()
+        keys = self._sealer.names(places, [named[row] for row in rows.tolist()], days)
+        seals = self._sealer.seals(keys)
+        sealed: list[str | None] = [None] * len(sound)
+        key_ids: list[str | None] = [None] * len(sound)
+        fields, values = list(personal), list(zip(*personal.values(), strict=True))
+        for row, (topic_id, partition, offset), key in zip(rows.tolist(), places, keys, strict=True):
+            key_ids[row] = personal_key(key)
+            seal = seals[key]
+            if seal is not None:
+                bound = dict(zip(fields, values[row], strict=True))
+                sealed[row] = seal.seal(self._table.name, f"{topic_id}/{partition}/{offset}", bound)
+        columns["personal"] = pa.array(sealed, pa.string())
+        columns["personal_key"] = pa.array(key_ids, pa.string())
 
-    def _narrow(self, decoded: Decoded, columns: dict[str, pa.Array]) -> None:
+    def _narrow(self, decoded: Decoded, unreadable: dict[int, str], columns: dict[str, pa.Array]) -> None:
         batch = decoded.batch
         nothing = np.full(batch.rows, -1, np.int64)
 
@@ -132,6 +152,8 @@ class Masker:
             return np.where(batch.has(name), short_codes(batch.texts(name)), -1) if name in batch.columns else nothing
 
         faults = [f"undecodable_{FAULTS[f]}" if f else None for f in decoded.fault.tolist()]
+        for row, reason in unreadable.items():
+            faults[row] = reason
         columns["fault"] = pa.array(faults, pa.string())
         columns["identity_high"], columns["identity_low"] = (pa.array(decoded.identity[:, i]) for i in (0, 1))
         columns["content_high"], columns["content_low"] = (pa.array(decoded.content[:, i]) for i in (0, 1))

@@ -168,7 +168,7 @@ class LittleLake:
             "record_bytes": len(value),
             "payload_digest": self.digests.payload(value),
             "sealed": (secret("sealed", offset) * 100)[: len(value) + 7 + 28],
-            "sealing_key": f"bronze|{DAY}|v1",
+            "sealing_key": f"bronze|{DAY}|g1",
             "ingested_at": LANDED,
             "ingest_date": DAY,
         }
