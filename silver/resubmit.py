@@ -166,23 +166,11 @@ def sent(
 
 
 def _produced(settings: Settings, place: Position, record: bytes, writer: Producer) -> int:
-    placed: list[int] = []
-
-    def delivered(error: object, message: Any) -> None:
-        if error is None:
-            placed.append(message.offset())
-
-    writer.produce(
-        topics.topic_name(settings, topics.EVENTS),
-        record,
-        partition=place.partition,
-        headers=[(REPAIRS, str(place).encode())],
-        on_delivery=delivered,
-    )
-    writer.flush(settings.kafka.request_timeout_s)
-    if not placed:
+    name, header = topics.topic_name(settings, topics.EVENTS), (REPAIRS, str(place).encode())
+    offset = broker.placed(settings, writer, name, place.partition, record, [header])
+    if offset is None:
         raise BrokerUnavailable(f"The repair of offset {place.offset} was not acknowledged.", "Send it again.")
-    return placed[0]
+    return offset
 
 
 def _record(settings: Settings, place: Position, arguments: argparse.Namespace) -> bytes:
