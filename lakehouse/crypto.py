@@ -178,18 +178,24 @@ class PersonalSeal:
 
     PURPOSE = "personal"
 
+    __slots__ = ("_key",)
+
     def __init__(self, key: bytes) -> None:
-        self._fernet = Fernet(base64.urlsafe_b64encode(key))
+        self._key = key
 
     def seal(self, table: str, position: str, values: dict[str, str | None]) -> str:
         """The token of one row."""
         bound = orjson.dumps({"table": table, "position": position, "purpose": self.PURPOSE, "values": values})
-        return self._fernet.encrypt(bound).decode()
+        return self._fernet().encrypt(bound).decode()
+
+    def _fernet(self) -> Fernet:
+        # Most customers come once in a batch; thousands of these objects cost more to keep than to make.
+        return Fernet(base64.urlsafe_b64encode(self._key))
 
     def open(self, table: str, position: str, token: str) -> dict[str, str | None]:
         """The values of one row; ContractBroken when the token was altered or belongs to another row."""
         try:
-            content = orjson.loads(self._fernet.decrypt(token))
+            content = orjson.loads(self._fernet().decrypt(token))
         except InvalidToken:
             raise ContractBroken(
                 f"The personal data of {table} at {position} was altered.", "Replay the interval."

@@ -66,10 +66,14 @@ class _Wrapping:
         """The master version that wraps now."""
         return self._ring.current
 
+    def renew(self) -> None:
+        """Read the keyring again: what is made from now on is wrapped with the newest master key."""
+        self._ring = self.source.keyring()
+
     def _aead(self, version: int) -> AESGCM:
         if version not in self._aeads:
             if version not in self._ring.masters:
-                self._ring = self.source.keyring()
+                self.renew()
             self._aeads[version] = AESGCM(self._ring.derive(PURPOSE, version))
         return self._aeads[version]
 
@@ -121,6 +125,7 @@ class DataKeys:
         lacking = sorted({*names} - held.keys())
         if lacking:
             now_ms = _now_ms()
+            self._wrapping.renew()
             new = [self._wrapping.wrapped(name, os.urandom(KEY_BYTES), now_ms) for name in lacking]
             held |= self.store.put(new)
         return self._opened(held)

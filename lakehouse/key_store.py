@@ -11,9 +11,8 @@ import sqlite3
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import orjson
 
@@ -35,8 +34,7 @@ CREATE TABLE IF NOT EXISTS data_keys (
 _SELECT = "SELECT kind, id, generation, wrapped, master_version, made_at, destroyed_at FROM data_keys "
 
 
-@dataclass(frozen=True, order=True)
-class KeyName:
+class KeyName(NamedTuple):
     """Which key: of a day or of a subject, and its generation."""
 
     kind: Kind
@@ -44,12 +42,11 @@ class KeyName:
     generation: int
 
 
-@dataclass(frozen=True)
-class Wrapped:
+class Wrapped(NamedTuple):
     """A key as it is stored; `wrapped` is None once it is destroyed. Times are milliseconds since 1970."""
 
     name: KeyName
-    wrapped: bytes | None = field(repr=False)
+    wrapped: bytes | None
     master_version: int
     made_at: int
     destroyed_at: int | None = None

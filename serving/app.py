@@ -174,9 +174,9 @@ def create_app(settings: Settings) -> FastAPI:
     @app.get("/health/ready", tags=["operations"], summary="The replica has read what it needs")
     async def ready(request: Request) -> Response:
         """503 until both readers have reached what was there at the start, when one has ended, or over a key's age."""
-        readers: list[Follower] = request.app.state.readers
         if why := key_age.checked(settings):
             return problems.answer(503, "Not ready", why)
+        readers: list[Follower] = request.app.state.readers
         if all(reader.caught_up for reader in readers):
             return Response('{"status":"ok"}', media_type="application/json")
         failed = next((reader.failed for reader in readers if reader.failed), "still reading")

@@ -82,7 +82,7 @@ def _of_one(
         "until": (broker_time + topics.kept_at_most(settings)).date() + timedelta(days=1),
     }
     for table in TABLES.values():
-        if any(column.personal == "token" for column in table.columns):
+        if any(name.endswith("_token") for name in table.column_names):
             told = {"rows": rows.get(table.name), "ground": GROUND}
             yield {"place": f"{table.name}, tokens", "holds": "tokens", "state": KEPT, **told}
     for place in _OUTSIDE_OF_TABLES:

@@ -5,6 +5,7 @@ to the JVM. Keys are read on the worker from the key source, never shipped to it
 """
 
 from collections.abc import Callable, Iterable
+from datetime import date
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ from lakehouse.keys import KeySource
 from lakehouse.registry import Schema, registry
 from lakehouse.tables import Table
 from lakehouse.texts import Flags, Ints, Texts
-from silver.personal import Erased, Sealer, personal_key
+from silver.personal import Erased, Sealer
 from silver.typed import arrow_column
 
 Batches = Iterable[pa.RecordBatch]
@@ -73,7 +74,7 @@ class Masker:
         self._table = BY_KIND[schema.kind]
         self._digests = Digests(keyring)
         self._tokens = Tokens(keyring)
-        self._sealer = Sealer(self._keys, erased)
+        self._sealer = Sealer(self._keys, self._table.name, erased)
 
     def masked(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """The masked rows, in the order of `masked_ddl`."""
@@ -119,28 +120,20 @@ class Masker:
 
     def _personal(self, personal: dict[str, list[str | None]], sound: Flags, columns: dict[str, pa.Array]) -> None:
         """Fill `personal` and `personal_key`: both null for what cannot be decoded, the first for what is erased."""
-        rows = np.flatnonzero(sound)
-        kept = pa.array(rows)
-        places = list(
-            zip(*(columns[n].take(kept).to_pylist() for n in ("topic_id", "partition", "offset")), strict=True)
-        )
-        # An empty customer id names nobody.
-        named = [
-            t if c else None
-            for t, c in zip(columns["customer_token"].to_pylist(), personal["customer_id"], strict=True)
-        ]
-        days = columns["ingested_at"].cast(pa.date32()).take(kept).to_pylist()
-        keys = self._sealer.names(places, [named[row] for row in rows.tolist()], days)
-        seals = self._sealer.seals(keys)
+        rows = np.flatnonzero(sound).tolist()
         sealed: list[str | None] = [None] * len(sound)
         key_ids: list[str | None] = [None] * len(sound)
-        fields, values = list(personal), list(zip(*personal.values(), strict=True))
-        for row, (topic_id, partition, offset), key in zip(rows.tolist(), places, keys, strict=True):
-            key_ids[row] = personal_key(key)
-            seal = seals[key]
-            if seal is not None:
-                bound = dict(zip(fields, values[row], strict=True))
-                sealed[row] = seal.seal(self._table.name, f"{topic_id}/{partition}/{offset}", bound)
+        if rows:
+            tokens, offsets = columns["customer_token"].to_pylist(), columns["offset"].to_pylist()
+            fields = {name: [values[row] for row in rows] for name, values in personal.items()}
+            whose: list[str | date] = [tokens[row] for row in rows]
+            for at in (at for at, customer in enumerate(fields["customer_id"]) if not customer):
+                # An empty customer id names nobody.
+                whose[at] = columns["ingested_at"][rows[at]].as_py().date()
+            source = columns["topic_id"][0].as_py(), columns["partition"][0].as_py()
+            found = self._sealer.sealed(source, [offsets[row] for row in rows], whose, fields)
+            for row, record, key_id in zip(rows, *found, strict=True):
+                sealed[row], key_ids[row] = record, key_id
         columns["personal"] = pa.array(sealed, pa.string())
         columns["personal_key"] = pa.array(key_ids, pa.string())
 

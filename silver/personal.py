@@ -18,6 +18,13 @@ from lakehouse.key_store import KeyName
 Erased = Mapping[str, Sequence[int]]
 """By customer token, the offsets of the erasures in one partition of the log, in order."""
 
+Values = dict[str, str | None]
+"""Personal fields of a row by name."""
+Fields = Mapping[str, Sequence[str | None]]
+"""Personal fields of many rows by name."""
+Group = str | date | tuple[str, int]
+"""Rows of one key: a customer's that were never erased, those that name nobody, a customer's of a generation."""
+
 _SUBJECT = re.compile(r"subject\|g(\d{1,9})")
 
 
@@ -52,34 +59,47 @@ def key_of(row: Mapping[str, Any]) -> KeyName:
     raise old_key_id(named)
 
 
-def opened(keys: DataKeys, table: str, row: Mapping[str, Any]) -> dict[str, str | None]:
+def opened(keys: DataKeys, table: str, row: Mapping[str, Any]) -> Values:
     """The personal values of a row of silver; KeyDestroyed once they were erased."""
     key = keys.key(key_of(row))
     return PersonalSeal(key).open(table, f"{row['topic_id']}/{row['partition']}/{row['offset']}", row["personal"])
 
 
 class Sealer:
-    """Seals the personal records of a batch, each with the key of its customer."""
+    """Seals the personal records of one table, each with the key of its customer."""
 
-    def __init__(self, keys: DataKeys, erased: Erased) -> None:
-        self._keys, self._erased = keys, erased
+    def __init__(self, keys: DataKeys, table: str, erased: Erased) -> None:
+        self._keys, self._table, self._erased = keys, table, erased
 
-    def names(
-        self, places: Sequence[tuple[str, int, int]], tokens: Sequence[str | None], days: Sequence[date]
-    ) -> list[KeyName]:
-        """The key of every row: places are (topic id, partition, offset)."""
-        known: dict[tuple[str, int, str, int] | date, KeyName] = {}
-        out = []
-        for (topic_id, partition, offset), token, day in zip(places, tokens, days, strict=True):
-            if token is None:
-                name = known.get(day) or known.setdefault(day, unnamed_key(day))
-            else:
-                whose = (topic_id, partition, token, generation(self._erased, token, offset))
-                name = known.get(whose) or known.setdefault(whose, subject_key(*whose))
-            out.append(name)
-        return out
+    def sealed(
+        self, source: tuple[str, int], offsets: Sequence[int], whose: Sequence[str | date], fields: Fields
+    ) -> tuple[list[str | None], list[str]]:
+        """(sealed record, id of its key) of rows of one topic id and partition.
 
-    def seals(self, names: Sequence[KeyName]) -> dict[KeyName, PersonalSeal | None]:
-        """The seals of these keys; those that never were are made. None for a destroyed key: nothing is sealed anew."""
-        keys = self._keys.provided(list(set(names)))
-        return {name: None if key is None else PersonalSeal(key) for name, key in keys.items()}
+        `whose` are customer tokens, or the ingest day of a record that names nobody. Keys that never were are made. For
+        a destroyed one nothing is sealed anew.
+        """
+        erased = self._erased
+        # Most customers were never erased: then the token alone says which key.
+        groups: list[Group] = [
+            (one, generation(erased, one, at)) if isinstance(one, str) and one in erased else one
+            for one, at in zip(whose, offsets, strict=True)
+        ]
+        names = {group: _name(*source, group) for group in dict.fromkeys(groups)}
+        held = self._keys.provided(list(names.values()))
+        seals = {group: None if (key := held[name]) is None else PersonalSeal(key) for group, name in names.items()}
+        table, place, columns = self._table, f"{source[0]}/{source[1]}/", list(fields)
+        sealed: list[str | None] = []
+        # A row's values are gathered when they are sealed: tens of thousands at a time keep the collector busy.
+        for group, at, values in zip(groups, offsets, zip(*fields.values(), strict=True), strict=True):
+            seal = seals[group]
+            bound = dict(zip(columns, values, strict=True))
+            sealed.append(None if seal is None else seal.seal(table, f"{place}{at}", bound))
+        return sealed, [personal_key(names[group]) for group in groups]
+
+
+def _name(topic_id: str, partition: int, group: Group) -> KeyName:
+    if isinstance(group, date):
+        return unnamed_key(group)
+    token, number = group if isinstance(group, tuple) else (group, 0)
+    return subject_key(topic_id, partition, token, number)

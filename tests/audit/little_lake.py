@@ -39,7 +39,7 @@ NAMED = Table(
     event_time="event_time",
 )
 _LOOKED_AT = (*bronze.TABLES, *silver.TABLES, gold.VECTORS, NAMED, gold.SCORES, gold.DECISIONS)
-TABLES = {table.name: table for table in _LOOKED_AT if table is not silver.REPAIRS}
+TABLES = {table.name: table for table in _LOOKED_AT if table not in (silver.REPAIRS, silver.ERASURE_REPORT)}
 
 
 def events():

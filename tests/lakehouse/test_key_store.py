@@ -138,8 +138,3 @@ def test_a_file_that_is_missing_open_to_others_or_no_database_is_refused(tmp_pat
     store.path.chmod(0o600)
     with pytest.raises(KeysMissing, match="cannot be used: file is not a database"):
         store.find([_name(1)])
-
-
-def test_a_key_does_not_show_when_it_is_printed() -> None:
-    key = _key(_name(1))
-    assert repr(key.wrapped) not in repr(key)
