@@ -197,11 +197,12 @@ def _found(database: sqlite3.Connection, names: Sequence[KeyName]) -> dict[KeyNa
     wanted = set(names)
     found = {}
     for kind in sorted({name.kind for name in wanted}):
-        ids = orjson.dumps(sorted({name.id for name in wanted if name.kind == kind})).decode()
+        ids = orjson.dumps(list({name.id for name in wanted if name.kind == kind})).decode()
         rows = database.execute(_SELECT + "WHERE kind = ? AND id IN (SELECT value FROM json_each(?))", (kind, ids))  # noqa: S608
-        for row in map(_row, rows):
-            if row.name in wanted:
-                found[row.name] = row
+        for row in rows:
+            if row[:3] in wanted:
+                key = _row(row)
+                found[key.name] = key
     return found
 
 

@@ -27,7 +27,7 @@ _OUTSIDE_OF_TABLES = ("topic decisions", "engine snapshots", "profile store")
 
 def _counts(root: str, table: Table, span: Span, erasures: Sequence[Erasure]) -> Counter[Erasure]:
     """Rows of each erasure's customer up to the erasure itself."""
-    tokens = pa.array(sorted({one.customer_token for one in erasures}))
+    tokens = pa.array(sorted({one.customer_token for one in erasures}), pa.string())
     here = (
         (pc.field("topic_id") == span.topic_id)
         & (pc.field("partition") == span.partition)

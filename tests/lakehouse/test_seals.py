@@ -1,7 +1,11 @@
+import base64
+import json
+import time
 from itertools import permutations
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,6 +85,15 @@ def test_personal_values_open_at_their_row_only(values: dict[str, str | None]) -
     for a, b in permutations(range(3), 2):
         with pytest.raises(ContractBroken, match="belongs to another row"):
             seal.open(*PLACES[b], sealed[a])
+
+
+def test_a_personal_seal_is_a_fernet_token() -> None:
+    """By the library itself, at every length around a block."""
+    for size in range(40):
+        token = PersonalSeal(FIRST).seal(*PLACES[0], {"customer_id": "c" * size})
+        content = json.loads(Fernet(base64.urlsafe_b64encode(FIRST)).decrypt(token))
+        assert content["values"] == {"customer_id": "c" * size}
+        assert abs(Fernet(base64.urlsafe_b64encode(FIRST)).extract_timestamp(token) - time.time()) < 5
 
 
 def test_personal_values_that_were_altered_do_not_open() -> None:
