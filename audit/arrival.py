@@ -83,7 +83,7 @@ def _of_bronze(batch: pa.RecordBatch) -> Mapping[str, Numbers]:
 
 
 def _of_its_day(sealing_key: pa.Array, ingested_at: pa.Array) -> Flags:
-    """Whether a record is sealed with the key of the day on which it landed: `bronze|DAY|vN`."""
+    """Whether a record is sealed with the key of the day on which it landed: `bronze|DAY|gN`."""
     if not len(sealing_key):
         return np.zeros(0, np.bool_)
     days = pc.cast(pc.cast(ingested_at, pa.timestamp("us", "UTC")).cast(pa.int64()), pa.int64())
@@ -91,7 +91,7 @@ def _of_its_day(sealing_key: pa.Array, ingested_at: pa.Array) -> Flags:
     found = np.zeros(len(day), np.bool_)
     for number in np.unique(day).tolist():
         name = (date(1970, 1, 1) + timedelta(days=number)).isoformat()
-        of_key = pc.match_substring_regex(sealing_key, f"^bronze\\|{name}\\|v[0-9]+$").fill_null(False)
+        of_key = pc.match_substring_regex(sealing_key, f"^bronze\\|{name}\\|g[0-9]+$").fill_null(False)
         found |= (day == number) & np.asarray(of_key)
     return found
 

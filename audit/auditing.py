@@ -142,6 +142,12 @@ class _Auditing:
         first = [extent.first for extent in [bronze.extents.get(source)] if extent is not None]
         kept = [topic.range(source)[0]] if topic is not None and topic.range(source)[1] else []
         start = min([*first, *kept, *self._begins(source)], default=0)
+        if expired := bronze.expired.get(source, 0):
+            start = max(start, expired)
+            hop.note(
+                f"partition {source.partition}: the retention of bronze has passed below offset {expired:,}; "
+                "what is older was compared among the tables behind it"
+            )
         for span in spans:
             arrived = arrival.read(topic, bronze, span, reading, self._progress.more)
             arrival.compare(hop, arrived, bronze, start)

@@ -22,6 +22,7 @@ POSITION = ("topic_id", "partition", "offset")
 OF_DECISION = ("decision_topic_id", "decision_partition", "decision_offset")
 """Columns of a row's position on topic `events`, and of a decision's on topic `decisions`."""
 _POSITIONS = "fraudlake_positions"
+_EXPIRED = "fraudlake_expired"
 _UNREADABLE = {"deletionVectors", "columnMapping", "v2Checkpoint"}
 BATCH_ROWS = 32_768
 _SCAN = 64
@@ -197,6 +198,15 @@ class Table:
         return self.ends.get(source, 0)
 
     @cached_property
+    def expired(self) -> dict[Source, int]:
+        """Below which offset it may lack rows of a source, whose retention has passed: by its last such commit."""
+        for commit in self._commits():
+            told = _positions(commit.get("userMetadata"), _EXPIRED)
+            if told is not None:
+                return told
+        return {}
+
+    @cached_property
     def written_ms(self) -> int | None:
         """When its rows were last written, in milliseconds; None where no commit tells."""
         for commit in self._commits():
@@ -253,11 +263,11 @@ def _made_of(batches: Iterator[pa.RecordBatch], offset: str, made: Made) -> Iter
             yield waiting.popleft().result()
 
 
-def _positions(metadata: str | None) -> dict[Source, int] | None:
+def _positions(metadata: str | None, name: str = _POSITIONS) -> dict[Source, int] | None:
     """The positions that a commit of the pipeline's tells; None of anybody else's."""
-    if metadata is None or _POSITIONS not in metadata:
+    if metadata is None or name not in metadata:
         return None
-    told = json.loads(metadata)[_POSITIONS]
+    told = json.loads(metadata)[name]
     return {Source(*_split(key)): int(end) for key, end in told.items()}
 
 

@@ -1,5 +1,6 @@
 """The masking pass alone, on every core: sealed payments opened, decoded, digested, tokenised, a Fernet record each."""
 
+import gc
 import os
 import sys
 import time
@@ -41,7 +42,10 @@ _masker: list[Masker] = []
 
 
 def _ready(settings: Settings) -> None:
-    _masker.append(Masker(keys.source(settings).keyring(), registry().latest("payment")))
+    # As workers fork from a daemon that has loaded everything (lakehouse.worker_daemon).
+    gc.collect()
+    gc.freeze()
+    _masker.append(Masker(keys.source(settings), registry().latest("payment"), {}))
 
 
 def _masked(batch: pa.RecordBatch) -> tuple[int, float]:

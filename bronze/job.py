@@ -13,6 +13,7 @@ from lakehouse import broker, jobs, keys, storage, streams, topics
 from lakehouse.contracts import bronze
 from lakehouse.errors import CheckpointDamaged
 from lakehouse.jobs import Context
+from lakehouse.key_age import warn_of_age
 from lakehouse.log import logger
 from lakehouse.streams import Stream
 from lakehouse.tables import Table
@@ -113,7 +114,7 @@ def landing(context: Context, topic: str) -> Stream:
 
 def run(context: Context) -> None:
     """Land both topics: until everything that is there has landed, for ever, or an interval of `events` again."""
-    keys.source(context.settings).keyring()
+    warn_of_age(context.settings)
     if context.interval:
         identity = topics.identify(context.settings, topics.EVENTS)
         again(context, topics.EVENTS, storage.Span(identity.topic_id, 0, context.interval.start, context.interval.end))

@@ -9,6 +9,7 @@ import orjson
 import pyarrow as pa
 
 from lakehouse.crypto import Digests, RecordSeal
+from lakehouse.data_keys import DataKeys, day_key_id
 from lakehouse.envelope import Headers, packed, position, repaired_position
 from lakehouse.keys import KeySource
 from lakehouse.registry import schema_ids
@@ -18,13 +19,16 @@ Batches = Iterable[pa.RecordBatch]
 
 
 def sealing(keys: KeySource, topic_id: str, ingested_at: datetime) -> Callable[[Batches], Batches]:
-    """A function for mapInArrow: (key, value, headers as JSON, partition, offset, timestamp) -> rows of bronze."""
+    """A function for mapInArrow: (key, value, headers as JSON, partition, offset, timestamp) -> rows of bronze.
+
+    The key of the day is made here, on the driver, when there is none; the workers only read it.
+    """
     stamp = ingested_at.astimezone(UTC)
+    key_id = day_key_id(DataKeys(keys).of_today(f"bronze|{stamp.date().isoformat()}"))
 
     def sealed(batches: Batches) -> Batches:
-        keyring = keys.keyring()
-        seal = RecordSeal(keyring, stamp.date().isoformat())
-        digests = Digests(keyring)
+        seal = RecordSeal.opening(DataKeys(keys), key_id)
+        digests = Digests(keys.keyring())
         for batch in batches:
             yield _sealed(batch, seal, digests, topic_id, stamp)
 

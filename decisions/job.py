@@ -25,6 +25,7 @@ from lakehouse import broker, jobs, keys, topics
 from lakehouse import settings as conf
 from lakehouse.agreement import agreed
 from lakehouse.errors import BrokerUnavailable, RangeMissing
+from lakehouse.key_age import checked, warn_of_age
 from lakehouse.latency import prepare_for_latency
 from lakehouse.log import configure, logger
 from lakehouse.runs import recorded
@@ -55,6 +56,7 @@ class Process:
         self._log = logger("engine")
         identity = topics.identify(settings, topics.EVENTS)
         self._decisions = topics.identify(settings, topics.DECISIONS)
+        warn_of_age(settings)
         keyring = keys.source(settings).keyring()
         trusted = trust(resolve(settings.keys.folder))
         state = newest_good(settings, identity.topic_id)
@@ -147,6 +149,7 @@ class Process:
         if self._keeper.due(self.engine.state.place.next_offset):
             self._remember_place()
             PAUSE.set(self._keeper.save(self.engine.state))
+            checked(self._settings)
 
     def _remember_place(self) -> None:
         """Note for the snapshot where topic `decisions` stands; only an engine that is still in office may."""

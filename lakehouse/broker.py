@@ -6,7 +6,7 @@ partitions at explicit offsets; nothing is committed to the broker.
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -33,6 +33,26 @@ def producer(settings: Settings, linger_ms: float = 0.0, compression: str = "non
             "log_level": 2,
         }
     )
+
+
+def placed(
+    settings: Settings,
+    writer: Producer,
+    name: str,
+    partition: int,
+    record: bytes,
+    headers: Sequence[tuple[str, bytes]] = (),
+) -> int | None:
+    """Write one record and wait for it; its offset, None when the broker has not acknowledged it in time."""
+    found: list[int] = []
+
+    def delivered(error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            found.append(message.offset())
+
+    writer.produce(name, record, partition=partition, headers=list(headers), on_delivery=delivered)
+    writer.flush(settings.kafka.request_timeout_s)
+    return found[0] if found else None
 
 
 def consumer(settings: Settings, name: str, partition: int, offset: int, low_latency: bool = False) -> Consumer:

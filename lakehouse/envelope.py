@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from lakehouse.crypto import RecordSeal
-from lakehouse.keys import Keyring
+from lakehouse.data_keys import DataKeys
+from lakehouse.errors import KeyDestroyed, KeyUnknown
 
 _NULL = 0xFFFFFFFF
 _PLAIN = struct.pack(">IH", _NULL, 0)
@@ -21,6 +22,8 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 REPAIRS = "fraudlake-repairs"
 """Header of a record that enters the log again: the position of the refused record that it repairs."""
+UNREADABLE = "unreadable"
+"""Name of the reason for which a record is refused that nobody can open."""
 _POSITION = re.compile(rb"[A-Za-z0-9_-]{1,64}/[0-9]{1,9}/[0-9]{1,18}")
 
 
@@ -61,14 +64,33 @@ def repaired_position(headers: Headers) -> str | None:
     return found.decode() if found is not None and _POSITION.fullmatch(found) else None
 
 
-def open_values(rows: pa.RecordBatch, keyring: Keyring) -> list[bytes]:
-    """The values of sealed rows (topic_id, partition, offset, sealed, sealing_key); empty where there is none."""
-    seals: dict[str, RecordSeal] = {}
+def open_values(rows: pa.RecordBatch, keys: DataKeys, unreadable: dict[int, str] | None = None) -> list[bytes]:
+    """The values of sealed rows (topic_id, partition, offset, sealed, sealing_key); empty where there is none.
+
+    A row whose key is destroyed or unknown is empty and entered into `unreadable`, by its place in the batch with the
+    reason; without such a dictionary it is KeyDestroyed or KeyUnknown.
+    """
+    seals: dict[str, RecordSeal | str] = {}
     values = []
     names = ("sealing_key", "sealed", "topic_id", "partition", "offset")
-    for key_id, sealed, topic_id, partition, offset in zip(*(rows.column(n).to_pylist() for n in names), strict=True):
+    columns = (rows.column(name).to_pylist() for name in names)
+    for row, (key_id, sealed, topic_id, partition, offset) in enumerate(zip(*columns, strict=True)):
         seal = seals.get(key_id)
         if seal is None:
-            seal = seals[key_id] = RecordSeal.opening(keyring, key_id)
-        values.append(value_of(seal.open(sealed, position(topic_id, partition, offset))) or b"")
+            seal = seals[key_id] = _seal(keys, key_id, unreadable is not None)
+        if isinstance(seal, str):
+            assert unreadable is not None
+            unreadable[row] = seal
+            values.append(b"")
+        else:
+            values.append(value_of(seal.open(sealed, position(topic_id, partition, offset))) or b"")
     return values
+
+
+def _seal(keys: DataKeys, key_id: str, or_reason: bool) -> RecordSeal | str:
+    try:
+        return RecordSeal.opening(keys, key_id)
+    except (KeyDestroyed, KeyUnknown) as error:
+        if not or_reason:
+            raise
+        return f"{UNREADABLE}: key {key_id} is {'destroyed' if isinstance(error, KeyDestroyed) else 'unknown'}"

@@ -4,6 +4,8 @@
     |-- Terminal                 somebody has to act; a retry gives the same answer
     |   |-- SettingsError        a setting is unknown, missing or out of range
     |   |-- KeysMissing          no key material, or a version that the provider does not hold
+    |   |   |-- KeyDestroyed     a data key was destroyed: what it sealed is gone
+    |   |   `-- KeyUnknown       a data key that a row names was never made here
     |   |-- SchemaRefused        a schema breaks compatibility or names forbidden card data
     |   |-- TopicReplaced        a topic was deleted and made again: its offsets mean other records
     |   |-- RangeMissing         records that should be there are not (retention, a hole)
@@ -51,6 +53,14 @@ class SettingsError(Terminal):
 
 class KeysMissing(Terminal):
     """There is no key material, or not the version that was asked for."""
+
+
+class KeyDestroyed(KeysMissing):
+    """A data key was destroyed; what it sealed cannot be read by anybody."""
+
+
+class KeyUnknown(KeysMissing):
+    """A data key that a row names is not in the store."""
 
 
 class SchemaRefused(Terminal):

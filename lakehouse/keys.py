@@ -1,7 +1,11 @@
 """Key material: where master keys come from, and the keys derived from them, one per purpose.
 
+    python -m lakehouse.keys            make the local keys that are missing
+    python -m lakehouse.keys rotate     add a new master key, which wraps new data keys from now on
+    python -m lakehouse.keys rewrap     wrap all data keys with the newest master key, while jobs run
+
 Nothing here has a default: without keys nothing starts. Derived keys are HKDF-SHA256 (RFC 5869) of the master key of a
-version, with the purpose as `info`, so that no two uses share a key. `python -m lakehouse.keys` makes local ones.
+version, with the purpose as `info`, so that no two uses share a key. What is sealed has its own keys (`data_keys.py`).
 """
 
 import argparse
@@ -13,6 +17,7 @@ import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,6 +30,10 @@ from lakehouse import settings as conf
 from lakehouse.errors import FraudlakeError, KeysMissing
 
 VARIABLE = "FRAUDLAKE_MASTER_KEY_V"
+MADE_AT = "_MADE_AT"
+"""Ends the variable that says when the master key of a version was made, ISO 8601."""
+TOKENS = "FRAUDLAKE_TOKEN_KEY_VERSION"
+"""Variable of the version that tokens are of; without it the lowest."""
 KEYRING = "keyring.json"
 API_KEYS = "api_keys.json"
 MASTER_BYTES = 32
@@ -32,14 +41,29 @@ MASTER_BYTES = 32
 
 @dataclass(frozen=True)
 class Keyring:
-    """Master keys by version; the newest is used for new tokens and seals."""
+    """Master keys by version; the newest wraps data keys, the one of `token_version` makes tokens."""
 
     masters: Mapping[int, bytes] = field(repr=False)
+    tokens: int | None = None
+    made_at: Mapping[int, datetime] = field(default_factory=dict)
+    """When the master keys were made, where that is known."""
+
+    def __post_init__(self) -> None:
+        if self.token_version not in self.masters:
+            raise KeysMissing(
+                f"Tokens are of master key version {self.token_version}, which is not held.",
+                "Restore it from its backup: with another version every token would be another one.",
+            )
 
     @property
     def current(self) -> int:
         """The newest version."""
         return max(self.masters)
+
+    @property
+    def token_version(self) -> int:
+        """The version of tokens; a new master key does not change it."""
+        return min(self.masters) if self.tokens is None else self.tokens
 
     def derive(self, purpose: str, version: int | None = None) -> bytes:
         """The 32-byte key of a purpose; KeysMissing when that version is not held."""
@@ -75,18 +99,35 @@ def from_environment() -> Keyring:
         raise KeysMissing(
             f"{VARIABLE}1 is not set.", "Set it to 32 random bytes in base64; nothing starts without keys."
         )
-    return Keyring(found)
+    made = {v: text for v in found if (text := os.environ.get(f"{VARIABLE}{v}{MADE_AT}"))}
+    return _keyring(found, os.environ.get(TOKENS), made, "The environment")
+
+
+def _keyring(masters: Mapping[int, bytes], tokens: object, made_at: Mapping[int, object], place: str) -> Keyring:
+    try:
+        version = None if tokens is None else int(str(tokens))
+        moments = {number: datetime.fromisoformat(str(text)) for number, text in made_at.items()}
+        if any(moment.tzinfo is None for moment in moments.values()):
+            raise ValueError
+    except ValueError:
+        raise KeysMissing(
+            f"{place} has a token key version that is no number, or a key's date that is no ISO 8601 with its zone.",
+            "Such as 1, and 2026-01-31T12:00:00Z.",
+        ) from None
+    return Keyring(masters, version, moments)
 
 
 @lru_cache(maxsize=8)
 def _cached_file(path: Path, _mtime_ns: int) -> Keyring:
     try:
-        masters = dict(orjson.loads(path.read_bytes())["masters"])
+        content = orjson.loads(path.read_bytes())
+        masters, made = dict(content["masters"]), dict(content.get("made_at", {}))
     except (ValueError, KeyError, TypeError):
         masters = {}
     if not masters:
         raise KeysMissing(f"{path} holds no master keys.", "Restore it from its backup.")
-    return Keyring({int(v): _master(text, f"{path.name} version {v}") for v, text in masters.items()})
+    held = {int(v): _master(text, f"{path.name} version {v}") for v, text in masters.items()}
+    return _keyring(held, content.get("token_version"), {int(v): text for v, text in made.items()}, str(path))
 
 
 def from_file(folder: Path) -> Keyring:
@@ -128,6 +169,22 @@ def write_private(path: Path, content: bytes) -> None:
     temporary.rename(path)
 
 
+def added(folder: Path) -> int:
+    """Add a new random master key to the keyring of a folder; its version. Tokens stay of the version they are of."""
+    path = folder / KEYRING
+    ring = from_file(folder) if path.exists() else None
+    version = 1 if ring is None else ring.current + 1
+    masters = {**(ring.masters if ring else {}), version: secrets.token_bytes(MASTER_BYTES)}
+    made_at = {**(ring.made_at if ring else {}), version: datetime.now(UTC)}
+    content = {
+        "masters": {str(number): base64.b64encode(master).decode() for number, master in masters.items()},
+        "token_version": ring.token_version if ring else version,
+        "made_at": {str(number): moment.isoformat(timespec="seconds") for number, moment in made_at.items()},
+    }
+    write_private(path, orjson.dumps(content))
+    return version
+
+
 def api_key_digest(key: str) -> str:
     """What is stored of an API key: keys are 256 random bits, so one plain SHA-256 cannot be searched."""
     return hashlib.sha256(key.encode()).hexdigest()
@@ -138,8 +195,7 @@ def create(folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     made = []
     if not (folder / KEYRING).exists():
-        master = base64.b64encode(secrets.token_bytes(MASTER_BYTES)).decode()
-        write_private(folder / KEYRING, orjson.dumps({"masters": {"1": master}}))
+        added(folder)
         made.append(KEYRING)
     made += signing.create(folder, ("author", "approver", chain.ROLE), write_private)
     if not (folder / API_KEYS).exists():
@@ -173,11 +229,21 @@ def provide(settings: conf.Settings) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
-    """Create local keys where there are none: a master key, signing pairs of author, approver and trail, API keys."""
-    parser = argparse.ArgumentParser(prog="python -m lakehouse.keys", description=main.__doc__)
+    """Create local keys where there are none, add a master key, or wrap data keys again."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lakehouse.keys", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("action", nargs="?", choices=("rotate", "rewrap"), help="without it: make what is missing")
     parser.add_argument("--env")
-    settings = conf.load(parser.parse_args(argv).env)
+    given = parser.parse_args(argv)
+    settings = conf.load(given.env)
     folder = conf.resolve(settings.keys.folder)
+    if given.action:
+        # It stands on data keys, which stand on this module.
+        from lakehouse import rotation
+
+        print(rotation.rotated(settings) if given.action == "rotate" else rotation.rewrapped(settings))
+        return
     made = provide(settings)
     print(f"keys in {folder}: made {', '.join(made)}" if made else f"keys in {folder}: nothing to make")
 

@@ -67,6 +67,7 @@ class Schemas(Section):
 class Keys(Section):
     provider: Literal["file", "environment"]
     folder: Path
+    max_age_days: Count
 
 
 class Lake(Section):

@@ -25,6 +25,10 @@ EVENT_KINDS = ("payment", "authorisation", "label", "control", "answer", "outcom
 DECISION_KINDS = ("decision", "engine_start")
 """Schema subjects by topic. Records of `decisions` are keyed by transaction_id; those of `events` have no key."""
 
+SEGMENTS = 7
+"""Kafka deletes by whole files, and a record stays until the last of its file is old. A file takes a seventh of the
+time, and is deleted when it is older than the other six: no record stays longer than the setting says."""
+
 
 def topic_name(settings: Settings, topic: str) -> str:
     """The name of a topic on the broker."""
@@ -81,6 +85,11 @@ def unavailable(settings: Settings, error: object) -> BrokerUnavailable:
     )
 
 
+def _kept(at_most_ms: int) -> dict[str, str]:
+    segment_ms = at_most_ms // SEGMENTS
+    return {"segment.ms": str(segment_ms), "retention.ms": str(at_most_ms - segment_ms)}
+
+
 def ensure(settings: Settings) -> None:
     """Make the topics that do not exist yet; broker time, delete only, `events` for at most seven days."""
     common = {
@@ -96,7 +105,7 @@ def ensure(settings: Settings) -> None:
                 topic_name(settings, topic),
                 settings.kafka.partitions,
                 settings.kafka.replication_factor,
-                topic_configs={**common, "retention.ms": str(hours * 3_600_000)},
+                topic_configs={**common, **_kept(hours * 3_600_000)},
             )
             for topic, hours in retention_h.items()
             if topic_name(settings, topic) not in existing

@@ -5,6 +5,7 @@ one thread, so nothing that is loaded here may start another; jemalloc's own is 
 the child). Anything else is reported, as a worker could then wait for ever for a lock that nobody holds.
 """
 
+import gc
 import sys
 import traceback
 from pathlib import Path
@@ -28,6 +29,9 @@ def main() -> None:
     except Exception:
         # The workers would fail with the same error, where the job can report it.
         traceback.print_exc()
+    # What is loaded by now stays: no worker's collections need to walk through it again.
+    gc.collect()
+    gc.freeze()
     others = [name for name in _threads() if name not in PREPARED_FOR_FORKS]
     if len(others) > 1:
         print(f"worker daemon: threads before forking: {', '.join(others)}", file=sys.stderr)

@@ -12,7 +12,7 @@ from fastapi import Path as UrlPart
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lakehouse import keys, topics
+from lakehouse import key_age, keys, topics
 from lakehouse.broker import End
 from lakehouse.crypto import Digests
 from lakehouse.errors import StoreUnavailable
@@ -173,7 +173,9 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.get("/health/ready", tags=["operations"], summary="The replica has read what it needs")
     async def ready(request: Request) -> Response:
-        """503 until both readers have reached what was there at the start, or when one has ended."""
+        """503 until both readers have reached what was there at the start, when one has ended, or over a key's age."""
+        if why := key_age.checked(settings):
+            return problems.answer(503, "Not ready", why)
         readers: list[Follower] = request.app.state.readers
         if all(reader.caught_up for reader in readers):
             return Response('{"status":"ok"}', media_type="application/json")
@@ -183,6 +185,7 @@ def create_app(settings: Settings) -> FastAPI:
     @app.get("/metrics", tags=["operations"], summary="Prometheus metrics")
     async def metrics() -> Response:
         """Prometheus text format."""
+        key_age.checked(settings)
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return app

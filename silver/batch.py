@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
@@ -15,15 +16,21 @@ from expectations.scoring import Scores
 from expectations.suites import broken_expression
 from lakehouse import keys, storage
 from lakehouse.contracts import bronze, silver
-from lakehouse.errors import BalanceBroken, RangeMissing
+from lakehouse.data_keys import day_key_name
+from lakehouse.envelope import UNREADABLE
+from lakehouse.errors import BalanceBroken, KeyDestroyed, RangeMissing
 from lakehouse.jobs import Context
 from lakehouse.log import logger
 from lakehouse.registry import registry
 from lakehouse.storage import Span
 from lakehouse.tables import Table
 from lakehouse.topics import EVENT_KINDS
+from silver import erasing
 from silver.admitting import NARROW_COLUMNS, Judged, judged
+from silver.erasing import Erasure
+from silver.erasure_report import places
 from silver.masking import NARROW, masked_ddl, masking
+from silver.personal import Erased
 from silver.repairs import repair_rows
 
 WRITERS = 3
@@ -31,6 +38,7 @@ WRITERS = 3
 _UNKNOWN_ID = "unknown_schema_id"
 _NO_PREFIX = "not_in_confluent_wire_format"
 _OTHER_TOPIC = "kind_of_another_topic"
+_REPORT_DDL = silver.ERASURE_REPORT.ddl.replace(" NOT NULL", "")
 
 
 class EventBatch:
@@ -48,11 +56,16 @@ class EventBatch:
         """Admit the records of a range; the tables hold it once, however often this is called."""
         arrived = self._arrived(span)
         admission = self._admission_at(span)
-        masked = self._masked(arrived)
+        present = self._present(arrived)
+        erasures = self._erasures(span, arrived, present)
+        masked = self._masked(arrived, present, erasing.by_customer(erasures))
         try:
             foreign, repairs = self._apart(arrived)
-            verdicts = judged(admission, self._narrow(masked), _controls(masked), foreign)
-            self._write(span, arrived, masked, verdicts, repairs)
+            narrow = self._narrow(masked)
+            if self._context.interval:
+                _refuse_unreadable(narrow, span)
+            verdicts = judged(admission, narrow, _controls(masked), foreign)
+            self._write(span, arrived, masked, verdicts, repairs, erasures)
         finally:
             for frame in masked.values():
                 frame.unpersist()
@@ -78,9 +91,21 @@ class EventBatch:
             admission = restored(context.settings, context.root, span.topic_id, span.partition, span.start)
         return admission
 
-    def _masked(self, arrived: DataFrame) -> dict[str, DataFrame]:
+    def _present(self, arrived: DataFrame) -> set[int]:
+        """The schema ids of a range; KeysMissing where a row names no data key."""
+        rows = arrived.select("schema_id", "sealing_key").distinct().collect()
+        for key_id in {row["sealing_key"] for row in rows}:
+            day_key_name(key_id)
+        return {row["schema_id"] for row in rows}
+
+    def _erasures(self, span: Span, arrived: DataFrame, present: set[int]) -> list[Erasure]:
+        """All that count up to the end of a range, in the order of the log."""
+        ids = [s.id for s in registry().schemas if s.kind == erasing.KIND and s.id in present]
+        before = erasing.held(self._context.root, span.topic_id, span.partition, span.start)
+        return erasing.first_of_each([*before, *erasing.arrived(self._keys, arrived, ids)])
+
+    def _masked(self, arrived: DataFrame, present: set[int], erased: Erased) -> dict[str, DataFrame]:
         """Typed and masked rows by kind, with the rules they break; persisted, they hold no clear value."""
-        present = {row["schema_id"] for row in arrived.select("schema_id").distinct().collect()}
         parts: dict[str, list[DataFrame]] = {}
         for schema in registry().schemas:
             if schema.id not in present or schema.kind not in EVENT_KINDS:
@@ -96,7 +121,7 @@ class EventBatch:
                 "sealing_key",
                 "ingested_at",
             )
-            masked = rows.mapInArrow(masking(self._keys, schema.id), masked_ddl(table))
+            masked = rows.mapInArrow(masking(self._keys, schema.id, erased), masked_ddl(table))
             broken = F.expr(f"coalesce(fault, {broken_expression(table.name)})")
             parts.setdefault(schema.kind, []).append(masked.withColumn("broken", broken))
         return {kind: reduce(DataFrame.unionByName, frames).persist() for kind, frames in parts.items()}
@@ -139,6 +164,7 @@ class EventBatch:
         masked: dict[str, DataFrame],
         verdicts: Judged,
         repairs: list[tuple[int, str]],
+        erasures: list[Erasure],
     ) -> None:
         if verdicts.received != span.end - span.start:
             raise RangeMissing(
@@ -170,7 +196,24 @@ class EventBatch:
             self._scores.again(span)
         else:
             self._scores.take(span)
+        self._erase(span, arrived, erasures)
         self._put(self._balance(span, verdicts), silver.BALANCE, span)
+
+    def _erase(self, span: Span, arrived: DataFrame, erasures: list[Erasure]) -> None:
+        """Destroy the keys of those whose erasures lie in the range, and report what is left where."""
+        context, now = self._context, [one for one in erasures if one.offset >= span.start]
+        if not now and not context.interval:
+            return
+        keys_gone = erasing.carried_out(context.settings, span.topic_id, span.partition, erasures, now)
+        offsets = [one.offset for one in now]
+        times = arrived.where(F.col("offset").isin(offsets)).select("offset", "broker_time", "ingested_at").toArrow()
+        by_offset = {row["offset"]: (row["broker_time"], row["ingested_at"]) for row in times.to_pylist()}
+        rows = places(context.settings, context.root, span, now, by_offset)
+        columns = silver.ERASURE_REPORT.column_names
+        frame = context.spark.createDataFrame([tuple(row[n] for n in columns) for row in rows], _REPORT_DDL)
+        self._put(frame, silver.ERASURE_REPORT, span)
+        if now:
+            self._log.info("erased", start=span.start, end=span.end, erasures=len(now), keys=keys_gone)
 
     def _put_kind(self, kind: str, frame: DataFrame, admitted: pa.Table, span: Span) -> None:
         table = silver.BY_KIND[kind]
@@ -198,6 +241,19 @@ class EventBatch:
         names += "quarantined bigint, duplicates bigint, clock_ms bigint, run string"
         frame = self._context.spark.createDataFrame([row], names)
         return frame.withColumn("engine_clock", F.timestamp_millis("clock_ms")).drop("clock_ms")
+
+
+def _refuse_unreadable(narrow: pa.Table, span: Span) -> None:
+    """KeyDestroyed when some records can no longer be opened: what silver made of them must not give way to nothing."""
+    broken = narrow.column("broken")
+    lost = narrow.filter(pc.fill_null(pc.starts_with(broken, UNREADABLE), False))
+    if lost.num_rows:
+        first = lost.slice(0, 1).to_pylist()[0]
+        raise KeyDestroyed(
+            f"{lost.num_rows} of the records from offset {span.start} to {span.end} cannot be opened any more (offset "
+            f"{first['offset']} is {first['broken']}); nothing was written.",
+            "Choose an interval whose keys are there, or restore the key store where it was lost.",
+        )
 
 
 def _controls(masked: dict[str, DataFrame]) -> dict[int, ControlEvent]:

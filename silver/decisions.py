@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import Window
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse import keys, storage
 from lakehouse.contracts import bronze, silver
+from lakehouse.data_keys import DataKeys, day_key_name
 from lakehouse.envelope import open_values
-from lakehouse.errors import ContractBroken
+from lakehouse.errors import ContractBroken, KeyDestroyed, KeyUnknown
 from lakehouse.fencing import in_office
 from lakehouse.jobs import Context
 from lakehouse.keys import KeySource
@@ -27,10 +28,10 @@ def opening(source: KeySource, schema_id: int, starts: Sequence[int]) -> Callabl
     """A function for mapInArrow: sealed decisions of one schema -> the typed decisions that were in office."""
 
     def opened(batches: Batches) -> Batches:
-        keyring = source.keyring()
+        data_keys = DataKeys(source)
         schema = registry().by_id()[schema_id]
         for rows in batches:
-            texts = Texts.of(open_values(rows, keyring))
+            texts = Texts.of(open_values(rows, data_keys))
             found = schema.codec.decode(texts.buffer, texts.start + PREFIX_BYTES, texts.start + texts.length)
             if found.fault.any():
                 bad = rows.column("offset").to_pylist()[int(np.flatnonzero(found.fault)[0])]
@@ -67,6 +68,7 @@ class DecisionBatch:
         context = self._context
         here = (F.col("topic_id") == span.topic_id) & (F.col("partition") == span.partition)
         arrived = storage.read(context.spark, context.root, bronze.DECISIONS).where(here & (F.col("offset") < span.end))
+        self._refuse_unreadable(arrived.where(F.col("offset") >= span.start), span)
         start_id = registry().latest("engine_start").id
         starts = sorted(r["offset"] for r in arrived.where(F.col("schema_id") == start_id).select("offset").collect())
         ddl = silver.DECISIONS.ddl.replace(" NOT NULL", "")
@@ -89,3 +91,16 @@ class DecisionBatch:
         finally:
             rows.unpersist()
         self._log.info("decisions taken over", start=span.start, end=span.end)
+
+    def _refuse_unreadable(self, arrived: DataFrame, span: Span) -> None:
+        """KeyDestroyed or KeyUnknown, by name, before a worker stumbles over it: a decision has no quarantine."""
+        data_keys = DataKeys(keys.source(self._context.settings))
+        for row in arrived.select("sealing_key").distinct().collect():
+            try:
+                data_keys.key(day_key_name(row["sealing_key"]))
+            except (KeyDestroyed, KeyUnknown) as error:
+                raise type(error)(
+                    f"Decisions between offsets {span.start} and {span.end} cannot be read: {error.what}",
+                    "Restore the key store; decisions that topic `decisions` still has can be landed again: "
+                    "python -m lakehouse.repair",
+                ) from None

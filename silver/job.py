@@ -7,20 +7,22 @@ from lakehouse import jobs
 from lakehouse.contracts import bronze, silver
 from lakehouse.intervals import Flow, drive, joined
 from lakehouse.jobs import Context
-from lakehouse.keys import source
+from lakehouse.key_age import warn_of_age
 from lakehouse.storage import Span, ensure
 from silver.balance import reconciled, refuse_losses
 from silver.batch import EventBatch
 from silver.decisions import DecisionBatch
+from silver.erasing import upheld
 
 
 def run(context: Context) -> None:
     """Admit what bronze has and silver has not, and take over the decisions that count."""
-    source(context.settings).keyring()
+    warn_of_age(context.settings)
     for kind in silver.BY_KIND.values():
         predicates(kind.name)
     for table in (bronze.EVENTS, *silver.TABLES):
         ensure(context.root, table)
+    upheld(context.settings, context.root)
     if context.interval is None:
         refuse_losses(context.root)
     settings = context.settings.silver

@@ -5,6 +5,7 @@ to the JVM. Keys are read on the worker from the key source, never shipped to it
 """
 
 from collections.abc import Callable, Iterable
+from datetime import date
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +14,14 @@ from expectations.decoded import DERIVED, Decoded, decode
 from expectations.reference import short_codes
 from lakehouse.avro import FAULTS
 from lakehouse.contracts.silver import BY_KIND, TOKEN_COLUMNS
-from lakehouse.crypto import Digests, PersonalSeal, Tokens
+from lakehouse.crypto import Digests, Tokens
+from lakehouse.data_keys import DataKeys
 from lakehouse.envelope import open_values
-from lakehouse.keys import Keyring, KeySource
+from lakehouse.keys import KeySource
 from lakehouse.registry import Schema, registry
 from lakehouse.tables import Table
 from lakehouse.texts import Flags, Ints, Texts
+from silver.personal import Erased, Sealer
 from silver.typed import arrow_column
 
 Batches = Iterable[pa.RecordBatch]
@@ -49,13 +52,12 @@ def masked_ddl(table: Table) -> str:
     return ", ".join([*kept, *(f"`{name}` {kind}" for name, kind in NARROW)])
 
 
-def masking(keys: KeySource, schema_id: int) -> Callable[[Batches], Batches]:
-    """A function for mapInArrow over bronze rows that were all written with one schema."""
+def masking(keys: KeySource, schema_id: int, erased: Erased) -> Callable[[Batches], Batches]:
+    """A function for mapInArrow over bronze rows of one partition that were all written with one schema."""
 
     def masked(batches: Batches) -> Batches:
-        keyring = keys.keyring()
         schema = registry().by_id()[schema_id]
-        masker = Masker(keyring, schema)
+        masker = Masker(keys, schema, erased)
         for batch in batches:
             yield masker.masked(batch)
 
@@ -65,17 +67,19 @@ def masking(keys: KeySource, schema_id: int) -> Callable[[Batches], Batches]:
 class Masker:
     """Opens, decodes and masks batches of one schema."""
 
-    def __init__(self, keyring: Keyring, schema: Schema) -> None:
-        self._keyring = keyring
+    def __init__(self, keys: KeySource, schema: Schema, erased: Erased) -> None:
+        keyring = keys.keyring()
+        self._keys = DataKeys(keys)
         self._schema = schema
         self._table = BY_KIND[schema.kind]
         self._digests = Digests(keyring)
         self._tokens = Tokens(keyring)
-        self._seal = PersonalSeal(keyring)
+        self._sealer = Sealer(self._keys, self._table.name, erased)
 
     def masked(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """The masked rows, in the order of `masked_ddl`."""
-        records = open_values(rows, self._keyring)
+        unreadable: dict[int, str] = {}
+        records = open_values(rows, self._keys, unreadable)
         texts = Texts.of(records)
         broker_ms = rows.column("broker_time").cast(pa.int64()).to_numpy() // 1000
         decoded = decode(
@@ -86,7 +90,7 @@ class Masker:
             name: rows.column(name) for name in ("topic_id", "partition", "offset", "payload_digest", "ingested_at")
         }
         self._typed(decoded, sound, columns)
-        self._narrow(decoded, columns)
+        self._narrow(decoded, unreadable, columns)
         names = [c.name for c in self._table.columns if c.name not in BY_ADMISSION] + [name for name, _ in NARROW]
         return pa.RecordBatch.from_arrays([columns[name] for name in names], names=names)
 
@@ -112,19 +116,28 @@ class Masker:
         content = [pair.tobytes() for pair in decoded.content.astype(">i8")]
         columns["content_digest"] = pa.array(content, pa.binary())
         if personal:
-            columns["personal"] = pa.array(self._sealed(personal, columns), pa.string())
-            columns["personal_key"] = pa.array([self._seal.key_id] * batch.rows, pa.string())
+            self._personal(personal, sound, columns)
 
-    def _sealed(self, personal: dict[str, list[str | None]], columns: dict[str, pa.Array]) -> list[str]:
-        names = list(personal)
-        places = zip(*(columns[n].to_pylist() for n in ("topic_id", "partition", "offset")), strict=True)
-        table, seal = self._table.name, self._seal.seal
-        return [
-            seal(table, f"{topic_id}/{partition}/{offset}", dict(zip(names, values, strict=True)))
-            for (topic_id, partition, offset), *values in zip(places, *personal.values(), strict=True)
-        ]
+    def _personal(self, personal: dict[str, list[str | None]], sound: Flags, columns: dict[str, pa.Array]) -> None:
+        """Fill `personal` and `personal_key`: both null for what cannot be decoded, the first for what is erased."""
+        rows = np.flatnonzero(sound).tolist()
+        sealed: list[str | None] = [None] * len(sound)
+        key_ids: list[str | None] = [None] * len(sound)
+        if rows:
+            tokens, offsets = columns["customer_token"].to_pylist(), columns["offset"].to_pylist()
+            fields = {name: [values[row] for row in rows] for name, values in personal.items()}
+            whose: list[str | date] = [tokens[row] for row in rows]
+            for at in (at for at, customer in enumerate(fields["customer_id"]) if not customer):
+                # An empty customer id names nobody.
+                whose[at] = columns["ingested_at"][rows[at]].as_py().date()
+            source = columns["topic_id"][0].as_py(), columns["partition"][0].as_py()
+            found = self._sealer.sealed(source, [offsets[row] for row in rows], whose, fields)
+            for row, record, key_id in zip(rows, *found, strict=True):
+                sealed[row], key_ids[row] = record, key_id
+        columns["personal"] = pa.array(sealed, pa.string())
+        columns["personal_key"] = pa.array(key_ids, pa.string())
 
-    def _narrow(self, decoded: Decoded, columns: dict[str, pa.Array]) -> None:
+    def _narrow(self, decoded: Decoded, unreadable: dict[int, str], columns: dict[str, pa.Array]) -> None:
         batch = decoded.batch
         nothing = np.full(batch.rows, -1, np.int64)
 
@@ -132,6 +145,8 @@ class Masker:
             return np.where(batch.has(name), short_codes(batch.texts(name)), -1) if name in batch.columns else nothing
 
         faults = [f"undecodable_{FAULTS[f]}" if f else None for f in decoded.fault.tolist()]
+        for row, reason in unreadable.items():
+            faults[row] = reason
         columns["fault"] = pa.array(faults, pa.string())
         columns["identity_high"], columns["identity_low"] = (pa.array(decoded.identity[:, i]) for i in (0, 1))
         columns["content_high"], columns["content_low"] = (pa.array(decoded.content[:, i]) for i in (0, 1))

@@ -26,8 +26,9 @@ from lakehouse import settings as conf
 from lakehouse.agreement import agreed
 from lakehouse.contracts import silver
 from lakehouse.crypto import Digests, RecordSeal
+from lakehouse.data_keys import DataKeys
 from lakehouse.envelope import REPAIRS, position, repaired_position, value_of
-from lakehouse.errors import BrokerUnavailable
+from lakehouse.errors import BrokerUnavailable, KeyDestroyed, KeyUnknown
 from lakehouse.log import configure
 from lakehouse.settings import Settings
 from lakehouse.spans import Span
@@ -102,8 +103,8 @@ def refused(root: str, reason: str | None, kind: str | None) -> list[dict[str, A
     return [row for row in rows.to_pylist() if reason is None or reason in (r.split(":")[0] for r in row["reasons"])]
 
 
-def record_at(settings: Settings, place: Position) -> tuple[bytes, str | None]:
-    """(bytes, kind) of a refused record; RepairRefused when quarantine has no such position."""
+def row_at(settings: Settings, place: Position) -> dict[str, Any]:
+    """A refused record as quarantine holds it, sealed; RepairRefused when it has no such position."""
     here = delta.within(Span(place.topic_id, place.partition, place.offset, place.offset + 1))
     rows = delta.rows(conf.lake_root(settings), silver.QUARANTINE, ["kind", "sealed", "sealing_key"], here).to_pylist()
     if not rows:
@@ -111,9 +112,21 @@ def record_at(settings: Settings, place: Position) -> tuple[bytes, str | None]:
             f"silver.quarantine has no record at offset {place.offset} of partition {place.partition}.",
             "`python -m silver.resubmit list` lists those it has.",
         )
-    seal = RecordSeal.opening(keys.source(settings).keyring(), rows[0]["sealing_key"])
-    sealed = seal.open(rows[0]["sealed"], position(place.topic_id, place.partition, place.offset))
-    return value_of(sealed) or b"", rows[0]["kind"]
+    found: dict[str, Any] = rows[0]
+    return found
+
+
+def record_of_row(settings: Settings, place: Position, row: Mapping[str, Any]) -> bytes:
+    """The bytes of a refused record; RepairRefused once the key of its day was destroyed."""
+    try:
+        seal = RecordSeal.opening(DataKeys(keys.source(settings)), row["sealing_key"])
+    except (KeyDestroyed, KeyUnknown) as error:
+        raise RepairRefused(
+            f"The record at offset {place.offset} cannot be opened any more: {error}",
+            "Give all of it anew: --event or --wire.",
+        ) from None
+    sealed = seal.open(row["sealed"], position(place.topic_id, place.partition, place.offset))
+    return value_of(sealed) or b""
 
 
 def line(row: Mapping[str, Any], made: Repairs) -> str:
@@ -150,30 +163,18 @@ def sent(
 
 
 def _produced(settings: Settings, place: Position, record: bytes, writer: Producer) -> int:
-    placed: list[int] = []
-
-    def delivered(error: object, message: Any) -> None:
-        if error is None:
-            placed.append(message.offset())
-
-    writer.produce(
-        topics.topic_name(settings, topics.EVENTS),
-        record,
-        partition=place.partition,
-        headers=[(REPAIRS, str(place).encode())],
-        on_delivery=delivered,
-    )
-    writer.flush(settings.kafka.request_timeout_s)
-    if not placed:
+    name, header = topics.topic_name(settings, topics.EVENTS), (REPAIRS, str(place).encode())
+    offset = broker.placed(settings, writer, name, place.partition, record, [header])
+    if offset is None:
         raise BrokerUnavailable(f"The repair of offset {place.offset} was not acknowledged.", "Send it again.")
-    return placed[0]
+    return offset
 
 
 def _record(settings: Settings, place: Position, arguments: argparse.Namespace) -> bytes:
     """What takes the place of a refused record, by the flags."""
-    record, kind = record_at(settings, place)
+    row = row_at(settings, place)
     if arguments.same:
-        return record
+        return record_of_row(settings, place, row)
     path = arguments.wire or arguments.event or arguments.changes
     try:
         content = path.read_bytes()
@@ -183,8 +184,8 @@ def _record(settings: Settings, place: Position, arguments: argparse.Namespace) 
         return bytes(content)
     fields = fields_of(content, str(path))
     if arguments.changes:
-        return changed(record, fields)
-    kind = arguments.kind or kind
+        return changed(record_of_row(settings, place, row), fields)
+    kind = arguments.kind or row["kind"]
     if kind is None:
         raise RepairRefused(f"Nobody knows what kind of record offset {place.offset} was.", "Say --kind.")
     return record_of(kind, fields)

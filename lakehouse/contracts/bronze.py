@@ -21,7 +21,7 @@ def _as_received(name: str, topic: str) -> Table:
                 "key, headers and value, AES-256-GCM, bound to the source position",
                 personal="sealed",
             ),
-            Column("sealing_key", "string", "id of the key of the ingest day"),
+            Column("sealing_key", "string", "data key of the ingest day and its generation, as bronze|2026-01-31|g1"),
             Column("ingested_at", "timestamp", "when the batch began that landed the record"),
             Column("ingest_date", "date", "day of ingested_at"),
             Column("repairs", "string", "position of the refused record that it repairs, by its header", nullable=True),

@@ -62,8 +62,18 @@ _ADMITTED = (
     Column("ingested_at", "timestamp", "when bronze landed the record"),
 )
 _PERSONAL = (
-    Column("personal", "string", "the personal fields, one Fernet token bound to the row", personal="sealed"),
-    Column("personal_key", "string", "id of the sealing key"),
+    Column(
+        "personal",
+        "string",
+        "the personal fields, one Fernet token bound to the row; null where their key was destroyed before",
+        nullable=True,
+        personal="sealed",
+    ),
+    Column(
+        "personal_key",
+        "string",
+        "subject|g<n>: key of the customer after n erasures; silver|<ingest day>|g1 where no customer is named",
+    ),
 )
 
 
@@ -238,7 +248,7 @@ QUARANTINE = Table(
         Column("first_content_digest", "binary", "of a conflict: the accepted record's content", nullable=True),
         Column("payload_digest", "binary", "keyed digest of the record's bytes, 16 bytes"),
         Column("sealed", "binary", "the record as bronze sealed it", personal="sealed"),
-        Column("sealing_key", "string", "id of the sealing key"),
+        Column("sealing_key", "string", "data key of the ingest day, as in bronze"),
         Column("broker_time", "timestamp", "when the broker appended the record"),
         Column("ingested_at", "timestamp", "when bronze landed the record"),
         _RUN,
@@ -294,6 +304,23 @@ BALANCE = Table(
         _RUN,
     ),
 )
+ERASURE_REPORT = Table(
+    name="silver.erasure_report",
+    meaning="What became of a customer's personal data with an erasure: every place that held some.",
+    grain="one place of one erasure",
+    key=("topic_id", "partition", "offset", "place"),
+    columns=(
+        *POSITION,
+        Column("erasure_id", "string", "the erasure"),
+        Column("customer_token", "string", "whose", personal="token"),
+        Column("place", "string", "a table, a topic or a store"),
+        Column("holds", "string", "what of the customer it holds"),
+        Column("state", "string", "unreadable, expires or kept"),
+        Column("rows", "bigint", "rows of the customer before the erasure, where they can be told", nullable=True),
+        Column("until", "date", "of what expires: the day by which nothing is left", nullable=True),
+        Column("ground", "string", "of what is kept: why it may be", nullable=True),
+    ),
+)
 DECISIONS = Table(
     name="silver.decisions",
     meaning="Decisions of the engine that was in office; repeats and those of fenced engines are left out.",
@@ -310,4 +337,4 @@ DECISIONS = Table(
     position=("decision_topic_id", "decision_partition", "decision_offset"),
 )
 
-TABLES = (*BY_KIND.values(), QUARANTINE, REPAIRS, DUPLICATES, BALANCE, DECISIONS)
+TABLES = (*BY_KIND.values(), QUARANTINE, REPAIRS, DUPLICATES, ERASURE_REPORT, BALANCE, DECISIONS)

@@ -39,7 +39,7 @@ NAMED = Table(
     event_time="event_time",
 )
 _LOOKED_AT = (*bronze.TABLES, *silver.TABLES, gold.VECTORS, NAMED, gold.SCORES, gold.DECISIONS)
-TABLES = {table.name: table for table in _LOOKED_AT if table is not silver.REPAIRS}
+TABLES = {table.name: table for table in _LOOKED_AT if table not in (silver.REPAIRS, silver.ERASURE_REPORT)}
 
 
 def events():
@@ -168,7 +168,7 @@ class LittleLake:
             "record_bytes": len(value),
             "payload_digest": self.digests.payload(value),
             "sealed": (secret("sealed", offset) * 100)[: len(value) + 7 + 28],
-            "sealing_key": f"bronze|{DAY}|v1",
+            "sealing_key": f"bronze|{DAY}|g1",
             "ingested_at": LANDED,
             "ingest_date": DAY,
         }

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable
 from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 
@@ -98,6 +98,23 @@ def test_without_topics_two_tables_that_disagree_are_both_named(lake, copied, lo
     ]
     _, found = look(copied)
     assert [f["tables"] for f in found["findings"]] == [["silver.labels"]]
+
+
+@pytest.mark.parametrize("more", [(), ("--without-topics",)], ids=["with topics", "without"])
+def test_what_the_retention_of_bronze_took_is_no_loss_and_what_it_did_not_take_is(lake, copied, look, more):
+    bronze = DeltaTable(TABLES["bronze.events"].path(str(copied)))
+    told = json.dumps({"fraudlake_expired": {f"{lake.id[topics.EVENTS]}/0": 20}})
+    bronze.delete("offset < 20", commit_properties=CommitProperties({"userMetadata": told}))
+    code, found = look(copied, *more)
+    assert (code, found["findings"]) == (0, [])
+    (note,) = [note for hop in found["hops"] for note in hop["notes"] if "retention of bronze" in note]
+    assert "has passed below offset 20" in note
+    bronze.delete("offset = 25")
+    code, found = look(copied, *more)
+    assert (code, [(f["what"], f["tables"], f["examples"]) for f in found["findings"]]) == (
+        1,
+        [("lost", ["bronze.events"], [{"offset": 25}])],
+    )
 
 
 def test_what_the_topic_no_longer_keeps_and_what_has_not_landed_is_no_loss(broker, settings, capsys):

@@ -12,7 +12,9 @@ import pytest
 from bronze.sealing import sealing
 from lakehouse.contracts import bronze
 from lakehouse.crypto import Digests, RecordSeal
+from lakehouse.data_keys import DataKeys
 from lakehouse.envelope import packed
+from lakehouse.errors import KeyDestroyed
 from lakehouse.keys import Keyring, KeySource
 from tests.lakehouse.records import raw
 
@@ -69,12 +71,12 @@ ROWS: list[Row] = [
 ]
 
 
-def test_every_record_is_kept_with_key_and_headers(source: KeySource, keyring: Keyring) -> None:
+def test_every_record_is_kept_with_key_and_headers(source: KeySource) -> None:
     found = _sealed(source, _batch(ROWS))
-    seal = RecordSeal(keyring, "2026-01-05")
+    seal = RecordSeal.opening(DataKeys(source), "bronze|2026-01-05|g1")
     for row, (key, value, headers), offset in zip(found, ROWS, range(17, 24), strict=True):
         assert seal.open(row["sealed"], f"T/2/{offset}".encode()) == packed(key, headers or [], value)
-        assert row["sealing_key"] == "bronze|2026-01-05|v1"
+        assert row["sealing_key"] == "bronze|2026-01-05|g1"
 
 
 def test_where_it_came_from_and_what_it_was_stand_beside_it(source: KeySource, keyring: Keyring) -> None:
@@ -103,3 +105,17 @@ def test_the_position_that_a_record_repairs_is_kept_in_clear(source: KeySource) 
     headers: list[tuple[str, bytes | None]] = [("fraudlake-repairs", b"T/2/5")]
     found = _sealed(source, _batch([(None, raw("payment"), headers), *ROWS]))
     assert [row["repairs"] for row in found] == ["T/2/5", *[None] * len(ROWS)]
+
+
+def test_workers_read_the_key_that_the_driver_has_made(source: KeySource) -> None:
+    again = NOW.replace(day=6)
+    work = sealing(source, "T", again)
+    made = DataKeys(source).store.generations("day", "bronze|2026-01-06")
+    assert [key.name.generation for key in made] == [1]
+    (batch,) = work([_batch(ROWS[:1])])
+    assert batch.column("sealing_key").to_pylist() == ["bronze|2026-01-06|g1"]
+    DataKeys(source).destroy([made[0].name])
+    with pytest.raises(KeyDestroyed, match=r"bronze\|2026-01-06\|g1"):
+        list(work([_batch(ROWS[:1])]))
+    (batch,) = sealing(source, "T", again)([_batch(ROWS[:1])])
+    assert batch.column("sealing_key").to_pylist() == ["bronze|2026-01-06|g2"]

@@ -1,4 +1,4 @@
-"""No card number stays in the clear: not in the lake, state, logs, MLflow or Spark's scratch; only on Kafka's log."""
+"""No card number or id of a person is in the clear: not in lake, keys, state, logs or MLflow; only on Kafka's log."""
 
 import re
 import sqlite3
@@ -14,11 +14,13 @@ from lakehouse.registry import registry, schema_ids
 from lakehouse.texts import Texts
 
 DIGITS = re.compile(rb"\d{12,}")
+IDS = re.compile(rb"[a-z]-[0-9a-f]{16}")
+"""How the simulator writes ids of customers and devices."""
 
 
 def cards_in(raw, known):
-    """Known card numbers in bytes."""
-    found = set()
+    """Known card numbers and ids in bytes."""
+    found = set(IDS.findall(raw))
     for run in DIGITS.findall(raw):
         for length in range(12, 20):
             found.update(run[i : i + length] for i in range(len(run) - length + 1))
@@ -53,28 +55,34 @@ def leaks(folders, known, spared):
 
 @pytest.fixture(scope="module")
 def known(history):
-    """Card numbers of everything sent."""
+    """Card numbers, customers and devices of everything sent."""
     schema = registry().latest("payment")
     texts = Texts.of(history.sent)
     end = texts.start + texts.length
     rows = np.flatnonzero(schema_ids(texts.buffer, texts.start, end) == schema.id)
     decoded = schema.codec.decode(texts.buffer, texts.start[rows] + len(schema.prefix), end[rows])
-    sent = decoded.batch.texts("card_number").to_list()
-    return {c for c, fault in zip(sent, decoded.fault, strict=True) if fault == 0} | {b"4000000000000002"}
+    found = {b"4000000000000002"}
+    for name in ("card_number", "customer_id", "device_id"):
+        sent = decoded.batch.texts(name).to_list()
+        found |= {value for value, fault in zip(sent, decoded.fault, strict=True) if fault == 0 and value}
+    return found
 
 
 def test_the_search_finds_a_card_number_wherever_it_hides(tmp_path):
     card = "4000000000000002"
     (tmp_path / "a.log").write_text(f"refused 9{card}1")
     pq.write_table(pa.table({"note": [f"card {card}"] * 3}), tmp_path / "b.parquet", compression="zstd")
+    (tmp_path / "d.log").write_text("customer=c-0123456789abcdef,")
     (tmp_path / "kafka").mkdir()
     (tmp_path / "kafka" / "c.log").write_text(card)
-    found = leaks([tmp_path], {card.encode()}, tmp_path / "kafka")
-    assert [Path(path).name for path, _ in found] == ["a.log", "b.parquet"]
+    found = leaks([tmp_path], {card.encode(), b"c-0123456789abcdef"}, tmp_path / "kafka")
+    assert [Path(path).name for path, _ in found] == ["a.log", "b.parquet", "d.log"]
 
 
-def test_no_file_shows_a_card_number(history, engine, api, known, state_folder, tmp_path_factory):
-    assert len(known) > 100
+def test_no_file_shows_a_card_number_or_an_id(history, engine, api, known, state_folder, tmp_path_factory):
+    assert min(len({value for value in known if value[:2] == kind}) for kind in (b"c-", b"d-")) > 50
+    assert len({value for value in known if value.isdigit()}) > 100
+    assert (state_folder / "keys" / "data_keys.sqlite").stat().st_size > 50_000
     made = Path(tmp_path_factory.getbasetemp())
     folders = [state_folder, *(folder for name in ("world", "engine", "api") for folder in made.glob(f"{name}*"))]
     for place in (history.settings.lake.root, history.settings.engine.state_folder, history.settings.models.store):

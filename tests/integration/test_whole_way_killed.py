@@ -17,6 +17,7 @@ from sending import Sender
 from lakehouse import broker as log_broker
 from lakehouse import keys, topics
 from lakehouse.contracts import bronze, gold
+from lakehouse.data_keys import DataKeys
 from lakehouse.envelope import open_values
 
 KILLS = 10
@@ -120,10 +121,10 @@ def test_every_record_is_in_bronze_once_and_as_it_was(history, killed):
     name = topics.topic_name(history.settings, topics.EVENTS)
     low, high = log_broker.watermarks(history.settings, name, 0)
     assert sorted(offsets) == list(range(low, high))
-    keyring = keys.source(history.settings).keyring()
+    data_keys = DataKeys(keys.source(history.settings))
     opened = {}
     for batch in table.to_batches():
-        opened.update(zip(batch.column("offset").to_pylist(), open_values(batch, keyring), strict=True))
+        opened.update(zip(batch.column("offset").to_pylist(), open_values(batch, data_keys), strict=True))
     on_topic = {m.offset(): m.value() for m in log_broker.read_range(history.settings, name, 0, low, high)}
     assert opened == on_topic
 

@@ -1,14 +1,17 @@
 import struct
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse import keys
 from lakehouse.crypto import RecordSeal
+from lakehouse.data_keys import DataKeys, day_key_id, day_key_name
 from lakehouse.envelope import REPAIRS, open_values, packed, position, repaired_position, value_of
-from lakehouse.errors import ContractBroken
-from lakehouse.keys import Keyring
+from lakehouse.errors import ContractBroken, KeyDestroyed
+from lakehouse.keys import KeySource
 
 Headers = list[tuple[str, bytes | None]]
 
@@ -76,9 +79,6 @@ def test_absent_and_empty_are_not_the_same() -> None:
     assert len(records) == 8
 
 
-RING = Keyring({1: bytes(range(32)), 2: bytes(range(32, 64))})
-
-
 def _rows(places: list[tuple[str, int, int]], sealed: list[bytes], key_ids: list[str]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(
         {
@@ -91,18 +91,46 @@ def _rows(places: list[tuple[str, int, int]], sealed: list[bytes], key_ids: list
     )
 
 
-def test_sealed_rows_of_several_days_open_to_their_values() -> None:
-    places = [("T", 0, 7), ("T", 0, 8), ("T", 1, 7)]
+PLACES = [("T", 0, 7), ("T", 0, 8), ("T", 1, 7)]
+
+
+@pytest.fixture
+def data_keys(tmp_path: Path) -> DataKeys:
+    keys.create(tmp_path)
+    return DataKeys(KeySource("file", str(tmp_path)))
+
+
+def _of_days(data_keys: DataKeys, days: list[str]) -> tuple[list[bytes], list[str]]:
+    """Records of consecutive days, sealed, and the ids of their keys."""
+    names = [data_keys.of_today(f"bronze|{day}") for day in days]
+    seals = [RecordSeal(data_keys.key(name), day_key_id(name)) for name in names]
     values = [b"one", None, b""]
-    seals = [RecordSeal(RING, "2026-01-05"), RecordSeal(RING, "2026-01-06"), RecordSeal(RING, "2026-01-05", 1)]
+    records = [packed(b"key", [("h", b"x")], value) for value in values]
     sealed = [
-        seal.seal([packed(b"key", [("h", b"x")], value)], [position(*place)])[0]
-        for seal, value, place in zip(seals, values, places, strict=True)
+        seal.seal([record], [position(*place)])[0] for seal, record, place in zip(seals, records, PLACES, strict=True)
     ]
-    key_ids = [seal.key_id for seal in seals]
-    assert open_values(_rows(places, sealed, key_ids), RING) == [b"one", b"", b""]
+    return sealed, [seal.key_id for seal in seals]
+
+
+def test_sealed_rows_of_several_days_open_to_their_values(data_keys: DataKeys) -> None:
+    sealed, key_ids = _of_days(data_keys, ["2026-01-05", "2026-01-06", "2026-01-05"])
+    assert open_values(_rows(PLACES, sealed, key_ids), data_keys) == [b"one", b"", b""]
     with pytest.raises(ContractBroken, match="T/0/8"):
-        open_values(_rows(places, [sealed[0], sealed[0], sealed[2]], key_ids), RING)
+        open_values(_rows(PLACES, [sealed[0], sealed[0], sealed[2]], key_ids), data_keys)
+
+
+def test_a_row_whose_key_is_gone_is_refused_or_named_with_the_reason(data_keys: DataKeys) -> None:
+    sealed, key_ids = _of_days(data_keys, ["2026-01-05", "2026-01-06", "2026-01-06"])
+    data_keys.destroy([day_key_name("bronze|2026-01-06|g1")])
+    key_ids[2] = "bronze|2026-01-06|g2"
+    with pytest.raises(KeyDestroyed, match=r"bronze\|2026-01-06\|g1"):
+        open_values(_rows(PLACES, sealed, key_ids), data_keys)
+    unreadable: dict[int, str] = {}
+    assert open_values(_rows(PLACES, sealed, key_ids), data_keys, unreadable) == [b"one", b"", b""]
+    assert unreadable == {
+        1: "unreadable: key bronze|2026-01-06|g1 is destroyed",
+        2: "unreadable: key bronze|2026-01-06|g2 is unknown",
+    }
 
 
 def test_a_position_names_topic_partition_and_offset() -> None:

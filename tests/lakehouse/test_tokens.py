@@ -55,9 +55,10 @@ def test_a_token_is_an_hmac_of_length_and_canonical_form(kind: str, version: int
     assert tokens.text(digest) == f"v{version}:{base64.urlsafe_b64encode(digest[:18]).decode()}"
 
 
-def test_the_newest_version_is_used_for_new_tokens() -> None:
-    assert Tokens(RING).version == 2
-    assert Tokens(RING).text(bytes(32)) == "v2:AAAAAAAAAAAAAAAAAAAAAAAA"
+def test_a_new_master_key_changes_no_token_until_its_version_is_chosen() -> None:
+    assert Tokens(RING).text(bytes(32)) == "v1:AAAAAAAAAAAAAAAAAAAAAAAA"
+    chosen = Keyring({1: FIRST, 2: SECOND}, tokens=2)
+    assert Tokens(chosen).text(bytes(32)) == "v2:AAAAAAAAAAAAAAAAAAAAAAAA"
 
 
 def test_long_values_have_their_whole_length_in_front() -> None:

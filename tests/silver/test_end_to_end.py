@@ -3,10 +3,15 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from lakehouse import keys, topics
 from lakehouse.contracts.silver import BY_KIND
-from lakehouse.crypto import Digests, PersonalSeal, RecordSeal, Tokens
+from lakehouse.crypto import Digests, RecordSeal, Tokens
+from lakehouse.data_keys import DataKeys
 from lakehouse.envelope import packed
+from lakehouse.errors import KeyDestroyed
+from silver.personal import opened
 from tests.lakehouse.records import DAY, SECOND, T0
 from tests.silver.conftest import PERSON, Rows, World
 
@@ -96,10 +101,13 @@ def test_received_is_accepted_and_quarantined_and_duplicates(world: World) -> No
 def test_bronze_holds_every_record_as_received(world: World) -> None:
     rows = world.first["bronze.events"]
     keyring = keys.source(world.settings).keyring()
+    data_keys = DataKeys(keys.source(world.settings))
     digests, topic_id = Digests(keyring), topics.identify(world.settings, topics.EVENTS).topic_id
     for (_, record), (offset, row) in zip(world.sent.items(), enumerate(rows), strict=False):
         assert (row["topic_id"], row["partition"], row["offset"]) == (topic_id, 0, offset)
-        opened = RecordSeal.opening(keyring, row["sealing_key"]).open(row["sealed"], f"{topic_id}/0/{offset}".encode())
+        opened = RecordSeal.opening(data_keys, row["sealing_key"]).open(
+            row["sealed"], f"{topic_id}/0/{offset}".encode()
+        )
         assert opened == packed(record.key, record.headers or [], record.value)
         assert row["payload_digest"] == digests.payload(record.value or b"")
         assert row["ingest_date"] == row["ingested_at"].date()
@@ -121,8 +129,11 @@ def test_a_payment_is_typed_converted_and_masked(world: World) -> None:
     assert (row["received_at"], row["event_time"], row["engine_clock"]) == (_time(T0), _time(T0 - SECOND), _time(T0))
     assert (row["amount_minor"], row["amount_base_minor"], row["reference_version"]) == (1250, 1250, 1)
     assert (row["category_risk"], row["country_risk"], row["seconds_late"]) == (0.02, 0.05, 1.0)
-    place = f"{row['topic_id']}/0/{row['offset']}"
-    assert PersonalSeal(keyring).open("silver.payments", place, row["personal"]) == PERSON
+    # Its customer is erased some records later.
+    with pytest.raises(KeyDestroyed, match=r"subject|was destroyed"):
+        opened(DataKeys(keys.source(world.settings)), "silver.payments", row)
+    other = _row(world.first["silver.payments"], world.offset("dollars"))
+    assert opened(DataKeys(keys.source(world.settings)), "silver.payments", other)["customer_id"] == "C-1"
 
 
 def test_what_the_reference_does_not_know_is_missing(world: World) -> None:

@@ -9,12 +9,14 @@ import pytest
 
 from bronze.sealing import sealing
 from lakehouse.contracts.silver import BY_KIND
-from lakehouse.crypto import Digests, PersonalSeal, Tokens
+from lakehouse.crypto import Digests, Tokens
+from lakehouse.data_keys import DataKeys
 from lakehouse.errors import ContractBroken
 from lakehouse.keys import Keyring, KeySource
 from lakehouse.registry import registry
 from lakehouse.topics import EVENT_KINDS
 from silver.masking import NARROW, masked_ddl, masking
+from silver.personal import opened
 from tests.lakehouse.records import CARD, DAY, SECOND, T0, raw
 
 RECEIVED = datetime(2025, 1, 6, 8, tzinfo=UTC)
@@ -45,7 +47,7 @@ def _sealed(source: KeySource, values: list[bytes]) -> pa.RecordBatch:
 
 
 def _masked(source: KeySource, kind: str, *values: bytes) -> list[dict[str, Any]]:
-    (batch,) = masking(source, registry().latest(kind).id)([_sealed(source, list(values))])
+    (batch,) = masking(source, registry().latest(kind).id, {})([_sealed(source, list(values))])
     batch.validate(full=True)
     rows: list[dict[str, Any]] = batch.to_pylist()
     return rows
@@ -78,10 +80,10 @@ def test_a_personal_field_becomes_a_token_and_moves_into_the_sealed_record(sourc
         "device_token": token("device", "D-5"),
         "ip_token": token("ip", "2001:db8::1"),
     }
-    assert row["personal_key"] == "silver|v1"
-    assert PersonalSeal(keyring).open("silver.payments", "T/0/0", row["personal"]) == PERSON
+    assert row["personal_key"] == "subject|g0"
+    assert opened(DataKeys(source), "silver.payments", row) == PERSON
     with pytest.raises(ContractBroken, match="belongs to another row"):
-        PersonalSeal(keyring).open("silver.payments", "T/0/1", row["personal"])
+        opened(DataKeys(source), "silver.payments", {**row, "offset": 1})
     for value in filter(None, PERSON.values()):
         assert value not in str({name: column for name, column in row.items() if name != "personal"})
 
@@ -112,7 +114,7 @@ def test_every_other_field_keeps_its_value_in_the_type_of_the_contract(source: K
 
 @pytest.mark.parametrize("kind", EVENT_KINDS)
 def test_every_kind_has_the_columns_of_its_table(source: KeySource, kind: str) -> None:
-    (batch,) = masking(source, registry().latest(kind).id)([_sealed(source, [raw(kind), raw(kind)[:-1]])])
+    (batch,) = masking(source, registry().latest(kind).id, {})([_sealed(source, [raw(kind), raw(kind)[:-1]])])
     assert masked_ddl(BY_KIND[kind]) == ", ".join(
         f"`{name}` {_ddl_type(batch.schema.field(name).type)}" for name in batch.schema.names
     )
@@ -163,8 +165,6 @@ def test_an_undecodable_record_keeps_its_place_and_shows_nothing(source: KeySour
         "payload_digest",
         "ingested_at",
         "content_digest",
-        "personal",
-        "personal_key",
     }
     typed = {c.name for c in BY_KIND["payment"].columns} - shown
     assert {name: row[name] for name in typed & set(row)} == dict.fromkeys(typed & set(row))
@@ -176,7 +176,7 @@ def test_times_that_no_calendar_has_are_no_crash(source: KeySource, moment: int)
     changes = {"event_time": moment, "account_opened_on": 2**31 - 1, "card_issued_on": -(2**31)}
     (row,) = (
         pa.Table.from_batches(
-            masking(source, registry().latest("payment").id)([_sealed(source, [raw("payment", **changes)])])
+            masking(source, registry().latest("payment").id, {})([_sealed(source, [raw("payment", **changes)])])
         )
         .select(["fault", "dates_plausible", "seconds_late"])
         .to_pylist()

@@ -1,0 +1,144 @@
+"""Erasures of a range of the log: found before anything is masked, done once its rows are in silver.
+
+An erasure counts once, at the first position where its id stands in a sound record; so does admission. What came before
+it has a key of its own (`personal.py`), which is destroyed before the range's balance is written: a pass that ends in
+between does the range again, and finds the same.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from expectations.decoded import broken_rules, decode
+from lakehouse import delta, trail
+from lakehouse.contracts import silver
+from lakehouse.crypto import Digests, Tokens
+from lakehouse.data_keys import DataKeys
+from lakehouse.envelope import open_values
+from lakehouse.key_store import KeyName
+from lakehouse.keys import KeySource, source
+from lakehouse.registry import registry
+from lakehouse.settings import Settings
+from lakehouse.texts import Texts
+from silver.personal import subject_key
+
+Batches = Iterable[pa.RecordBatch]
+
+KIND = "erasure"
+FOUND = "offset bigint, erasure_id string, customer_token string"
+
+
+@dataclass(frozen=True, order=True)
+class Erasure:
+    """One erasure of one partition of the log."""
+
+    offset: int
+    erasure_id: str
+    customer_token: str
+
+
+def looking(keys: KeySource, schema_id: int) -> Callable[[Batches], Batches]:
+    """A function for mapInArrow: sealed rows of erasures -> those that are sound, with a token for the customer."""
+
+    def looked(batches: Batches) -> Batches:
+        keyring, data_keys = keys.keyring(), DataKeys(keys)
+        schema, digests, tokens = registry().by_id()[schema_id], Digests(keyring), Tokens(keyring)
+        for rows in batches:
+            texts = Texts.of(open_values(rows, data_keys, {}))
+            broker_ms = rows.column("broker_time").cast(pa.int64()).to_numpy() // 1000
+            end = texts.start + texts.length
+            found = decode(schema, texts.buffer.tobytes(), texts.start, end, broker_ms, digests)
+            sound = [row for row, names in enumerate(broken_rules(found)) if not names]
+            customers = [found.batch.texts("customer_id").get(row) for row in sound]
+            yield pa.RecordBatch.from_pydict(
+                {
+                    "offset": rows.column("offset").take(pa.array(sound, pa.int64())),
+                    "erasure_id": pa.array(
+                        [found.batch.texts(KIND + "_id").get(row).decode() for row in sound], pa.string()
+                    ),
+                    "customer_token": pa.array(
+                        [tokens.text(digest) for digest in tokens.digests("customer", customers)], pa.string()
+                    ),
+                }
+            )
+
+    return looked
+
+
+def first_of_each(erasures: Iterable[Erasure]) -> list[Erasure]:
+    """In the order of the log, every erasure id once."""
+    first: dict[str, Erasure] = {}
+    for one in sorted(erasures):
+        first.setdefault(one.erasure_id, one)
+    return list(first.values())
+
+
+def by_customer(erasures: Iterable[Erasure]) -> dict[str, list[int]]:
+    """Offsets by customer token, in order."""
+    out: dict[str, list[int]] = {}
+    for one in sorted(erasures):
+        out.setdefault(one.customer_token, []).append(one.offset)
+    return out
+
+
+def held(root: str, topic_id: str, partition: int, before: int | None = None) -> list[Erasure]:
+    """The erasures that silver holds of a partition, below a position."""
+    here = delta.of_partition(topic_id, partition)
+    if before is not None:
+        here &= pc.field("offset") < before
+    rows = delta.rows(root, silver.ERASURES, ["offset", "erasure_id", "customer_token"], here)
+    return first_of_each(Erasure(**row) for row in rows.to_pylist())
+
+
+def arrived(keys: KeySource, rows: DataFrame, schema_ids: Sequence[int]) -> list[Erasure]:
+    """The sound erasures among some rows of bronze."""
+    found = []
+    for schema_id in schema_ids:
+        of_schema = rows.where(F.col("schema_id") == schema_id)
+        columns = of_schema.select("topic_id", "partition", "offset", "broker_time", "sealed", "sealing_key")
+        found += [Erasure(**row.asDict()) for row in columns.mapInArrow(looking(keys, schema_id), FOUND).collect()]
+    return found
+
+
+def keys_of(topic_id: str, partition: int, erasures: Mapping[str, Sequence[int]], one: Erasure) -> list[KeyName]:
+    """The keys that an erasure destroys: all generations before it."""
+    before = erasures[one.customer_token].index(one.offset) + 1
+    return [subject_key(topic_id, partition, one.customer_token, number) for number in range(before)]
+
+
+def carried_out(
+    settings: Settings, topic_id: str, partition: int, known: Sequence[Erasure], now: Sequence[Erasure]
+) -> int:
+    """Destroy the keys of `now`, each on record first; how many keys that had one. `known` are all up to there."""
+    data_keys = DataKeys(source(settings))
+    by_token = by_customer(known)
+    names_of = partial(keys_of, topic_id, partition, by_token)
+    everything = {one: names_of(one) for one in now}
+    wanted = sorted({name for names in everything.values() for name in names})
+    there = data_keys.store.find(wanted) if data_keys.store.exists() else {}
+    done = {name for name, key in there.items() if key.wrapped is None}
+    for one, names in everything.items():
+        if not done.issuperset(names):
+            position = f"{topic_id}/{partition}/{one.offset}"
+            told: trail.Details = {"by": position, "generations": len(names)}
+            trail.record(settings, "personal.erased", one.customer_token, told)
+    left = [name for name in wanted if name not in done]
+    return len(data_keys.destroy(left)) if left else 0
+
+
+def upheld(settings: Settings, root: str) -> int:
+    """Destroy again what an older copy of the key store brought back; how many keys."""
+    places = {
+        (row["topic_id"], row["partition"])
+        for row in delta.rows(root, silver.ERASURES, ["topic_id", "partition"]).to_pylist()
+    }
+    again = 0
+    for topic_id, partition in sorted(places):
+        erasures = held(root, topic_id, partition)
+        again += carried_out(settings, topic_id, partition, erasures, erasures)
+    return again

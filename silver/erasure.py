@@ -1,0 +1,180 @@
+"""Asks for the erasure of a customer's personal data, and tells what became of it.
+
+    python -m silver.erasure request --customer-id-file -      one customer id a line, from a file or standard input
+    python -m silver.erasure report --erasure-id ID            --json for machines
+
+A request is a record on topic `events`. silver.job destroys the customer's keys in the pass that takes it: what came
+before it can then be read by nobody, in no version of a table. What comes after it is of a new key. Tokens stay, so
+decisions can be replayed. Customer ids are read from a file, never from the command line, and are not printed.
+"""
+
+import argparse
+import sys
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow.compute as pc
+
+from lakehouse import broker, delta, jobs, keys, single, topics, trail
+from lakehouse import settings as conf
+from lakehouse.agreement import agreed
+from lakehouse.contracts import silver
+from lakehouse.crypto import Tokens
+from lakehouse.data_keys import DataKeys
+from lakehouse.errors import BrokerUnavailable, Terminal
+from lakehouse.log import configure
+from lakehouse.registry import registry
+from lakehouse.settings import Settings
+from silver import erasing
+from silver.erasure_report import EXPIRES, KEPT, UNREADABLE
+from silver.personal import subject_key
+
+
+class ErasureRefused(Terminal):
+    """A request names nobody, or silver has not seen the erasure that is asked for."""
+
+
+def customers(text: str) -> list[str]:
+    """The customer ids of a request, one a line."""
+    found = [line.strip() for line in text.splitlines() if line.strip()]
+    if not found:
+        raise ErasureRefused("There is no customer id in what was given.", "Write one a line.")
+    return found
+
+
+def request(settings: Settings, customer_id: str, erasure_id: str) -> list[int]:
+    """Write an erasure to the log, once a partition; the offsets.
+
+    The same erasure given again is a duplicate there and changes nothing.
+    """
+    identity = topics.identify(settings, topics.EVENTS)
+    tokens = Tokens(keys.source(settings).keyring())
+    token = tokens.text(tokens.digests("customer", [customer_id.encode()])[0])
+    fields = {
+        "erasure_id": erasure_id,
+        "customer_id": customer_id,
+        "received_at": time.time_ns() // 1_000_000,
+        "requested_by": trail.actor(),
+    }
+    record = single.written(registry().latest(erasing.KIND), fields)
+    trail.record(settings, "erasure.requested", token, {"erasure_id": erasure_id})
+    writer, offsets = broker.producer(settings), []
+    for partition in range(identity.partitions):
+        offset = broker.placed(settings, writer, identity.name, partition, record)
+        if offset is None:
+            raise BrokerUnavailable(
+                f"Erasure {erasure_id} was not acknowledged.", f"Ask again with --erasure-id {erasure_id}."
+            )
+        offsets.append(offset)
+    return offsets
+
+
+def report(settings: Settings, erasure_id: str) -> dict[str, Any]:
+    """What became of an erasure, as silver has it; ErasureRefused where it does not know it."""
+    root = conf.lake_root(settings)
+    rows = delta.rows(
+        root, silver.ERASURE_REPORT, silver.ERASURE_REPORT.column_names, pc.field("erasure_id") == erasure_id
+    ).to_pylist()
+    if not rows:
+        raise ErasureRefused(
+            f"Silver has no erasure {erasure_id}.",
+            "Is silver.job behind? `python -m silver.resubmit list --kind erasure` shows those that were refused.",
+        )
+    first = min(rows, key=lambda row: (row["partition"], row["offset"]))
+    partitions = sorted({(row["topic_id"], row["partition"], row["offset"]) for row in rows})
+    return {
+        "erasure_id": erasure_id,
+        "customer_token": first["customer_token"],
+        "positions": [f"{topic_id}/{partition}/{offset}" for topic_id, partition, offset in partitions],
+        **_destroyed(settings, root, partitions, first["customer_token"]),
+        "places": _places(rows),
+    }
+
+
+def _destroyed(
+    settings: Settings, root: str, positions: Sequence[tuple[str, int, int]], token: str
+) -> dict[str, int | str | None]:
+    """How many keys there were, how many are left, and when the last one was destroyed."""
+    store = DataKeys(keys.source(settings)).store
+    names = []
+    for topic_id, partition, offset in positions:
+        offsets = erasing.by_customer(erasing.held(root, topic_id, partition))[token]
+        names += [subject_key(topic_id, partition, token, number) for number in range(offsets.index(offset) + 1)]
+    found = store.find(names) if store.exists() else {}
+    times = [key.destroyed_at for key in found.values() if key.destroyed_at is not None]
+    last = datetime.fromtimestamp(max(times) / 1000, UTC).isoformat(timespec="seconds") if times else None
+    return {"keys": len(names), "keys_left": len(names) - len(times), "destroyed_at": last}
+
+
+def _places(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One entry a place, over all partitions."""
+    out: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        place = out.setdefault(row["place"], {name: row[name] for name in ("place", "state", "holds", "ground")})
+        counted, until = place.get("rows"), place.get("until")
+        place["rows"] = counted if row["rows"] is None else (counted or 0) + row["rows"]
+        day = None if row["until"] is None else row["until"].isoformat()
+        place["until"] = max(filter(None, (until, day)), default=None)
+    return sorted(out.values(), key=lambda place: ((UNREADABLE, EXPIRES, KEPT).index(place["state"]), place["place"]))
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """The report for people."""
+    lines = [
+        f"erasure {found['erasure_id']} of customer {found['customer_token']}",
+        f"{found['keys']} keys, {found['keys_left']} left, the last one destroyed at {found['destroyed_at']}",
+    ]
+    for place in found["places"]:
+        rows = "" if place["rows"] is None else f", {place['rows']} rows"
+        until = f" by {place['until']}" if place["until"] else ""
+        lines.append(f"  {place['state'] + until:24} {place['place']}: {place['holds']}{rows}")
+    grounds = sorted({place["ground"] for place in found["places"] if place["ground"]})
+    return "\n".join([*lines, *(f"  kept because: {ground}" for ground in grounds)])
+
+
+def _run(given: argparse.Namespace) -> None:
+    settings = conf.load(given.env)
+    configure(settings, "erasure")
+    agreed(settings)
+    if given.action == "report":
+        found = report(settings, given.erasure_id)
+        print(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() if given.json else text(found))
+        return
+    source = given.customer_id_file
+    try:
+        named = customers(sys.stdin.read() if source == "-" else Path(source).read_text())
+    except OSError as error:
+        raise ErasureRefused(f"{source} cannot be read: {error.strerror}.", "Name a file, or - for stdin.") from None
+    if given.erasure_id and len(named) > 1:
+        raise ErasureRefused("--erasure-id is of one customer, and several were given.", "Leave it out.")
+    for customer_id in named:
+        erasure_id = given.erasure_id or str(uuid.uuid4())
+        offsets = request(settings, customer_id, erasure_id)
+        print(f"erasure {erasure_id} is on the log at offset {', '.join(map(str, offsets))}")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write erasures to the log, or report one."""
+    parser = argparse.ArgumentParser(
+        prog="python -m silver.erasure", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    actions = parser.add_subparsers(dest="action", required=True)
+    asking = actions.add_parser("request", help="write erasures to the log")
+    asking.add_argument("--customer-id-file", required=True, metavar="FILE", help="one id a line; - is standard input")
+    asking.add_argument("--erasure-id", help="to ask again for one that was not acknowledged (default: a new one)")
+    telling = actions.add_parser("report", help="every place that held something, and what is left there")
+    telling.add_argument("--erasure-id", required=True)
+    telling.add_argument("--json", action="store_true", help="for machines")
+    for action in (asking, telling):
+        action.add_argument("--env", help="environment: conf/<env>.yml (default FRAUDLAKE_ENV, else local)")
+    given = parser.parse_args(argv)
+    return jobs.guarded(lambda: _run(given))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
