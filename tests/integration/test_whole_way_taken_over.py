@@ -32,8 +32,10 @@ def starts(history):
 
 
 @pytest.fixture(scope="module")
-def taken(history, tmp_path_factory):
+def taken(history, engine, tmp_path_factory):
     """(first offset, payments sent, the exit code of the engine that was stopped), after a takeover under load."""
+    if engine.process.poll() is None:
+        engine.stop()
     folder = tmp_path_factory.mktemp("taken")
     first = start(history, "decisions.job", folder / "engine.log")
     wait_until(lambda: answers(history.settings.engine.metrics_port, "/metrics"), running=first)
@@ -41,7 +43,7 @@ def taken(history, tmp_path_factory):
     offices = len(starts(history))
     sender = Sender(history, "taken")
     sender.start()
-    wait_until(lambda: max(deciding.counted(history.settings)) > sender.first + 200)
+    wait_until(lambda: max(deciding.counted(history.settings), default=-1) > sender.first + 200)
     time.sleep(2 * AFTER_S)
     assert len(starts(history)) == offices, "an engine at work was deposed"
     first.process.send_signal(signal.SIGSTOP)
@@ -50,7 +52,7 @@ def taken(history, tmp_path_factory):
     code = first.process.wait(30)
     sender.enough.set()
     sender.join()
-    wait_until(lambda: max(deciding.counted(history.settings)) >= sender.first + sender.sent - 1, running=second)
+    wait_until(lambda: max(deciding.counted(history.settings), default=-1) >= sender.first + sender.sent - 1, running=second)
     yield sender.first, sender.sent, code, (folder / "engine.log").read_text()
     second.stop()
 
