@@ -9,6 +9,11 @@ from expectations.rules.feature_names import FEATURE_NAMES
 from expectations.rules.tree import Type
 from lakehouse.contracts.silver import PAYMENTS
 
+PATTERNS = (
+    *("account_takeover", "card_testing", "velocity_attack", "impossible_travel"),
+    *("amount_probing", "merchant_collusion", "synthetic_identity", "bust_out"),
+)
+"""Of fraud: what a feature or a rule serves, and the simulator plays."""
 LISTS = ("block", "allow", "watch")
 ENTITIES = ("card", "customer", "device", "ip", "email", "merchant")
 """Kinds of what a list can hold: tokens, and merchants by their id."""

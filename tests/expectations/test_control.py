@@ -54,7 +54,7 @@ def test_what_is_restored_is_what_was_offered(keys_folder: Path, trust: Trust) -
     in_force, other = InForce(), InForce()
     in_force.offer(signed(keys_folder), trust)
     in_force.offer(signed(keys_folder, "model", MODEL), trust)
-    other.restore(in_force.versions)
+    other.restore(in_force.versions, in_force.saved_entries())
     assert (other.digest, other.versions, other.model_digest) == (
         *(in_force.digest, in_force.versions, in_force.model_digest),
     )

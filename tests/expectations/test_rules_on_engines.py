@@ -49,10 +49,10 @@ def test_duckdb_fires_for_the_same_rows(seed):
     agree(texts, fired(nodes, found), theirs)
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=seeds)
 def test_spark_fires_for_the_same_rows(spark, seed):
-    texts, found = drawn(seed, rules=50, rows=30)
+    texts, found = drawn(seed, rules=25, rows=60)
     nodes = [parsed(text, COLUMNS) for text in texts]
     frame = spark.createDataFrame(
         [tuple(row[name] for name in ("id", *COLUMNS)) for row in table(found).to_pylist()],
