@@ -68,7 +68,7 @@ FIRST = payload_digest(orjson.dumps(REFERENCE, option=orjson.OPT_SORT_KEYS).deco
 @pytest.mark.parametrize(
     ("event", "why"),
     [
-        ({"scope": "rules"}, "There is no scope 'rules'"),
+        ({"scope": "keys"}, "There is no scope 'keys'"),
         ({}, "reference version 1 does not follow version 1"),
         ({"version": 3, "previous_digest": FIRST}, "reference version 3 does not follow version 1"),
         ({"version": 2}, "reference version 2 does not follow version 1"),

@@ -23,7 +23,7 @@ def test_the_decisions_that_count_are_those_of_a_reader_that_sees_record_by_reco
     for offset, record in enumerate(topic()):
         if record[4:5] == b"\x05":
             fence.start(offset)
-        elif record[4:5] == b"\x04":
+        elif record[4:5] == b"\x0b":
             batch = decoded(registry().latest("decision"), [record[5:]]).batch
             source = int(batch.numbers("offset")[0])
             if fence.counts(int(batch.numbers("epoch")[0]), source):
