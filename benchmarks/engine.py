@@ -28,7 +28,8 @@ from simulator.world import days, world
 VECTORS_FOR_FITTING = 20_000
 
 
-def _control(settings: Settings, scope: str, payload: str) -> bytes:
+def control(settings: Settings, scope: str, payload: str) -> bytes:
+    """The control event that puts a payload into force as the first version of its scope."""
     folder = conf.resolve(settings.keys.folder)
     event = prepared(scope, payload, {}, signer(folder / "author.pem"), signer(folder / "approver.pem"))
     return encoded(event, END_MS - 10**10)
@@ -36,13 +37,13 @@ def _control(settings: Settings, scope: str, payload: str) -> bytes:
 
 def reference(settings: Settings) -> list[bytes]:
     """The control event that puts the reference tables into force."""
-    return [_control(settings, "reference", (conf.home() / "conf" / "reference.json").read_text())]
+    return [control(settings, "reference", (conf.home() / "conf" / "reference.json").read_text())]
 
 
 def in_force(settings: Settings, digest: str) -> list[bytes]:
     """Control events that put reference tables and a model into force."""
     model = orjson.dumps({"digest": digest}).decode()
-    return [*reference(settings), _control(settings, "model", model)]
+    return [*reference(settings), control(settings, "model", model)]
 
 
 def vectors(settings: Settings, seed: int) -> Matrix:

@@ -2,6 +2,11 @@
 
     python -m decisions.control activate --scope reference --file conf/reference.json
     python -m decisions.control activate --scope model --digest SHA256
+    python -m decisions.control rules check|activate FILE, rules show, rules uses [COLUMN]
+    python -m decisions.control lists add --list block --kind card --reason "stolen" < cards.txt
+    python -m decisions.control suppress add --rule ID --until TIME --reason "travels" < customers.txt
+    python -m decisions.control thresholds --challenge 0.3 --review 0.5 --decline 0.8
+    python -m decisions.control rollback --scope rules --to-version 3
     python -m decisions.control show
 
 The event names the version and digest that it follows; engine and silver refuse it when something else came first, so
@@ -12,20 +17,23 @@ import argparse
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import orjson
 
-from expectations.control import SCOPES, ControlEvent, Version, check, payload_digest
+from decisions import list_control, rule_control
+from expectations.control import SCOPES, ControlEvent, InForce, Version, check
 from expectations.decoded import broken_rules, control_event, decode
+from expectations.rules.changing import DELTA_SCOPES
+from expectations.rules.rule_set import OUTCOMES, payload_of
 from lakehouse import broker, delta, jobs, keys, topics, trail
 from lakehouse import settings as conf
 from lakehouse.agreement import agreed
 from lakehouse.codec import Batch, slices
 from lakehouse.contracts import silver
-from lakehouse.crypto import Digests
+from lakehouse.crypto import Digests, Tokens
 from lakehouse.errors import BrokerUnavailable, ControlRefused
 from lakehouse.moments import moment_ms
 from lakehouse.registry import registry, schema_ids
@@ -37,25 +45,32 @@ PARTITION = 0
 _CHUNK = 50_000
 
 
-def in_silver(settings: Settings) -> tuple[dict[str, Version], int]:
-    """(versions in force, first offset that silver has not seen), by silver.control and silver.balance."""
+class Past(NamedTuple):
+    """Everything that was put into force: the fold of it, and the payload of every version by scope."""
+
+    now: InForce
+    payloads: dict[tuple[str, int], str]
+
+
+def in_silver(settings: Settings) -> tuple[Past, int]:
+    """(what was put into force, first offset that silver has not seen), by silver.control and silver.balance."""
     root = conf.lake_root(settings)
     seen = delta.rows(root, silver.BALANCE, ["topic_id", "offset"]).to_pylist()
     if not seen:
-        return {}, 0
-    rows = delta.rows(root, silver.CONTROL, ["topic_id", "offset", "scope", "version", "payload"]).to_pylist()
+        return Past(InForce(), {}), 0
+    columns = ["topic_id", "offset", "scope", "version", "previous_digest", "payload"]
     topic_id = topics.identify(settings, topics.EVENTS).topic_id
-    versions = {
-        row["scope"]: Version(row["version"], payload_digest(row["payload"]), row["payload"])
-        for row in sorted(rows, key=lambda r: r["offset"])
-        if row["topic_id"] == topic_id
-    }
-    return versions, max((row["offset"] + 1 for row in seen if row["topic_id"] == topic_id), default=0)
+    found = delta.rows(root, silver.CONTROL, columns).sort_by("offset").to_pylist()
+    rows = [row for row in found if row["topic_id"] == topic_id]
+    now = InForce()
+    now.fold(rows)
+    past = Past(now, {(row["scope"], row["version"]): row["payload"] for row in rows})
+    return past, max((row["offset"] + 1 for row in seen if row["topic_id"] == topic_id), default=0)
 
 
-def in_force(settings: Settings, trusted: Trust) -> dict[str, Version]:
-    """What is in force at the end of the log: silver's fold, then every valid control event after it."""
-    versions, start = in_silver(settings)
+def past(settings: Settings, trusted: Trust) -> Past:
+    """What was put into force up to the end of the log: silver's fold, then every valid control event after it."""
+    found_before, start = in_silver(settings)
     name = topics.topic_name(settings, topics.EVENTS)
     low, end = broker.watermarks(settings, name, PARTITION)
     schema = registry().latest("control")
@@ -72,11 +87,25 @@ def in_force(settings: Settings, trusted: Trust) -> dict[str, Version]:
                 continue
             event = control_event(found.batch, row)
             try:
-                check(event, versions, trusted)
+                found_before.now.offer(event, trusted)
             except ControlRefused:
                 continue
-            versions[event.scope] = Version(event.version, event.digest, event.payload)
-    return versions
+            found_before.payloads[event.scope, event.version] = event.payload
+    return found_before
+
+
+def in_force(settings: Settings, trusted: Trust) -> dict[str, Version]:
+    """The version of every scope at the end of the log."""
+    return past(settings, trusted).now.versions
+
+
+def returned(before: Past, scope: str, version: int) -> str:
+    """The payload of an earlier version; ControlRefused where there is none that can come back."""
+    if scope in DELTA_SCOPES:
+        raise ControlRefused(f"{scope} travel as changes.", "Take the entries back with add and remove.")
+    if (scope, version) not in before.payloads:
+        raise ControlRefused(f"There is no version {version} of {scope}.")
+    return before.payloads[scope, version]
 
 
 def prepared(scope: str, payload: str, versions: dict[str, Version], author: Signer, approver: Signer) -> ControlEvent:
@@ -152,31 +181,69 @@ def activate(
     return event, offset
 
 
-def _payload(arguments: argparse.Namespace) -> str:
-    if arguments.scope == "model":
-        return orjson.dumps({"digest": arguments.digest}).decode()
-    try:
-        content = orjson.loads(Path(arguments.file).read_bytes())
-    except (OSError, orjson.JSONDecodeError) as error:
-        raise ControlRefused(f"{arguments.file} cannot be read: {error}.", "It must be a JSON file.") from None
-    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS).decode()
+def _change(arguments: argparse.Namespace, settings: Settings, before: Callable[[], Past]) -> tuple[str, str]:
+    """(scope, payload) of what the command asks for."""
+    action = arguments.action
+    if action == "activate" and arguments.scope == "model":
+        return "model", payload_of({"digest": arguments.digest})
+    if action == "activate":
+        return arguments.scope, rule_control.file_payload(arguments.file)
+    if action == "rules":
+        return "rules", rule_control.file_payload(arguments.file)
+    if action == "thresholds":
+        return "thresholds", payload_of({"cuts": {name: getattr(arguments, name) for name in OUTCOMES[1:]}})
+    if action == "rollback":
+        return arguments.scope, returned(before(), arguments.scope, arguments.to_version)
+    tokens = Tokens(keys.source(settings).keyring())
+    if action == "lists":
+        return "lists", list_control.list_payload(arguments, tokens)
+    return "suppressions", list_control.suppression_payload(arguments, tokens)
+
+
+def _shown(arguments: argparse.Namespace, before: Past) -> str:
+    if arguments.action == "rules":
+        return rule_control.run(arguments, before.now)
+    if arguments.action in ("lists", "suppress"):
+        return list_control.shown(before.now, "lists" if arguments.action == "lists" else "suppressions")
+    return "\n".join(
+        f"{scope:10} version {version.version}  digest {version.digest}  {version.payload[:80]}"
+        for scope, version in sorted(before.now.versions.items())
+    )
 
 
 def _run(arguments: argparse.Namespace) -> None:
     settings = conf.load(arguments.env)
+    what = getattr(arguments, "what", arguments.action)
+    if what == "check":
+        print(rule_control.checked(arguments.file))
+        return
     agreed(settings)
     folder = conf.resolve(settings.keys.folder)
-    if arguments.action == "show":
-        for scope, version in sorted(in_force(settings, trust(folder)).items()):
-            print(f"{scope:10} version {version.version}  digest {version.digest}  {version.payload[:80]}")
+    if what in ("show", "uses"):
+        print(_shown(arguments, past(settings, trust(folder))))
         return
     author, approver = (
         Path(p) if p else folder / f"{role}.pem"
         for role, p in (("author", arguments.author_key), ("approver", arguments.approver_key))
     )
-    payload = _payload(arguments)
-    event, offset = activate(settings, arguments.scope, payload, author, approver, arguments.received_at)
+    scope, payload = _change(arguments, settings, lambda: past(settings, trust(folder)))
+    event, offset = activate(settings, scope, payload, author, approver, arguments.received_at)
     print(f"{event.scope} version {event.version} (payload {event.digest[:12]}) is on the log at offset {offset}")
+
+
+def _common() -> argparse.ArgumentParser:
+    """The options of every command."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--env")
+    common.add_argument("--author-key", help="PEM file of the author (default: author.pem of the key folder)")
+    common.add_argument("--approver-key", help="PEM file of somebody else (default: approver.pem of the key folder)")
+    common.add_argument(
+        "--received-at",
+        type=moment_ms,
+        metavar="TIME",
+        help="with its time zone, for history that is imported behind it: not after that begins (default: now)",
+    )
+    return common
 
 
 def main(argv: Sequence[str]) -> int:
@@ -184,25 +251,24 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m decisions.control", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    actions = parser.add_subparsers(dest="action", required=True)
-    show = actions.add_parser("show", help="what is in force at the end of the log")
-    put = actions.add_parser("activate", help="write a signed control event")
+    actions, common = parser.add_subparsers(dest="action", required=True), [_common()]
+    actions.add_parser("show", help="what is in force at the end of the log", parents=common)
+    put = actions.add_parser("activate", help="write a signed control event", parents=common)
     put.add_argument("--scope", required=True, choices=SCOPES)
-    put.add_argument("--file", help="scope reference: the JSON file")
+    put.add_argument("--file", help="the JSON file, for all scopes but model")
     put.add_argument("--digest", help="scope model: SHA-256 of the bundle's manifest, from `training.job`")
-    put.add_argument("--author-key", help="PEM file of the author (default: author.pem of the key folder)")
-    put.add_argument("--approver-key", help="PEM file of somebody else (default: approver.pem of the key folder)")
-    put.add_argument(
-        "--received-at",
-        type=moment_ms,
-        metavar="TIME",
-        help="with its time zone, for history that is imported behind it: not after that begins (default: now)",
-    )
-    for action in (show, put):
-        action.add_argument("--env")
+    rule_control.arguments_of(actions.add_parser("rules", help="the rules"), common)
+    list_control.list_arguments(actions.add_parser("lists", help="block, allow and watch lists"), common)
+    list_control.suppression_arguments(actions.add_parser("suppress", help="rules that do not act for some"), common)
+    cuts = actions.add_parser("thresholds", help="the cuts between the bands of scores", parents=common)
+    for name in OUTCOMES[1:]:
+        cuts.add_argument(f"--{name}", type=float, required=True, metavar="SCORE")
+    back = actions.add_parser("rollback", help="an earlier version again, as the next one", parents=common)
+    back.add_argument("--scope", required=True, choices=[scope for scope in SCOPES if scope not in DELTA_SCOPES])
+    back.add_argument("--to-version", required=True, type=int, metavar="N")
     arguments = parser.parse_args(argv)
     if arguments.action == "activate" and not (arguments.digest if arguments.scope == "model" else arguments.file):
-        put.error("--scope model needs --digest, --scope reference needs --file")
+        put.error("--scope model needs --digest, --scope reference needs --file, and so do the others")
     return jobs.guarded(lambda: _run(arguments))
 
 

@@ -1,6 +1,6 @@
 """The engine: records of the log in, decisions out; a pure function of the log, its state and its keys.
 
-Per batch: what `driver.py` does, then models, outcome, body. No clock, no network: `job.py` reads and writes.
+Per batch: what `driver.py` does, then models, rules, outcome, body. No clock, no network: `job.py` reads and writes.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,17 +10,17 @@ import numpy as np
 from decisions.bundle import Model, Scores
 from decisions.driver import Driver, Segment
 from decisions.intake import Message
-from decisions.outcome import FULL, OUTCOMES, REJECTED, RISKS, STATE_CAPPED, bands
-from decisions.record import Body, decision_ids, no_lists, repeated
+from decisions.outcome import FULL, OUTCOMES, REJECTED, RISKS, STATE_CAPPED
+from decisions.record import Body, decision_ids, lists_of, no_lists, repeated
+from decisions.ruling import Ruling, Scored, ruled
 from decisions.stages import Stages
 from expectations.admission import ACCEPTED
 from features.catalogue import feature_set_hash
-from features.state import Matrix
 from features.store import State
 from lakehouse.codec import Column, Strings
 from lakehouse.errors import Terminal
 from lakehouse.keys import Keyring
-from lakehouse.texts import Flags, Ints, Texts
+from lakehouse.texts import Flags, Texts
 
 ModelLoader = Callable[[str], Model]
 
@@ -66,20 +66,27 @@ class Engine:
         self._activate()
         return [body for body in bodies if len(body.offset)]
 
-    def _scored(self, vectors: Matrix, offset: Ints) -> tuple[Scores, Ints]:
+    def _scored(self, segment: Segment) -> tuple[Scores, Ruling]:
+        """Scores of the accepted payments, and what rules and lists make of them."""
+        judged, people = segment.judged["payment"], segment.people["payment"]
+        at = judged.accepted
         if self._model is None:
             raise Terminal(
-                f"The payment at offset {int(offset[0])} cannot be decided: no model is in force there.",
+                f"The payment at offset {int(judged.offset[at[0]])} cannot be decided: no model is in force there.",
                 "Activate one (python -m decisions.control activate --scope model), then bootstrap later than that.",
             )
         self.stages.done("body")
-        scores = self._model.scores(vectors)
+        scores = self._model.scores(segment.vectors)
         self.stages.done("models")
-        return scores, bands(scores.ensemble, self._model.manifest["cuts"])
+        amount, clock = judged.amount[at], judged.clock_ms[at]
+        payments = Scored(judged.batch.take(at), amount, clock, segment.vectors, people, at, scores.ensemble)
+        ruling = ruled(payments, self.state.admission.in_force, self._model.manifest["cuts"], self._driver.tokens)
+        self.stages.done("rules")
+        return scores, ruling
 
     def _bodies(self, segment: Segment) -> Body:
         """One body for every accepted payment and every one that admission rejected."""
-        judged, people, vectors = segment.judged["payment"], segment.people["payment"], segment.vectors
+        judged, people = segment.judged["payment"], segment.people["payment"]
         decided = judged.decided
         n = len(decided)
         accepted = judged.status[decided] == ACCEPTED
@@ -104,7 +111,7 @@ class Engine:
             "rung": _rungs(accepted, segment.capped),
             "payload_digest": Texts.of([decoded.payload[row] for row in decided.tolist()]),
             "content_digest": Texts.fixed(decoded.content[decided].astype(">i8").view(np.uint8)),
-            **self._verdict(accepted, offset, vectors),
+            **self._verdict(accepted, segment),
         }
         valid: dict[str, Flags] = dict.fromkeys(_ONLY_ACCEPTED, accepted)
         for kind in ("card", "customer", "device", "ip"):
@@ -112,24 +119,28 @@ class Engine:
             valid[f"{kind}_token"] = people.has[kind][decided]
         return Body(offset, batch.texts("transaction_id").to_list(), columns, valid)
 
-    def _verdict(self, accepted: Flags, offset: Ints, vectors: Matrix) -> dict[str, Column]:
-        """Outcome, risk, scores and vector; `rejected` and nothing else where not accepted."""
+    def _verdict(self, accepted: Flags, segment: Segment) -> dict[str, Column]:
+        """Outcome, risk, scores, rules and vector; `rejected` and nothing else where not accepted."""
         n = len(accepted)
         at = np.flatnonzero(accepted)
         outcome, risk, vector = [REJECTED] * n, [""] * n, [b""] * n
-        score = np.zeros((3, n))
+        score = np.zeros((4, n))
+        reasons: dict[str, Column] = dict.fromkeys(_REASONS, no_lists(n))
         if len(at):
-            scores, band = self._scored(vectors, offset[at])
-            score[:, at] = scores.ensemble, scores.xgboost, scores.isolation_forest
-            raw, width = vectors.tobytes(), vectors.shape[1] * 4
-            for i, (row, which) in enumerate(zip(at.tolist(), band.tolist(), strict=True)):
-                outcome[row], risk[row] = OUTCOMES[which], RISKS[which]
+            scores, ruling = self._scored(segment)
+            score[:, at] = scores.ensemble, scores.xgboost, scores.isolation_forest, ruling.score
+            raw, width = segment.vectors.tobytes(), segment.vectors.shape[1] * 4
+            decided = zip(at.tolist(), ruling.outcome.tolist(), ruling.band.tolist(), strict=True)
+            for i, (row, which, band) in enumerate(decided):
+                outcome[row], risk[row] = OUTCOMES[which], RISKS[band]
                 vector[row] = raw[i * width : (i + 1) * width]
+            reasons = {name: lists_of(getattr(ruling, of), at, n) for name, of in _REASONS.items()}
         return {
             "outcome": Texts.of(outcome),
             "risk": Texts.of(risk),
             "vector": Texts.of(vector),
-            **dict(zip(("score", "score_xgboost", "score_isolation_forest"), score, strict=True)),
+            **dict(zip(_SCORES, score, strict=True)),
+            **reasons,
         }
 
 
@@ -142,8 +153,14 @@ def _rungs(accepted: Flags, capped: Flags) -> Texts:
     return Texts.of(found.tolist())
 
 
-_ONLY_ACCEPTED = (
-    *("amount_base_minor", "feature_set", "vector", "model_digest", "risk"),
-    *("score", "score_xgboost", "score_isolation_forest"),
-)
+_SCORES = ("score", "score_xgboost", "score_isolation_forest", "score_with_rules")
+_REASONS = {
+    "rules_fired": "fired",
+    "rules_shadow": "shadow",
+    "rules_suppressed": "suppressed",
+    "reason_codes": "codes",
+    "lists_hit": "lists",
+}
+"""Field of a decision -> where a ruling has it."""
+_ONLY_ACCEPTED = ("amount_base_minor", "feature_set", "vector", "model_digest", "risk", *_SCORES)
 """Fields of a decision that a rejected payment does not have."""

@@ -15,7 +15,6 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from decisions.record import Body, Envelope, sealed, start_record
 from lakehouse import broker, topics
-from lakehouse.codec import Batch
 from lakehouse.crash import crash_point
 from lakehouse.errors import BrokerUnavailable, EngineFenced, RangeMissing
 from lakehouse.fencing import Fence
@@ -24,7 +23,9 @@ from lakehouse.settings import Settings
 from lakehouse.texts import Texts
 from lakehouse.version import VERSION
 
-_DECISION, _START = registry().latest("decision").id, registry().latest("engine_start").id
+_DECISIONS = {schema.id: schema for schema in registry().versions("decision")}
+"""An engine of an older release may have decided before this one."""
+_START = registry().latest("engine_start").id
 
 
 def now_ms() -> int:
@@ -83,20 +84,19 @@ class Writer:
 def _read(settings: Settings, partition: int, start: int, end: int) -> list[tuple[int, int, int, int]]:
     """(offset, schema id, epoch, source offset) of the records [start, end) of topic `decisions`."""
     name = topics.topic_name(settings, topics.DECISIONS)
-    schema = registry().latest("decision")
     out = []
     for begin in range(start, end, 20_000):
         messages = broker.read_range(settings, name, partition, begin, min(begin + 20_000, end))
         texts = Texts.of([m.value() or b"" for m in messages])
-        ids = schema_ids(texts.buffer, texts.start, texts.start + texts.length).tolist()
-        decisions = [i for i, schema_id in enumerate(ids) if schema_id == _DECISION]
-        found = texts.take(np.array(decisions, np.int64))
-        batch: Batch = schema.codec.decode(found.buffer, found.start + PREFIX_BYTES, found.start + found.length).batch
-        where = dict(zip(decisions, range(len(decisions)), strict=True))
-        epoch, source = batch.numbers("epoch").tolist(), batch.numbers("offset").tolist()
-        for i, (message, schema_id) in enumerate(zip(messages, ids, strict=True)):
-            at = where.get(i)
-            out.append((message.offset(), schema_id, -1 if at is None else epoch[at], -1 if at is None else source[at]))
+        ids = schema_ids(texts.buffer, texts.start, texts.start + texts.length)
+        epoch, source = np.full(len(messages), -1, np.int64), np.full(len(messages), -1, np.int64)
+        for schema_id, schema in _DECISIONS.items():
+            rows = np.flatnonzero(ids == schema_id)
+            found = texts.take(rows)
+            decoded = schema.codec.decode(found.buffer, found.start + PREFIX_BYTES, found.start + found.length).batch
+            epoch[rows], source[rows] = decoded.numbers("epoch"), decoded.numbers("offset")
+        offsets = [message.offset() for message in messages]
+        out += list(zip(offsets, ids.tolist(), epoch.tolist(), source.tolist(), strict=True))
     return out
 
 
@@ -155,7 +155,7 @@ class Office:
         for offset, schema_id, decided_by, source in _read(self._settings, self._partition, start, end):
             if schema_id == _START:
                 fence.start(offset)
-            elif schema_id == _DECISION:
+            elif schema_id in _DECISIONS:
                 fence.counts(decided_by, source)
 
     def _follow(self, fence: Fence, start: int, end: int) -> None:

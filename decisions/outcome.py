@@ -1,12 +1,12 @@
-"""From a score to an outcome: four bands whose cuts travel in the model's manifest."""
+"""From a score to an outcome: four bands; thresholds in force give the cuts, else the model's manifest."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
 from decisions.forests import Doubles
+from expectations.rules.rule_set import OUTCOMES as OUTCOMES
 
-OUTCOMES = ("approve", "challenge", "review", "decline")
 RISKS = ("low", "medium", "high", "critical")
 """By band: below the first cut, from the first on, from the second on, from the third on."""
 REJECTED = "rejected"

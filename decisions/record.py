@@ -1,6 +1,7 @@
 """Decisions as records: a deterministic body, its digest, and the envelope of one emission."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +85,16 @@ def repeated(value: str, n: int) -> Texts:
 def no_lists(n: int) -> Strings:
     """N empty lists."""
     return Strings(np.zeros(n, np.int64), np.zeros(n, np.int64), Texts.of([]))
+
+
+def lists_of(found: Mapping[int, list[str]], at: Ints, n: int) -> Strings:
+    """N lists: those of row i stand at place at[i]; empty ones elsewhere."""
+    if not found:
+        return no_lists(n)
+    lists: list[list[str]] = [[] for _ in range(n)]
+    for row, names in found.items():
+        lists[int(at[row])] = names
+    return Strings.of(lists)
 
 
 def start_record(

@@ -267,6 +267,7 @@ class Admission:
         if verdicts.why[row] == 0 and not repeated:
             try:
                 self.in_force.offer(records.controls[row], self.trust)
+                self.in_force.forget(self.clock)
             except ControlRefused as error:
                 verdicts.why[row] = REFUSED
                 verdicts.refusals[row] = f"control_refused: {error.what}"

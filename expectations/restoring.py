@@ -4,7 +4,6 @@ import numpy as np
 import pyarrow as pa
 
 from expectations.admission import Admission, horizons_ms
-from expectations.control import Version, payload_digest
 from expectations.decoded import IDENTITY_FIELDS, pairs
 from lakehouse import delta
 from lakehouse.contracts.silver import BY_KIND
@@ -41,13 +40,9 @@ def restored(settings: Settings, root: str, topic_id: str, partition: int, posit
         recent = np.flatnonzero(clock + horizon[number] > latest)
         _remember(admission, rows.take(pa.array(recent)), clock[recent], number, digests)
     admission.clock = latest
-    control = _before(root, "control", topic_id, partition, position, ["offset", "scope", "version", "payload"])
-    admission.in_force.restore(
-        {
-            row["scope"]: Version(row["version"], payload_digest(row["payload"]), row["payload"])
-            for row in control.to_pylist()
-        }
-    )
+    columns = ["offset", "scope", "version", "previous_digest", "payload"]
+    admission.in_force.fold(_before(root, "control", topic_id, partition, position, columns).to_pylist())
+    admission.in_force.forget(latest)
     return admission
 
 

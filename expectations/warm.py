@@ -6,6 +6,8 @@ from expectations.admission import Admission, Candidates
 from expectations.control import ControlEvent
 from expectations.decoded import Decoded, broken_rules, decode
 from expectations.reference import Reference, converted, short_codes
+from expectations.rules.parsing import parsed
+from expectations.rules.programs import program
 from lakehouse.crypto import Digests
 from lakehouse.keys import Keyring
 from lakehouse.registry import PREFIX_BYTES, registry
@@ -28,6 +30,7 @@ def warm() -> None:
     for kind in EVENT_KINDS:
         broken_rules(decoded(kind))
     short_codes(Texts.of(["EUR"]))
+    program([parsed("TRUE")]).fired(np.empty((0, 1)), [], 1)
     converted(np.ones(1, np.int64), np.ones(1, np.int64))
     admission = Admission(np.zeros(len(EVENT_KINDS), np.int64), Trust({}, {}))
     admission.in_force.reference = Reference.of(1, _REFERENCE)

@@ -4,15 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from expectations.rules.vocabulary import PATTERNS as PATTERNS
 from features.expressions import Operation
 from features.windows import WINDOWS
 
 Family = Literal["velocity", "device", "behaviour", "geography", "history", "ring"]
 
-PATTERNS = (
-    *("account_takeover", "card_testing", "velocity_attack", "impossible_travel"),
-    *("amount_probing", "merchant_collusion", "synthetic_identity", "bust_out"),
-)
 EXACT = "exact"
 OWN_VALUE = "its value"
 """What a feature that has no history is without history."""

@@ -1,4 +1,7 @@
-"""The catalogue as a page for people: features/REFERENCE.md, written by `python -m features.reference`."""
+"""The catalogue for others: features/REFERENCE.md for people, and the names of the features for the language of rules.
+
+Written by `python -m features.reference`. Admission reads rules too and may not import the features.
+"""
 
 import argparse
 import sys
@@ -6,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from features.catalogue import FEATURES
+from features.catalogue import FEATURES, NAMES
 from features.expressions import Operation
 from features.feature import Family, Feature
+from lakehouse.settings import home
 
 PAGE = Path(__file__).parent / "REFERENCE.md"
+MODULE = home() / "expectations" / "rules" / "feature_names.py"
 
 _HEAD = """# The features
 
@@ -52,16 +57,27 @@ def page() -> str:
     return "\n".join(parts) + "\n"
 
 
+def module() -> str:
+    """The names, as a module that needs no other."""
+    names = "".join(f'    "{name}",\n' for name in NAMES)
+    return (
+        '"""The names of all features, in order; generated from `features/catalogue.py` by `make generate`."""\n\n'
+        f"FEATURE_NAMES: tuple[str, ...] = (\n{names})\n"
+    )
+
+
 def main(argv: Sequence[str]) -> int:
-    """Write the page; with --check, only say whether it is in step."""
+    """Write page and module; with --check, only say whether they are in step."""
     parser = argparse.ArgumentParser(prog="python -m features.reference", description=main.__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the page is out of step")
-    text = page()
-    in_step = PAGE.exists() and PAGE.read_text() == text
-    if not parser.parse_args(argv).check and not in_step:
-        PAGE.write_text(text)
-    print(f"{PAGE.name}: {'in step' if in_step else 'out of step' if '--check' in argv else 'written'}")
-    return 1 if "--check" in argv and not in_step else 0
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when one is out of step")
+    checking, out_of_step = parser.parse_args(argv).check, False
+    for path, text in ((PAGE, page()), (MODULE, module())):
+        in_step = path.exists() and path.read_text() == text
+        out_of_step = out_of_step or not in_step
+        if not checking and not in_step:
+            path.write_text(text)
+        print(f"{path.name}: {'in step' if in_step else 'out of step' if checking else 'written'}")
+    return 1 if checking and out_of_step else 0
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ def saved(state: State) -> tuple[dict[str, Any], Arrays]:
         "clock_ms": state.admission.clock,
         "held": state.admission.held,
         "in_force": versions,
+        "entries": state.admission.in_force.saved_entries(),
         "extra": state.extra,
     }
     return meta, arrays
@@ -105,6 +106,7 @@ def load(path: Path, settings: Settings, topic_id: str) -> State:
     state.flow.waiting = WaitingRoom.loaded(snapshot.part(found.arrays, "waiting"))
     state.admission.seen = found.arrays["admission/seen"].copy()
     state.admission.clock, state.admission.held = found.meta["clock_ms"], found.meta["held"]
-    state.admission.in_force.restore({s: Version(*v) for s, v in found.meta["in_force"].items()})
+    versions = {scope: Version(*version) for scope, version in found.meta["in_force"].items()}
+    state.admission.in_force.restore(versions, found.meta["entries"])
     state.extra = found.meta["extra"]
     return state

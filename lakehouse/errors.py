@@ -17,6 +17,7 @@
     |   |-- SnapshotRefused      a state file is torn, altered, or of another spec or topic
     |   |-- BundleRefused        model bytes are unsigned, altered or of another feature set
     |   |-- ControlRefused       a control event is unsigned, self-approved or out of order
+    |   |   `-- RuleRefused      a rule is not in the language, or its own tests say otherwise
     |   |-- EngineFenced         a newer engine has taken over this partition
     |   `-- TrailBroken          the audit trail cannot be read or written
     `-- Transient                trying again later can help
@@ -112,6 +113,10 @@ class BundleRefused(Terminal):
 
 class ControlRefused(Terminal):
     """A control event is unsigned, self-approved or out of order."""
+
+
+class RuleRefused(ControlRefused):
+    """A rule is not in the language, or its own tests say otherwise."""
 
 
 class EngineFenced(Terminal):

@@ -61,6 +61,10 @@ class Registry:
             raise KeyError(kind)
         return max(found, key=lambda s: s.version)
 
+    def versions(self, kind: str) -> tuple[Schema, ...]:
+        """Every version of a kind, oldest first: what a reader of a topic may meet."""
+        return tuple(sorted((s for s in self.schemas if s.kind == kind), key=lambda s: s.version))
+
     def by_id(self) -> dict[int, Schema]:
         """Schema of every id."""
         return {s.id: s for s in self.schemas}

@@ -23,7 +23,8 @@ WAIT_S = 0.2
 EVENTS_PER_PAYMENT = 3
 """A payment, its authorisation and now and then a label: how far back answers of recent payments can lie."""
 
-_DECISION, _START, _ANSWER = (registry().latest(kind) for kind in ("decision", "engine_start", "answer"))
+_START, _ANSWER = (registry().latest(kind) for kind in ("engine_start", "answer"))
+_DECISIONS = {schema.prefix: schema for schema in registry().versions("decision")}
 
 
 class DecisionReader:
@@ -41,8 +42,8 @@ class DecisionReader:
             if prefix == _START.prefix:
                 self._fence = self._fence or Fence()
                 self._fence.start(message.offset())
-            elif prefix == _DECISION.prefix:
-                found = read(_DECISION, value)
+            elif prefix in _DECISIONS:
+                found = read(_DECISIONS[prefix], value)
                 # A replica that begins in the middle takes the engine it finds there as the one in office.
                 self._fence = self._fence or Fence(found["epoch"])
                 if self._fence.counts(found["epoch"], found["offset"]):

@@ -1,6 +1,7 @@
 """bronze.decisions -> silver.decisions: typed, of engines in office only, each source record once."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ from lakehouse.log import logger
 from lakehouse.registry import PREFIX_BYTES, registry
 from lakehouse.storage import Span
 from lakehouse.texts import Texts
-from silver.typed import arrow_column
+from silver.typed import arrow_column, defaults
 
 Batches = Iterable[pa.RecordBatch]
 
@@ -41,7 +42,9 @@ def opening(source: KeySource, schema_id: int, starts: Sequence[int]) -> Callabl
             everything = np.ones(rows.num_rows, np.bool_)
             columns = {
                 f["name"]: arrow_column(f["type"], found.batch, f["name"], found.batch.has(f["name"]) & everything)
-                for f in schema.parsed["fields"]
+                if f["name"] in found.batch.columns
+                else defaults(f, rows.num_rows)
+                for f in registry().latest("decision").parsed["fields"]
             }
             columns["decision_topic_id"] = rows.column("topic_id")
             columns["decision_partition"] = rows.column("partition")
@@ -72,9 +75,14 @@ class DecisionBatch:
         start_id = registry().latest("engine_start").id
         starts = sorted(r["offset"] for r in arrived.where(F.col("schema_id") == start_id).select("offset").collect())
         ddl = silver.DECISIONS.ddl.replace(" NOT NULL", "")
-        decision = registry().latest("decision")
-        rows = arrived.where((F.col("offset") >= span.start) & (F.col("schema_id") == decision.id)).mapInArrow(
-            opening(keys.source(context.settings), decision.id, starts), ddl
+        new = arrived.where(F.col("offset") >= span.start)
+        source = keys.source(context.settings)
+        rows = reduce(
+            DataFrame.unionByName,
+            (
+                new.where(F.col("schema_id") == schema.id).mapInArrow(opening(source, schema.id, starts), ddl)
+                for schema in registry().versions("decision")
+            ),
         )
         # The first one counts, as for readers that see record by record (lakehouse.fencing.Fence).
         first = Window.partitionBy("topic_id", "partition", "offset").orderBy("decision_offset")

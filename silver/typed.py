@@ -1,5 +1,6 @@
 """Decoded columns as Arrow arrays of the contract's types."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,3 +32,11 @@ def arrow_column(declared: Any, batch: Batch, name: str, valid: Flags) -> pa.Arr
         return pa.array(column.astype(np.int32), pa.int32(), mask=mask).cast(pa.date32())
     kind = {"int": pa.int32(), "long": pa.int64(), "double": pa.float64(), "boolean": pa.bool_()}[declared]
     return pa.array(column, mask=mask).cast(kind)
+
+
+def defaults(field: Mapping[str, Any], rows: int) -> pa.Array:
+    """A field that an older version of the schema lacks: its default, which is null or an empty list."""
+    declared = field["type"][1] if isinstance(field["type"], list) else field["type"]
+    if isinstance(declared, dict):
+        return pa.array([field["default"]] * rows, pa.list_(pa.string()))
+    return pa.nulls(rows, {"double": pa.float64(), "string": pa.string(), "long": pa.int64()}[declared])

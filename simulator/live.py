@@ -42,7 +42,7 @@ LEAD_S = 1.0
 FULL = "full"
 """The rung of a decision that nothing was missing from."""
 
-_DECISION = registry().latest("decision")
+_DECISIONS = {schema.prefix: schema for schema in registry().versions("decision")}
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,10 @@ class Decisions(threading.Thread):
     def note(self, messages: list[Message], read_at: float) -> None:
         """Take decisions in that became readable at `read_at`."""
         for value in (message.value() or b"" for message in messages):
-            if value[:PREFIX_BYTES] != _DECISION.prefix:
+            schema = _DECISIONS.get(value[:PREFIX_BYTES])
+            if schema is None:
                 continue
-            made = read(_DECISION, value)
+            made = read(schema, value)
             if made["epoch"] > self._fence.epoch:
                 self._fence = Fence(made["epoch"])
             found = self._outcomes.by_id.get(made["transaction_id"])

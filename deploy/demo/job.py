@@ -51,15 +51,19 @@ class Demo:
         self.steps.request("bronze, silver, features, gold", self.lake, jobs.ALL_DONE)
 
     def model(self) -> None:
-        """A model from that history, in force from here on."""
+        """A model from that history and the shipped rules, in force from here on."""
         end = str(measuring.history_end_ms(self.world))
         digest = self.steps.run(
             "training", "training.job", "--predictions", str(self.world.predictions), "--test-end-ms", end
         )
         # In the world's time: a record that is received today would move the engine's clock past the live part.
         moment = datetime.fromtimestamp(measuring.history_end_ms(self.world) / 1000, UTC).isoformat()
-        activate = ("activate", "--scope", "model", "--digest", digest, "--received-at", moment)
-        self.steps.run("model into force", "decisions.control", *activate)
+        then = ("--received-at", moment)
+        self.steps.run(
+            "model into force", "decisions.control", "activate", "--scope", "model", "--digest", digest, *then
+        )
+        rules = str(conf.home() / "conf" / "rules.json")
+        self.steps.run("rules into force", "decisions.control", "rules", "activate", rules, *then)
 
     def start(self, name: str, module: str, port: int, setting: str) -> None:
         """Start the engine or the API and wait until it serves."""

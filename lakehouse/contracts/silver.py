@@ -204,7 +204,7 @@ CONTROL = _kind(
         OneOf(
             "scope_known",
             "scope",
-            ("model", "reference"),
+            ("lists", "model", "reference", "rules", "suppressions", "thresholds"),
         ),
         Between("version_plausible", "version", 1, 2_147_483_647),
     ),

@@ -1,5 +1,7 @@
 """A small real model on random vectors, signed and stored, for tests that need one."""
 
+from functools import cache
+
 import numpy as np
 
 from features.catalogue import NAMES
@@ -17,6 +19,7 @@ def vectors(seed, n):
     return X, fraud
 
 
+@cache
 def fitted(seed=0, n=4000, trees=30):
     """Both models fitted on random vectors."""
     X, fraud = vectors(seed, n)

@@ -110,7 +110,7 @@ def test_what_is_remembered_judges_as_what_was_seen(
         verdicts.engine_clock[accepted],
         head.offset[accepted],
     )
-    told.in_force.restore(seen.in_force.versions)
+    told.in_force.restore(seen.in_force.versions, seen.in_force.saved_entries())
     assert state(told) == state(seen)
     assert judgements(told.admit(tail), log[cut:]) == judgements(seen.admit(tail), log[cut:])
     assert state(told) == state(seen)

@@ -54,7 +54,7 @@ def test_what_is_restored_is_what_was_offered(keys_folder: Path, trust: Trust) -
     in_force, other = InForce(), InForce()
     in_force.offer(signed(keys_folder), trust)
     in_force.offer(signed(keys_folder, "model", MODEL), trust)
-    other.restore(in_force.versions)
+    other.restore(in_force.versions, in_force.saved_entries())
     assert (other.digest, other.versions, other.model_digest) == (
         *(in_force.digest, in_force.versions, in_force.model_digest),
     )
@@ -68,7 +68,7 @@ FIRST = payload_digest(orjson.dumps(REFERENCE, option=orjson.OPT_SORT_KEYS).deco
 @pytest.mark.parametrize(
     ("event", "why"),
     [
-        ({"scope": "rules"}, "There is no scope 'rules'"),
+        ({"scope": "keys"}, "There is no scope 'keys'"),
         ({}, "reference version 1 does not follow version 1"),
         ({"version": 3, "previous_digest": FIRST}, "reference version 3 does not follow version 1"),
         ({"version": 2}, "reference version 2 does not follow version 1"),

@@ -59,6 +59,7 @@ def _write(
             table |= {
                 "scope": [r.event.scope for r in found if r.event],
                 "version": pa.array([r.event.version for r in found if r.event], pa.int32()),
+                "previous_digest": [r.event.previous_digest for r in found if r.event],
                 "payload": [r.event.payload for r in found if r.event],
             }
         write_deltalake(BY_KIND[kind].path(root), pa.table(table), mode="append")

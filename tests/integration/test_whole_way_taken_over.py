@@ -52,7 +52,9 @@ def taken(history, engine, tmp_path_factory):
     code = first.process.wait(30)
     sender.enough.set()
     sender.join()
-    wait_until(lambda: max(deciding.counted(history.settings), default=-1) >= sender.first + sender.sent - 1, running=second)
+    wait_until(
+        lambda: max(deciding.counted(history.settings), default=-1) >= sender.first + sender.sent - 1, running=second
+    )
     yield sender.first, sender.sent, code, (folder / "engine.log").read_text()
     second.stop()
 

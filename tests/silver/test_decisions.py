@@ -11,20 +11,21 @@ from lakehouse.errors import ContractBroken
 from lakehouse.fencing import Fence
 from lakehouse.keys import KeySource
 from lakehouse.registry import registry
+from lakehouse.single import written
 from silver.decisions import opening
 from tests.lakehouse.avro import decoded
-from tests.lakehouse.records import T0, raw
+from tests.lakehouse.records import T0, raw, record
 from tests.silver.conftest import World
 from tests.silver.conftest import decided as topic
 
 
 def test_the_decisions_that_count_are_those_of_a_reader_that_sees_record_by_record(world: World) -> None:
     fence, expected = Fence(), []
-    for offset, record in enumerate(topic()):
-        if record[4:5] == b"\x05":
+    for offset, value in enumerate(topic()):
+        if value[4:5] == b"\x05":
             fence.start(offset)
-        elif record[4:5] == b"\x04":
-            batch = decoded(registry().latest("decision"), [record[5:]]).batch
+        elif value[4:5] == b"\x0b":
+            batch = decoded(registry().latest("decision"), [value[5:]]).batch
             source = int(batch.numbers("offset")[0])
             if fence.counts(int(batch.numbers("epoch")[0]), source):
                 expected.append((source, offset))
@@ -67,3 +68,23 @@ def test_a_decision_that_cannot_be_decoded_stops_the_job_and_names_its_offset(st
     sealed = list(sealing(source, "T", now)([pa.RecordBatch.from_pydict(rows)]))
     with pytest.raises(ContractBroken, match="record at offset 8 of topic decisions cannot be decoded"):
         list(opening(source, registry().latest("decision").id, [0])(sealed))
+
+
+def test_a_decision_of_an_older_release_is_read_with_the_defaults_of_what_it_lacks(state_folder: Path) -> None:
+    source = KeySource("file", str(state_folder / "keys"))
+    older = registry().versions("decision")[0]
+    fields = {name: value for name, value in record("decision").items() if name in {f.name for f in older.codec.fields}}
+    now = datetime(2026, 1, 5, tzinfo=UTC)
+    rows = {
+        "key": pa.array([None], pa.binary()),
+        "value": pa.array([written(older, fields)], pa.binary()),
+        "headers": pa.array([None], pa.string()),
+        "partition": pa.array([0], pa.int32()),
+        "offset": pa.array([7], pa.int64()),
+        "timestamp": pa.array([now], pa.timestamp("us", "UTC")),
+    }
+    sealed = list(sealing(source, "T", now)([pa.RecordBatch.from_pydict(rows)]))
+    (batch,) = opening(source, older.id, [0])(sealed)
+    (found,) = batch.to_pylist()
+    assert (found["transaction_id"], found["score"]) == ("t1", 0.25)
+    assert (found["rules_fired"], found["lists_hit"], found["score_with_rules"]) == ([], [], None)

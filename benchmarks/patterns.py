@@ -1,0 +1,161 @@
+"""The eight patterns of fraud: what the shipped rules find, what a model finds, what both find together.
+
+A synthetic world goes through the engine with `conf/rules.json` in force. The model is fitted on the first half with
+the world's own truth (no label is late or wrong: its ceiling); both are judged on the second half. The model flags its
+highest scores, as many as the alert budget lets people look at; the ensemble is what either flags. `precision` of a
+pattern is that of the rules that serve it: frauds of any pattern among what they flag.
+"""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from benchmarks import models, place, report
+from benchmarks.engine import control, in_force
+from benchmarks.filling import END_MS
+from decisions import bundle
+from decisions.engine import Engine
+from decisions.intake import Message
+from expectations.rules.rule_set import RuleSet, payload_of
+from features import store
+from features.catalogue import NAMES
+from features.state import Matrix
+from features.store import Place
+from lakehouse import keys
+from lakehouse import settings as conf
+from lakehouse.codec import Strings
+from lakehouse.settings import Settings
+from lakehouse.signing import trust
+from lakehouse.texts import Texts
+from simulator.intents import SCENARIOS
+from simulator.options import Options
+from simulator.truth import truth_of
+from simulator.world import days, world
+from training.fit import Fitted, anomaly, calibrated, isolated, margins_of, refitted
+from training.package import model_of
+
+Flags = npt.NDArray[np.bool_]
+DAYS = 60
+FRAUD_RATE = 0.004
+"""Of payments; the card networks report 0.0005 to 0.01."""
+BATCH = 2_000
+TREES = 200
+
+
+class Decided(NamedTuple):
+    """Every decided payment: its pattern (index into SCENARIOS, 0 for genuine ones), vector, and rules that acted."""
+
+    pattern: npt.NDArray[np.int64]
+    vectors: Matrix
+    fired: list[list[str]]
+
+
+def decided(settings: Settings, payments: int, seed: int, rules: str) -> Decided:
+    """A world through the engine; its model was fitted on noise and decides nothing here."""
+    options = Options(
+        end_ms=END_MS, days=DAYS, payments_per_day=max(100, payments // DAYS), fraud_rate=FRAUD_RATE, seed=seed
+    )
+    made = world(options)
+    scenario: dict[str, str | None] = {}
+    values: list[bytes] = []
+    for day in days(made):
+        values += day.records.payload.to_list()
+        rows = truth_of(day.records, made.ids)
+        names = rows.column("scenario").to_pylist()
+        scenario.update(zip(rows.column("transaction_id").to_pylist(), names, strict=True))
+    noise = np.random.default_rng(seed).normal(size=(2000, len(NAMES))).astype(np.float32)
+    first = [*in_force(settings, models.store(settings, noise, seed)), control(settings, "rules", rules)]
+    folder, model_store = conf.resolve(settings.keys.folder), conf.resolve(settings.models.store)
+    state = store.new(settings, Place("", 0, 0))
+    engine = Engine(state, keys.source(settings).keyring(), lambda d: bundle.load(model_store, d, trust(folder)))
+    pattern, vectors, fired = [], [], []
+    log = first + values
+    for begin in range(0, len(log), BATCH):
+        part = [Message(begin + i, END_MS, value) for i, value in enumerate(log[begin : begin + BATCH])]
+        for body in engine.decide(part):
+            raw, names = body.columns["vector"], body.columns["rules_fired"]
+            assert isinstance(raw, Texts)
+            assert isinstance(names, Strings)
+            lines = zip(body.transaction_id, raw.to_list(), names.to_list(), strict=True)
+            for transaction, vector, some in lines:
+                if vector:
+                    pattern.append(SCENARIOS.index(scenario[transaction.decode()] or ""))
+                    vectors.append(vector)
+                    fired.append(some)
+    matrix = np.frombuffer(b"".join(vectors), np.float32).reshape(-1, len(NAMES))
+    return Decided(np.array(pattern), matrix, fired)
+
+
+def scores(found: Decided, half: int, seed: int) -> npt.NDArray[np.float64]:
+    """Of the second half, by both models fitted on the first."""
+    X, fraud, rows = found.vectors[:half], found.pattern[:half] > 0, np.arange(half)
+    setting = {"max_depth": 6, "learning_rate": 0.1, "min_child_weight": 1}
+    booster = refitted(X, fraud, rows, setting, TREES, seed)
+    isolation, expected, medians = isolated(X, rows, seed)
+    calibration = {
+        "xgboost": calibrated(margins_of(booster, X), fraud),
+        "isolation_forest": calibrated(anomaly(isolation, expected, medians, X), fraud),
+    }
+    fitted = Fitted(booster, isolation, expected, medians, calibration, setting, TREES)
+    cuts = {"challenge": 0.3, "review": 0.5, "decline": 0.8}
+    return model_of(fitted, cuts).scores(found.vectors[half:]).ensemble
+
+
+def figures(
+    found: Decided, half: int, model: npt.NDArray[np.float64], rules: RuleSet, per_1000: float
+) -> dict[str, Any]:
+    """Recall and precision by pattern and way."""
+    pattern, fired = found.pattern[half:], found.fired[half:]
+    fraud = pattern > 0
+    serves = {rule.name: rule.pattern for rule in rules.rules}
+    served = [{serves[name] for name in some} for some in fired]
+    by_rules = np.array([bool(some) for some in fired])
+    by_model = np.zeros(len(fraud), np.bool_)
+    by_model[np.argsort(-model, kind="stable")[: max(1, int(len(fraud) * per_1000 / 1000))]] = True
+    ways = {"rules": by_rules, "model": by_model, "ensemble": by_rules | by_model}
+    out: dict[str, Any] = {
+        "base_rate": round(float(fraud.mean()), 5),
+        "false_positive_rate": {way: round(float(flags[~fraud].mean()), 5) for way, flags in ways.items()},
+        "recall": {way: _share(fraud, flags) for way, flags in ways.items()},
+        "precision": {way: _share(flags, fraud) for way, flags in ways.items()},
+    }
+    for at, name in enumerate(SCENARIOS[1:], 1):
+        mine, own = pattern == at, np.array([name in some for some in served])
+        out[name] = {
+            "payments": int(mine.sum()),
+            "recall": _share(mine, own),
+            "precision": _share(own, fraud),
+            **{f"recall_{way}": _share(mine, flags) for way, flags in ways.items()},
+        }
+    return out
+
+
+def _share(of: Flags, that: Flags) -> float:
+    """Which part of some is also that; 0 of nothing."""
+    return round(float(that[of].mean()), 4) if of.any() else 0.0
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the benchmark."""
+    given = report.parser("patterns", __doc__, 200_000, "payments").parse_args(argv)
+    rules = payload_of(orjson.loads((conf.home() / "conf" / "rules.json").read_bytes()))
+    with tempfile.TemporaryDirectory(prefix="fraudlake-benchmark-") as folder, place.apart(Path(folder)) as settings:
+        found = decided(settings, given.size, given.seed, rules)
+        half = len(found.pattern) // 2
+        model = scores(found, half, given.seed)
+        budget = settings.training.alert_budget_per_1000
+        told = figures(found, half, model, RuleSet.of(rules), budget)
+    assert 0 < told["base_rate"] <= 0.005, "the world has another share of fraud than was asked for"
+    for name in SCENARIOS[1:]:
+        print(f"{name:20} " + "  ".join(f"{key} {value}" for key, value in told[name].items()))
+    report.finish("patterns", 1, told)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""The language of rules, and the payloads of the control scopes that rules are made of."""
