@@ -48,7 +48,7 @@ def with_rules(folder, change):
 
 def test_rules_are_checked_before_anything_is_signed(tmp_path):
     assert checked(str(RULES)).splitlines()[1].split() == [
-        *("testing-small-burst@1", "active", "decline", "CARD_TESTING", "fraud-strategy"),
+        *("testing-small-burst@1", "active", "review", "CARD_TESTING", "fraud-strategy"),
     ]
 
     def two_mistakes(rules):
