@@ -17,10 +17,9 @@ import hypothesis
 import pytest
 from pyspark.sql import SparkSession
 
+from deploy.local import cassandra, kafka, mlflow, postgres, redis
 from deploy.local import job as services
-from deploy.local import kafka, mlflow, redis
 from deploy.local.apart import variables
-from deploy.local.process import Service
 from lakehouse import keys
 from lakehouse import settings as conf
 from lakehouse.jobs import Context, Interval
@@ -78,8 +77,8 @@ def state_folder() -> Iterator[Path]:
         try:
             yield folder
         finally:
-            for name in (kafka.NAME, mlflow.NAME, redis.NAME):
-                Service(name, folder / "services").stop()
+            for name in (kafka.NAME, mlflow.NAME, *services.ADDED):
+                services.service(name, folder / "services").stop()
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -105,6 +104,22 @@ def redis_server(state_folder: Path) -> str:
     settings = conf.load()
     services.up(settings, (redis,))
     return f"{settings.redis.host}:{settings.redis.port}"
+
+
+@pytest.fixture(scope="session")
+def postgres_server(state_folder: Path) -> str:
+    """The address of a real PostgreSQL that this run started; installed first where it is missing."""
+    settings = conf.load()
+    services.up(settings, (postgres,))
+    return f"{settings.postgres.host}:{settings.postgres.port}"
+
+
+@pytest.fixture(scope="session")
+def cassandra_server(state_folder: Path) -> str:
+    """The address of a real Cassandra node that this run started; its jars are fetched first where they are missing."""
+    settings = conf.load()
+    services.up(settings, (cassandra,))
+    return f"{settings.cassandra.hosts[0]}:{settings.cassandra.port}"
 
 
 @pytest.fixture(scope="session")
@@ -134,6 +149,7 @@ def new_settings(state_folder: Path) -> NewSettings:
                 "quality": base.quality.model_copy(update={"docs_folder": folder / "data_docs"}),
                 "models": base.models.model_copy(update={"store": folder / "models"}),
                 "engine": base.engine.model_copy(update={"state_folder": folder / "state"}),
+                "decision_store": base.decision_store.model_copy(update={"file": folder / "decisions.sqlite"}),
             }
         )
 

@@ -12,9 +12,10 @@ import pytest
 from deploy.local.apart import free_ports
 from deploy.local.process import port_answers
 from lakehouse import broker as log_broker
-from lakehouse import cache, topics
 from lakehouse import settings as conf
+from lakehouse import topics
 from lakehouse.errors import StoreUnavailable
+from lakehouse.passwords import make_password
 from serving.entities import profile
 from tests.calling import call, payment
 from tests.lakehouse.records import raw
@@ -122,7 +123,7 @@ def metric(settings, name):
 def test_redis_is_away_at_the_start_comes_dies_and_comes_back(world, tmp_path):
     log = tmp_path / "api.log"
     with own_redis(world, tmp_path) as (settings, server):
-        cache.make_password(settings.redis.password_file)
+        make_password(settings.redis.password_file)
         decided(settings, fields(7))
         with serving(settings, log) as api:
             status, problem = card(settings)
