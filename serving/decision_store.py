@@ -21,6 +21,8 @@ CONFLICT = "conflict"
 SCHEMA_VERSION = 1
 """Of tables and columns; a store made by another version is refused."""
 MAX_PAGE = 100
+MOST_TEXT = 256
+"""Characters of a text, as many as the API takes."""
 
 
 @dataclass(frozen=True, order=True)
@@ -111,9 +113,17 @@ KEY = ("card_token", "engine_clock", "offset", "partition", "topic_id")
 
 
 def stored(found: Mapping[str, Any]) -> StoredDecision:
-    """The row of a decision as its reader sees it."""
-    values = {name: found[name] for name in COLUMNS}
+    """The row of a decision as its reader sees it.
+
+    Refused payments claim what they like. No text is longer than a database can index, and none has the character that
+    PostgreSQL does not take: one record must not be in the way of all others.
+    """
+    values = {name: _storable(found[name]) for name in COLUMNS}
     return StoredDecision(**{**values, "rejected_by": tuple(found["rejected_by"])})
+
+
+def _storable(value: Any) -> Any:
+    return value[:MOST_TEXT].replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
 def row(decision: StoredDecision) -> list[Any]:

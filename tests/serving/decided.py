@@ -1,7 +1,10 @@
 """Decisions for the tests of their stores, and stores of a test's own."""
 
 import os
+import signal
 
+from deploy.local import job as services
+from lakehouse import settings as conf
 from serving.decision_store import Answer, Progress, stored
 from tests.lakehouse.records import T0, record
 
@@ -62,3 +65,25 @@ def variables(settings):
         "FRAUDLAKE__CASSANDRA__PORT": str(settings.cassandra.port),
         "FRAUDLAKE__CASSANDRA__PASSWORD_FILE": str(settings.cassandra.password_file),
     }
+
+
+class Server:
+    """The server of a store that this run started, which a test may end and start again."""
+
+    def __init__(self, kind):
+        self.settings, self.module = conf.load(), services.ADDED[kind][0]
+        self.service = services.service(kind, services.services_folder(self.settings))
+
+    def start(self):
+        """Start it and wait until it answers."""
+        services.up(self.settings, (self.module,))
+
+    def stop(self):
+        """End it."""
+        self.service.stop()
+
+    def kill(self):
+        """End it as a failure of the machine would, in the middle of whatever it does."""
+        pid = self.service.pid()
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)

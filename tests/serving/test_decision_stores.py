@@ -64,6 +64,15 @@ def test_what_is_null_stays_null(store, card):
     assert one.rejected_by == ("amount_positive", "country_known")
 
 
+def test_what_a_refused_payment_claims_is_in_nobodys_way(store, card):
+    claims = {"transaction_id": "x\0" * 5000, "merchant_id": "\U0001f600" * 300, "event_time": -(2**63)}
+    card.put(store, 7, 8, **claims, amount_base_minor=2**63 - 1, outcome="rejected")
+    found = store.of_card(card.token, 20)
+    assert [(one.event_time, one.amount_base_minor) for one in found] == [(-(2**63), 2**63 - 1)] * 2
+    assert (found[0].transaction_id[:2], len(found[0].transaction_id)) == ("x\ufffd", 256)
+    assert found[0].merchant_id == "\U0001f600" * 256
+
+
 def test_who_has_not_paid_has_no_decisions(store, card):
     assert store.of_card(card.token, 20) == []
     assert (store.by_transaction(card.token), store.by_decision(card.token)) == (None, None)
