@@ -152,12 +152,20 @@ def create_app(settings: Settings) -> FastAPI:
         path: Path = request.app.state.path
         known = len(id) <= MAX_ID
         recent = path.replies.find(id) if known else None
-        if recent is not None:
+        if recent is not None and recent.outcome is not None:
             return described(recent)
-        found = await reads.one(id) if known else None
-        if found is None:
-            raise Problem(404, "No such decision", "Neither recent ones nor the store have it under that id.")
-        return answer_of(found)
+        try:
+            found = await reads.one(id) if known else None
+        except Problem:
+            if recent is None:
+                raise
+            found = None
+        if found is not None:
+            return answer_of(found)
+        if recent is not None:
+            # Of a payment that is not decided yet, what the API answered.
+            return described(recent)
+        raise Problem(404, "No such decision", "Neither recent ones nor the store have it under that id.")
 
     @app.get(
         "/v1/cards/{token}/decisions",

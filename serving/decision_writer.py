@@ -31,7 +31,7 @@ EVENTS_AT_ONCE = 5_000
 WRITTEN = Counter("fraudlake_decisions_stored", "Decisions handed to the store")
 FAILURES = Counter("fraudlake_decision_store_failures", "Calls that the decision store did not answer", ["call"])
 GAPS = Counter("fraudlake_decision_store_gaps", "Times that retention took records before they were in the store")
-LAG = Gauge("fraudlake_decision_store_lag", "Records of topic decisions that are not in the store")
+LAG = Gauge("fraudlake_decision_store_lag", "Records of a topic that the store is behind", ["topic"])
 
 Found = tuple[Sequence[StoredDecision], Sequence[Answer]]
 
@@ -62,14 +62,17 @@ class DecisionWriter:
 
     def __init__(self, settings: Settings, store: DecisionStore) -> None:
         self._settings, self._store = settings, store
-        self._end = broker.End(settings, topics.topic_name(settings, topics.DECISIONS), PARTITION)
+        self._ends = [
+            broker.End(settings, topics.topic_name(settings, topic), PARTITION)
+            for topic in (topics.DECISIONS, topics.EVENTS)
+        ]
         self._asked_s = 0.0
-        self._next: int | None = None
+        self._next: list[int] = []
         self._failing = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="decision store", daemon=True)
         self.behind: int | None = None
-        """Records of topic `decisions` that are not in the store; None while nobody knows."""
+        """Records of both topics that were not looked at yet; None while nobody knows."""
 
     def start(self) -> None:
         """Begin where the store stands."""
@@ -130,7 +133,7 @@ class DecisionWriter:
                 lambda: None,
             )
         )
-        self._next = decisions.next
+        self._next = [decisions.next, events.next]
 
     def _begin(self, topic: str) -> Progress:
         """Where the store stands; at the first record that is there when it has nothing, or too little."""
@@ -162,17 +165,19 @@ class DecisionWriter:
                 self._store.write(decisions, answers, progress)
                 source.progress = progress
                 WRITTEN.inc(len(decisions))
-        self._next = sources[0].progress.next
+        self._next = [source.progress.next for source in sources]
         self._look()
 
     def _look(self) -> None:
         """Ask now and then how much the store lacks."""
-        if self._next is None or time.monotonic() < self._asked_s + AGAIN_S:
+        if not self._next or time.monotonic() < self._asked_s + AGAIN_S:
             return
-        end = self._end.offset(AGAIN_S)
+        ends = [end.offset(AGAIN_S) for end in self._ends]
         self._asked_s = time.monotonic()
-        self.behind = None if end is None else max(0, end - self._next)
-        LAG.set(float("nan") if self.behind is None else self.behind)
+        lags = [None if end is None else max(0, end - at) for end, at in zip(ends, self._next, strict=True)]
+        self.behind = None if None in lags else sum(lag or 0 for lag in lags)
+        for topic, lag in zip((topics.DECISIONS, topics.EVENTS), lags, strict=True):
+            LAG.labels(topic).set(float("nan") if lag is None else lag)
 
 
 def _answers(place: Progress, messages: list[Message]) -> list[Answer]:

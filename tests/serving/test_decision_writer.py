@@ -162,7 +162,7 @@ def test_a_store_that_is_away_is_waited_for_and_then_has_everything(served, card
         server.stop()
         decide(settings, card, *range(1, 1500))
         answer(settings, card, 1000)
-        until(lambda: writer.behind == 1499)
+        until(lambda: writer.behind == 1501)
         with pytest.raises(StoreUnavailable, match=r"does not answer .*`make up WITH="):
             store.of_card(card.token, 20)
         server.start()
