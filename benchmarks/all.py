@@ -8,7 +8,7 @@ from typing import Any
 
 from lakehouse.settings import home
 
-NAMES = ("simulator", "bronze", "masking", "silver", "features", "backfill", "engine", "decisions", "audit")
+NAMES = ("simulator", "bronze", "masking", "silver", "features", "backfill", "engine", "decisions", "stores", "audit")
 BEGIN, END = "<!-- figures: make bench -->", "<!-- end of figures -->"
 
 
