@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -16,7 +15,6 @@ from benchmarks import place, report
 from deploy.local import cassandra, postgres
 from deploy.local import job as services
 from lakehouse.latency import prepare_for_latency
-from lakehouse.settings import DecisionStore as Kind
 from lakehouse.settings import Settings
 from serving import decision_store
 from serving.cards import READERS
@@ -94,7 +92,7 @@ def read(store: DecisionStore, cards: int, rate: float, seconds: float, seed: in
 @contextlib.contextmanager
 def opened(settings: Settings, name: str) -> Iterator[DecisionStore]:
     """The store of a kind."""
-    kind = cast(Kind, settings.decision_store.model_copy(update={"kind": name}))
+    kind = settings.decision_store.model_copy(update={"kind": name})
     store = decision_store.opened(settings.model_copy(update={"decision_store": kind}))
     try:
         yield store
@@ -112,7 +110,7 @@ def _runs(settings: Settings, rate: float, seconds: float, seed: int, runs: int,
             written[name] = filled(store, rows, cards, settings.decision_store.batch_records)
             print(f"{name}: {written[name]:,.0f} decisions a second written")
         for number in range(runs):
-            one = {}
+            one: dict[str, float] = {}
             for name, store in stores.items():
                 figures = read(store, cards, rate, seconds, seed + number)
                 print(f"run {number + 1}, {name}: " + ", ".join(f"{what} {ms:.2f}" for what, ms in figures.items()))
