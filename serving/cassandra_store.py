@@ -32,8 +32,8 @@ from serving.decision_store import (
 
 T = TypeVar("T")
 
-AT_ONCE = 64
-"""Statements on their way together: some 5,000 inserts a second on a node with two cores; a decision takes three."""
+AT_ONCE = 256
+"""Statements on their way together: a node that syncs its log before it acknowledges does so for all that wait."""
 IDS_AT_ONCE = 64
 """Partitions that one query names: each is a read of its own on the other side."""
 MAKING_S = 20.0
