@@ -19,7 +19,7 @@ demo: setup ## the whole way on one machine: history, training, live payments, f
 	  $(if $(DATA),--data "$(DATA)") $(if $(CONTINUE),--continue) $(if $(WITH),--with $(WITH))
 
 ##@ Services
-up: setup ## start the local Kafka broker and MLflow server; WITH=redis adds Redis for profiles
+up: setup ## start the local Kafka broker and MLflow server; WITH=redis,postgres,cassandra adds any of these
 	@$(PYTHON) -m deploy.local.job up $(if $(WITH),--with $(WITH))
 
 down: setup ## end everything that `make up` and `make demo` started

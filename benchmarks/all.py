@@ -8,7 +8,10 @@ from typing import Any
 
 from lakehouse.settings import home
 
-NAMES = ("simulator", "bronze", "masking", "silver", "features", "backfill", "rules", "engine", "decisions", "audit")
+NAMES = (
+    *("simulator", "bronze", "bookkeeping", "masking", "silver", "features", "backfill", "growth", "rules", "engine"),
+    *("decisions", "stores", "audit"),
+)
 BEGIN, END = "<!-- figures: make bench -->", "<!-- end of figures -->"
 
 

@@ -42,21 +42,7 @@ pth=.venv/lib/python3.11/site-packages/fraudlake.pth
 [ "$(cat $pth 2>/dev/null)" = "$path" ] || printf '%s\n' "$path" > $pth
 
 # --- jars -----------------------------------------------------------------------------------------------------------
-for name in broker spark; do
-  pom=$(sha256sum deploy/jars/$name/pom.xml | cut -d' ' -f1)
-  folder=$state/jars/$name
-  if [ "$(cat $folder/.pom 2>/dev/null)" != "$pom" ]; then
-    say "jars for $name"
-    rm -rf "$folder"
-    mkdir -p "$folder"
-    if ! mvn -q -B -f deploy/jars/$name/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD/$folder" >"$folder/mvn.log" 2>&1; then
-      cat "$folder/mvn.log" >&2
-      say "Maven could not fetch an artifact of deploy/jars/$name/pom.xml (an odd host name in its message means: not found)"
-      exit 1
-    fi
-    printf '%s' "$pom" > "$folder/.pom"
-  fi
-done
+deploy/jars.sh broker spark
 
 # --- compiled kernels: seconds here, or seconds at every first use ---------------------------------------------------
 kernels=$(cat requirements.lock $(git ls-files -co --exclude-standard '*.py' 2>/dev/null | xargs grep -l 'njit' | sort) | sha256sum | cut -d' ' -f1)

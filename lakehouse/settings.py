@@ -182,13 +182,41 @@ class Redis(Section):
     password_file: Path
 
 
+class DecisionStore(Section):
+    kind: Literal["sqlite", "postgres", "cassandra"]
+    file: Path
+    batch_records: Count
+    read_timeout_ms: Count
+
+
+class Postgres(Section):
+    host: str
+    port: Port
+    database: str
+    user: str
+    password_file: Path
+
+
+class Cassandra(Section):
+    hosts: tuple[str, ...]
+    port: Port
+    datacenter: str
+    replication_factor: Count
+    user: str
+    password_file: Path
+
+
 class Services(Section):
     kafka_port: Port
     kafka_controller_port: Port
     kafka_heap_mb: Count
     mlflow_port: Port
     redis_memory_mb: Count
+    cassandra_heap_mb: Count
+    cassandra_storage_port: Port
+    added: tuple[Literal["redis", "postgres", "cassandra"], ...]
     jars_folder: Path
+    cassandra_jars_folder: Path
     start_timeout_s: Count
 
 
@@ -219,6 +247,9 @@ class Settings(BaseSettings):
     api: Api
     profiles: Profiles
     redis: Redis
+    decision_store: DecisionStore
+    postgres: Postgres
+    cassandra: Cassandra
     services: Services
 
     @classmethod

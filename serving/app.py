@@ -1,4 +1,4 @@
-"""The FastAPI application: POST and GET decisions, GET entities, health and metrics."""
+"""The FastAPI application: POST and GET decisions, GET cards and entities, health and metrics."""
 
 import asyncio
 import socket
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi import Path as UrlPart
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,6 +20,9 @@ from lakehouse.settings import Settings, resolve
 from lakehouse.version import VERSION
 from serving import problems
 from serving.auth import DECIDE, HEADER, REPLAY, authenticated, callers
+from serving.cards import CardDecisions, Reads, answer_of, place, presented
+from serving.decision_store import MAX_PAGE, opened
+from serving.decision_writer import DecisionWriter
 from serving.decisions import Path, described
 from serving.entities import EntityProfile, looked_up, stored
 from serving.following import PARTITION, Follower, followers
@@ -58,8 +61,8 @@ class BodyLimit:
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application of these settings; it connects to broker and profile store when it starts to serve."""
-    store = stored(settings)
+    """The application of these settings; it connects to broker and stores when it starts to serve."""
+    store, decision_store = stored(settings), opened(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -73,18 +76,23 @@ def create_app(settings: Settings) -> FastAPI:
         for reader in readers:
             reader.start()
         app.state.readers = readers
+        app.state.decision_writer = decision_writer = DecisionWriter(settings, decision_store)
+        decision_writer.start()
         digests = Digests(keys.source(settings).keyring())
         app.state.path = Path(writer, replies, digests, settings.api.decision_timeout_ms / 1000, socket.gethostname())
         yield
         for reader in readers:
             await asyncio.to_thread(reader.stop)
         await asyncio.to_thread(profiles.stop)
+        await asyncio.to_thread(decision_writer.stop)
+        await asyncio.to_thread(reads.close)
         store.close()
         await asyncio.to_thread(writer.close, settings.kafka.request_timeout_s)
 
     app = FastAPI(title="fraudlake", version=VERSION, summary="Decisions over payments, log first.", lifespan=lifespan)
     app.state.callers = callers(resolve(settings.keys.folder))
     app.state.store = store
+    reads = Reads(decision_store, settings.decision_store.read_timeout_ms / 1000)
     problems.install(app)
 
     app.add_middleware(BodyLimit, most_bytes=settings.api.body_limit_bytes)
@@ -121,17 +129,68 @@ def create_app(settings: Settings) -> FastAPI:
         made = await path.decide(payment, received_at)
         return Response(made.model_dump_json(), media_type="application/json")
 
-    @app.get("/v1/decisions/{transaction_id}", tags=["decisions"], summary="What a payment was answered")
-    async def find(request: Request, transaction_id: str, key: Key) -> DecisionAnswer:
-        """The effective and the decided outcome of a recent payment."""
+    @app.get(
+        "/v1/decisions/{id}",
+        tags=["decisions"],
+        summary="What a payment was answered",
+        responses=problems.documented(
+            {
+                401: "no known API key",
+                403: "the key lacks a role",
+                404: "no decision is known by that id",
+                503: "it is not among the recent ones, and the store of older ones does not answer",
+            }
+        ),
+    )
+    async def find(
+        request: Request,
+        id: Annotated[str, UrlPart(description="a transaction_id, or a decision_id")],  # noqa: A002
+        key: Key,
+    ) -> DecisionAnswer:
+        """The effective and the decided outcome: of a recent payment from memory, of older ones from the store."""
         authenticated(request, key, DECIDE)
         path: Path = request.app.state.path
-        found = path.replies.find(transaction_id) if len(transaction_id) <= MAX_ID else None
-        if found is None:
-            raise Problem(
-                404, "No recent decision", "It is not among the recent ones; older ones are in gold.decisions."
-            )
-        return described(found)
+        known = len(id) <= MAX_ID
+        recent = path.replies.find(id) if known else None
+        if recent is not None and recent.outcome is not None:
+            return described(recent)
+        try:
+            found = await reads.one(id) if known else None
+        except Problem:
+            if recent is None:
+                raise
+            found = None
+        if found is not None:
+            return answer_of(found)
+        if recent is not None:
+            # Of a payment that is not decided yet, what the API answered.
+            return described(recent)
+        raise Problem(404, "No such decision", "Neither recent ones nor the store have it under that id.")
+
+    @app.get(
+        "/v1/cards/{token}/decisions",
+        tags=["cards"],
+        summary="The last decisions of a card",
+        responses=problems.documented(
+            {
+                401: "no known API key",
+                403: "the key lacks a role",
+                422: "limit or before is wrong",
+                503: "the store of decisions does not answer",
+            }
+        ),
+    )
+    async def card(
+        request: Request,
+        token: Annotated[str, UrlPart(description="the card's token as in the tables", max_length=MAX_ID)],
+        key: Key,
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="at most so many")] = 20,
+        before: Annotated[str | None, Query(max_length=256, description="`next` of the page before")] = None,
+    ) -> CardDecisions:
+        """Newest first, by the engine's order; `next` leads to older ones. A card that never paid has none."""
+        authenticated(request, key, DECIDE)
+        found = await reads.page(token, limit, place(before))
+        return presented(found, limit, request.app.state.decision_writer.behind)
 
     @app.get(
         "/v1/entities/{kind}/{token:path}",

@@ -30,8 +30,8 @@ _DECISIONS = {schema.prefix: schema for schema in registry().versions("decision"
 class DecisionReader:
     """Reads records of topic `decisions` through the fence."""
 
-    def __init__(self) -> None:
-        self._fence: Fence | None = None
+    def __init__(self, fence: Fence | None = None) -> None:
+        self.fence = fence
 
     def decisions(self, messages: list[Message]) -> list[dict[str, Any]]:
         """The decisions that count, in order."""
@@ -40,13 +40,13 @@ class DecisionReader:
             value = message.value() or b""
             prefix = value[:PREFIX_BYTES]
             if prefix == _START.prefix:
-                self._fence = self._fence or Fence()
-                self._fence.start(message.offset())
+                self.fence = self.fence or Fence()
+                self.fence.start(message.offset())
             elif prefix in _DECISIONS:
                 found = read(_DECISIONS[prefix], value)
                 # A replica that begins in the middle takes the engine it finds there as the one in office.
-                self._fence = self._fence or Fence(found["epoch"])
-                if self._fence.counts(found["epoch"], found["offset"]):
+                self.fence = self.fence or Fence(found["epoch"])
+                if self.fence.counts(found["epoch"], found["offset"]):
                     out.append(found)
         return out
 
@@ -68,11 +68,15 @@ def reply(found: dict[str, Any]) -> Reply:
     )
 
 
+def answer_records(messages: list[Message]) -> list[tuple[int, dict[str, Any]]]:
+    """(offset, fields) of the answers among records of topic `events`."""
+    values = ((message.offset(), message.value() or b"") for message in messages)
+    return [(offset, read(_ANSWER, value)) for offset, value in values if value[:PREFIX_BYTES] == _ANSWER.prefix]
+
+
 def answers(messages: list[Message]) -> list[tuple[str, str]]:
     """(transaction id, outcome) of the answers among records of topic `events`."""
-    values = (message.value() or b"" for message in messages)
-    found = [read(_ANSWER, value) for value in values if value[:PREFIX_BYTES] == _ANSWER.prefix]
-    return [(one["transaction_id"], one["outcome"]) for one in found]
+    return [(one["transaction_id"], one["outcome"]) for _, one in answer_records(messages)]
 
 
 class Follower:

@@ -56,7 +56,9 @@ def install(app: FastAPI) -> None:
             for e in error.errors()
         ]
         fields = ", ".join(sorted({str(e["field"]) for e in errors}))
-        return answer(422, "The request is not a payment", f"Wrong or missing: {fields}.", errors=errors)
+        place = {str(e["loc"][0]) for e in error.errors() if e["loc"]}
+        title = "A part of the address is wrong" if place & {"query", "path"} else "The request is not a payment"
+        return answer(422, title, f"Wrong or missing: {fields}.", errors=errors)
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:

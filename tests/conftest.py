@@ -18,10 +18,9 @@ import hypothesis
 import pytest
 from pyspark.sql import SparkSession
 
+from deploy.local import cassandra, kafka, mlflow, postgres, redis
 from deploy.local import job as services
-from deploy.local import kafka, mlflow, redis
 from deploy.local.apart import variables
-from deploy.local.process import Service
 from lakehouse import keys
 from lakehouse import settings as conf
 from lakehouse.jobs import Context, Interval
@@ -54,6 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="fraudlake-tests-")
+        Path(os.environ[FOLDER]).chmod(0o711)  # PostgreSQL, which is nobody's root, passes through to its own
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -112,8 +112,8 @@ def state_folder() -> Iterator[Path]:
             patch.setenv(name, value)
         keys.create(folder / "keys")
         yield folder
-        for name in (kafka.NAME, mlflow.NAME, redis.NAME):
-            Service(name, folder / "services").stop()
+        for name in (kafka.NAME, mlflow.NAME, *services.ADDED):
+            services.service(name, folder / "services").stop()
 
 
 @pytest.fixture(scope="session")
@@ -138,6 +138,22 @@ def redis_server(state_folder: Path) -> str:
     settings = conf.load()
     services.up(settings, (redis,))
     return f"{settings.redis.host}:{settings.redis.port}"
+
+
+@pytest.fixture(scope="session")
+def postgres_server(state_folder: Path) -> str:
+    """The address of a real PostgreSQL that this run started; installed first where it is missing."""
+    settings = conf.load()
+    services.up(settings, (postgres,))
+    return f"{settings.postgres.host}:{settings.postgres.port}"
+
+
+@pytest.fixture(scope="session")
+def cassandra_server(state_folder: Path) -> str:
+    """The address of a real Cassandra node that this run started; its jars are fetched first where they are missing."""
+    settings = conf.load()
+    services.up(settings, (cassandra,))
+    return f"{settings.cassandra.hosts[0]}:{settings.cassandra.port}"
 
 
 @pytest.fixture(scope="session")
@@ -167,6 +183,7 @@ def new_settings(state_folder: Path) -> NewSettings:
                 "quality": base.quality.model_copy(update={"docs_folder": folder / "data_docs"}),
                 "models": base.models.model_copy(update={"store": folder / "models"}),
                 "engine": base.engine.model_copy(update={"state_folder": folder / "state"}),
+                "decision_store": base.decision_store.model_copy(update={"file": folder / "decisions.sqlite"}),
             }
         )
 

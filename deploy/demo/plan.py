@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from deploy.local.job import ADDED
+from deploy.local.job import ADDED, names
 from lakehouse import settings as conf
 from lakehouse.errors import SettingsError
 
@@ -85,6 +85,7 @@ class Plan:
             "features": {"snapshot_folder": f"{where}/snapshots"},
             "models": {"store": f"{where}/models", "name": f"fraud-{self.run_id}"},
             "engine": {"state_folder": f"{where}/state"},
+            "decision_store": {"file": f"{where}/decisions.sqlite"},
             # A recording has neither categories nor countries.
             "quality": {"docs_folder": f"{where}/data_docs", **({"expected_columns": []} if self.data else {})},
             "training": {"seed": self.seed, "search_trials": 1},
@@ -182,7 +183,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--rate", type=_above(0, float), default=200, help="live payments a second (default 200)")
     made.add_argument("--seconds", type=_above(0, float), default=30, help="of live payments (default 30)")
     made.add_argument("--data", metavar="FOLDER", help="recorded payments instead of a synthetic world; no live part")
-    made.add_argument("--with", dest="added", nargs="+", default=[], choices=ADDED, help="services to add: redis")
+    made.add_argument("--with", dest="added", type=names, default=[], help=f"services to add: {','.join(ADDED)}")
     made.add_argument("--continue", dest="go_on", action="store_true", help="let time pass in the last world")
     return made
 

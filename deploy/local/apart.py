@@ -24,7 +24,7 @@ def free_ports(number: int) -> list[int]:
 
 def variables(folder: Path) -> dict[str, str]:
     """Environment variables that put everything below `folder` and every listener on a free port."""
-    broker, controller, mlflow, metrics, api, redis = free_ports(6)
+    broker, controller, mlflow, metrics, api, redis, postgres, cassandra, storage = free_ports(9)
     return {
         "FRAUDLAKE_ENV": "test",
         "FRAUDLAKE__STATE_DIR": str(folder),
@@ -46,5 +46,11 @@ def variables(folder: Path) -> dict[str, str]:
         "FRAUDLAKE__SERVICES__MLFLOW_PORT": str(mlflow),
         "FRAUDLAKE__REDIS__PORT": str(redis),
         "FRAUDLAKE__REDIS__PASSWORD_FILE": str(folder / "keys" / "redis.key"),
+        "FRAUDLAKE__DECISION_STORE__FILE": str(folder / "decisions.sqlite"),
+        "FRAUDLAKE__POSTGRES__PORT": str(postgres),
+        "FRAUDLAKE__POSTGRES__PASSWORD_FILE": str(folder / "keys" / "postgres.key"),
+        "FRAUDLAKE__CASSANDRA__PORT": str(cassandra),
+        "FRAUDLAKE__CASSANDRA__PASSWORD_FILE": str(folder / "keys" / "cassandra.key"),
+        "FRAUDLAKE__SERVICES__CASSANDRA_STORAGE_PORT": str(storage),
         "FRAUDLAKE__KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{broker}",
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from deploy.local import kafka, mlflow, redis
+from deploy.local import cassandra, kafka, mlflow, postgres, redis
 from deploy.local.process import Service
 from lakehouse import settings as conf
 from lakehouse.errors import FraudlakeError
@@ -21,7 +21,11 @@ OWN_PROCESSES = ("api", "engine")
 """Started by hand or by the demo; they stop before what they stand on."""
 
 ALWAYS = (mlflow, kafka)
-ADDED: Mapping[str, tuple[ModuleType, dict[str, Any]]] = {redis.NAME: (redis, {"profiles": {"store": "redis"}})}
+ADDED: Mapping[str, tuple[ModuleType, dict[str, Any]]] = {
+    redis.NAME: (redis, {"profiles": {"store": "redis"}}),
+    postgres.NAME: (postgres, {"decision_store": {"kind": "postgres"}}),
+    cassandra.NAME: (cassandra, {"decision_store": {"kind": "cassandra"}}),
+}
 """Services that are there when somebody asks for them (WITH=...), and the settings by which the product uses them."""
 
 
@@ -35,11 +39,28 @@ def choice_file(settings: Settings) -> Path:
     return conf.resolve(settings.state_dir) / "services.yml"
 
 
+def names(text: str) -> list[str]:
+    """The services of a list with commas; ArgumentTypeError for one that there is not."""
+    found = [name for name in text.split(",") if name]
+    if unknown := [name for name in found if name not in ADDED]:
+        raise argparse.ArgumentTypeError(f"there is no {', '.join(unknown)}; there are {', '.join(ADDED)}")
+    return found
+
+
+def service(name: str, folder: Path) -> Service:
+    """The process of a service or of the product."""
+    return postgres.service(folder) if name == postgres.NAME else Service(name, folder)
+
+
 def wanted(settings: Settings, asked: Sequence[str] = ()) -> tuple[ModuleType, ...]:
-    """The services that are always there, those asked for now, and those asked for since the last `make down`."""
+    """The services that are always there, those of settings and of the last `make up`, then those asked for now.
+
+    Of two stores for the same thing the last one is used.
+    """
     file = choice_file(settings)
-    before = yaml.safe_load(file.read_text()) if file.exists() else {}
-    return (*ALWAYS, *(m for name, (m, values) in ADDED.items() if name in asked or values.items() <= before.items()))
+    before = yaml.safe_load(file.read_text())["services"]["added"] if file.exists() else []
+    added = [*settings.services.added, *before, *asked]
+    return (*ALWAYS, *(ADDED[name][0] for at, name in enumerate(added) if name not in added[at + 1 :]))
 
 
 def up(settings: Settings, services: Sequence[ModuleType] = ALWAYS) -> None:
@@ -48,32 +69,39 @@ def up(settings: Settings, services: Sequence[ModuleType] = ALWAYS) -> None:
     started = {module: module.start(settings, folder) for module in services}
     for module, fresh in started.items():
         if fresh:
-            service = Service(module.NAME, folder)
-            service.wait_ready(partial(module.answers, settings), settings.services.start_timeout_s)
+            ready = partial(getattr(module, "ready", module.answers), settings)
+            service(module.NAME, folder).wait_ready(ready, settings.services.start_timeout_s)
         print(f"{module.NAME}: {'started' if fresh else 'was already up'}")
+    added = [module.NAME for module in services if module.NAME in ADDED]
     choice: dict[str, Any] = {}
-    for module, values in ADDED.values():
-        choice.update(values if module in services else {})
+    for name in added:
+        choice.update(ADDED[name][1])
     if choice:
         head = "# Written by `make up WITH=...`; `make down` removes it.\n"
-        choice_file(settings).write_text(head + yaml.safe_dump(choice))
+        choice_file(settings).write_text(head + yaml.safe_dump({**choice, "services": {"added": added}}))
 
 
 def addresses(settings: Settings) -> dict[str, str]:
     """Where the services answer."""
     services = settings.services
     found = {"Kafka": f"127.0.0.1:{services.kafka_port}", "MLflow": f"http://127.0.0.1:{services.mlflow_port}"}
-    if redis in wanted(settings):
-        found["Redis"] = f"127.0.0.1:{settings.redis.port}, password in {settings.redis.password_file}"
+    there = wanted(settings)
+    for name, module, at, port in (
+        ("Redis", redis, settings.redis, settings.redis.port),
+        ("PostgreSQL", postgres, settings.postgres, settings.postgres.port),
+        ("Cassandra", cassandra, settings.cassandra, settings.cassandra.port),
+    ):
+        if module in there:
+            found[name] = f"127.0.0.1:{port}, password in {at.password_file}"
     return found
 
 
-def down(settings: Settings, names: Sequence[str] = (*OWN_PROCESSES, *ADDED, mlflow.NAME, kafka.NAME)) -> None:
+def down(settings: Settings, ending: Sequence[str] = (*OWN_PROCESSES, *ADDED, mlflow.NAME, kafka.NAME)) -> None:
     """End what we started, in the order of dependence; added services are not used any more."""
     folder = services_folder(settings)
-    for name in names:
-        print(f"{name}: {'ended' if Service(name, folder).stop() else 'was not running'}")
-    if set(names) & set(ADDED):
+    for name in ending:
+        print(f"{name}: {'ended' if service(name, folder).stop() else 'was not running'}")
+    if set(ending) & set(ADDED):
         choice_file(settings).unlink(missing_ok=True)
 
 
@@ -84,7 +112,7 @@ def status(settings: Settings) -> bool:
     for name in (*healthy, *OWN_PROCESSES):
         pid = Service(name, folder).pid()
         health = "" if name not in healthy else ", answers" if healthy[name] else ", does not answer"
-        print(f"{name:8} {'down' if pid is None else f'up, pid {pid}'}{health}")
+        print(f"{name:9} {'down' if pid is None else f'up, pid {pid}'}{health}")
     return all(healthy.values())
 
 
@@ -112,7 +140,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.local.job", description=__doc__)
     parser.add_argument("action", choices=("up", "down", "status", "wipe"))
     parser.add_argument("--env")
-    parser.add_argument("--with", dest="added", nargs="+", default=[], choices=ADDED, help="up: services to add")
+    parser.add_argument("--with", dest="added", type=names, default=[], help=f"up: services to add: {','.join(ADDED)}")
     parser.add_argument("--yes", action="store_true", help="wipe without asking")
     arguments = parser.parse_args(argv)
     settings = conf.load(arguments.env)

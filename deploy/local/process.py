@@ -20,10 +20,11 @@ FREE_TIMEOUT_S = 3
 
 @dataclass(frozen=True)
 class Service:
-    """A process under a name; its pid file and log lie in `folder`."""
+    """A process under a name; its pid file and log lie in `folder`, and it ends by a signal."""
 
     name: str
     folder: Path
+    ends_by: signal.Signals = signal.SIGTERM
 
     @property
     def _pid_file(self) -> Path:
@@ -81,7 +82,7 @@ class Service:
         """End it and its children, politely, then by force; whether there was something to end."""
         pid = self.pid()
         if pid is not None:
-            _signal(pid, signal.SIGTERM)
+            _signal(pid, self.ends_by)
             deadline = time.monotonic() + STOP_TIMEOUT_S
             while self.pid() is not None and time.monotonic() < deadline:
                 _reap(pid)

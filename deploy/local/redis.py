@@ -1,17 +1,16 @@
 """Debian's redis-server as a cache: on loopback, behind a password, with nothing kept on disk."""
 
 import hashlib
-import shutil
-import subprocess
 from pathlib import Path
 
 from redis import RedisError
 
 from deploy.local.process import Service, require_free
+from deploy.local.programs import program
 from lakehouse import cache
-from lakehouse import settings as conf
 from lakehouse.errors import FraudlakeError, SettingsError
 from lakehouse.keys import write_private
+from lakehouse.passwords import make_password, password
 from lakehouse.settings import Settings
 
 NAME = "redis"
@@ -21,7 +20,7 @@ HOST = "127.0.0.1"
 
 def _configuration(settings: Settings, folder: Path) -> str:
     """The server's settings; it is told a digest of the password, never the password."""
-    digest = hashlib.sha256(cache.password(settings).encode()).hexdigest()
+    digest = hashlib.sha256(password(settings.redis.password_file, NAME).encode()).hexdigest()
     values = {
         "bind": HOST,
         "port": str(settings.redis.port),
@@ -52,12 +51,7 @@ def answers(settings: Settings) -> bool:
 
 def installed() -> None:
     """The program is there, if need be after an installation; FraudlakeError when it cannot be."""
-    if shutil.which(PROGRAM) is None:
-        done = subprocess.run([conf.home() / "deploy" / "install.sh", PROGRAM], check=False)
-        if done.returncode or shutil.which(PROGRAM) is None:
-            raise FraudlakeError(
-                f"There is no {PROGRAM}.", "Install it, or do without: profiles.store `in_process` needs none."
-            )
+    program(PROGRAM, PROGRAM, "profiles.store `in_process` needs none")
 
 
 def start(settings: Settings, folder: Path) -> bool:
@@ -73,7 +67,7 @@ def start(settings: Settings, folder: Path) -> bool:
     service.stop()
     installed()
     require_free(settings.redis.port, "redis.port")
-    cache.make_password(conf.resolve(settings.redis.password_file))
+    make_password(settings.redis.password_file)
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "redis.conf"
     write_private(config, _configuration(settings, folder).encode())

@@ -130,14 +130,17 @@ def test_where_it_cannot_be_installed_the_machine_is_told_what_it_lacks(tmp_path
 
 def test_who_asked_for_it_uses_it_until_down(running):
     apart, _ = running
-    assert yaml.safe_load(services.choice_file(apart).read_text()) == {"profiles": {"store": "redis"}}
+    assert yaml.safe_load(services.choice_file(apart).read_text()) == {
+        "profiles": {"store": "redis"},
+        "services": {"added": ["redis"]},
+    }
     assert services.wanted(apart) == (mlflow, kafka, redis)
     assert "Redis" in services.addresses(apart)
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         services.status(apart)
         services.down(apart, (redis.NAME,))
-    assert "redis    up, pid" in said.getvalue()
+    assert "redis     up, pid" in said.getvalue()
     assert "redis: ended" in said.getvalue()
     assert services.wanted(apart) == (mlflow, kafka)
     assert services.wanted(apart, ["redis"]) == (mlflow, kafka, redis)

@@ -51,6 +51,7 @@ class World:
             "FRAUDLAKE__MODELS__STORE": str(s.models.store),
             "FRAUDLAKE__MODELS__NAME": s.models.name,
             "FRAUDLAKE__ENGINE__STATE_FOLDER": str(s.engine.state_folder),
+            "FRAUDLAKE__DECISION_STORE__FILE": str(s.decision_store.file),
         }
 
     def run_lake(self):

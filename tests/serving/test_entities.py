@@ -1,65 +1,17 @@
 """GET /v1/entities of a running API: decisions on the topic in, profiles out, with Redis there, away and back."""
 
-import http.client
 import json
-import subprocess
-import sys
-import time
-from contextlib import contextmanager
 
 import pytest
 
 from deploy.local.apart import free_ports
-from deploy.local.process import port_answers
-from lakehouse import broker as log_broker
-from lakehouse import cache, topics
-from lakehouse import settings as conf
+from lakehouse import topics
 from lakehouse.errors import StoreUnavailable
+from lakehouse.passwords import make_password
 from serving.entities import profile
 from tests.calling import call, payment
-from tests.lakehouse.records import raw
 from tests.serving.profiled import CARD, fields, own_redis, variables
-
-
-def until(condition, timeout_s=30):
-    """What the condition gives, once it gives something."""
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    return found
-
-
-def decided(settings, *decisions):
-    """Put decisions on the topic, as an engine would."""
-    log = log_broker.producer(settings)
-    for one in decisions:
-        log.produce(topics.topic_name(settings, topics.DECISIONS), raw("decision", **one), partition=0)
-    assert log.flush(10) == 0
-
-
-@contextmanager
-def serving(settings, log):
-    """An API over the world of these settings, and its process; ready at the end of the topic."""
-    environment = {
-        **variables(settings),
-        "FRAUDLAKE__KAFKA__TOPIC_PREFIX": settings.kafka.topic_prefix,
-        "FRAUDLAKE__PROFILES__STALE_AFTER_S": "2",
-        "FRAUDLAKE__API__PORT": str(settings.api.port),
-        "FRAUDLAKE__LOG__LEVEL": "info",
-    }
-    with (
-        log.open("ab") as out,
-        subprocess.Popen(
-            [sys.executable, "-m", "serving.job"], cwd=conf.home(), env=environment, stderr=out
-        ) as process,
-    ):
-        try:
-            until(lambda: process.poll() is not None or port_answers(settings.api.port), 60)
-            until(lambda: call(settings, "GET", "/health/ready", key=None)[0] == 200)
-            yield process
-        finally:
-            process.terminate()
+from tests.serving.running import decided, metric, serving, until
 
 
 @pytest.fixture
@@ -76,7 +28,7 @@ def card(settings, token=CARD):
 
 def test_profiles_in_the_memory_of_an_api(world, tmp_path):
     decided(world, fields(7, ago_s=1, merchant_id="shop/M 1"), fields(8, ago_s=301, card_token="v1:long-ago"))
-    with serving(world, tmp_path / "api.log"):
+    with serving(world, tmp_path / "api.log", variables(world)):
         status, found = until(lambda: (answer := card(world))[1].get("status") == "fresh" and answer)
         assert status == 200
         assert {
@@ -110,21 +62,12 @@ def test_profiles_in_the_memory_of_an_api(world, tmp_path):
         assert path["parameters"][0]["schema"]["enum"] == ["card", "customer", "merchant", "device", "ip"]
 
 
-def metric(settings, name):
-    """The value of a metric of the API."""
-    connection = http.client.HTTPConnection("127.0.0.1", settings.api.port, timeout=5)
-    connection.request("GET", "/metrics")
-    text = connection.getresponse().read().decode()
-    connection.close()
-    return float(next(line.rsplit(" ", 1)[1] for line in text.splitlines() if line.startswith(name)))
-
-
 def test_redis_is_away_at_the_start_comes_dies_and_comes_back(world, tmp_path):
     log = tmp_path / "api.log"
     with own_redis(world, tmp_path) as (settings, server):
-        cache.make_password(settings.redis.password_file)
+        make_password(settings.redis.password_file)
         decided(settings, fields(7))
-        with serving(settings, log) as api:
+        with serving(settings, log, variables(settings)) as api:
             status, problem = card(settings)
             assert (status, problem["title"]) == (503, "Profiles cannot be read")
             assert f"Redis at 127.0.0.1:{settings.redis.port} does not answer" in problem["detail"]

@@ -6,6 +6,7 @@ import pytest
 
 from lakehouse import cache
 from lakehouse.errors import KeysMissing, StoreUnavailable
+from lakehouse.passwords import make_password, password
 from serving.entities import profile, stored
 from serving.profile_store import Covered, InProcess, now_ms
 from tests.serving.profiled import CARD, own_redis, payment, vector, with_profiles
@@ -212,7 +213,7 @@ def test_a_redis_that_is_away_is_named_with_what_to_do(settings, tmp_path):
     with own_redis(settings, tmp_path) as (apart, _):
         with pytest.raises(KeysMissing, match=r"There is no .*redis\.key\. `make up WITH=redis` makes one"):
             stored(apart)
-        cache.make_password(apart.redis.password_file)
+        make_password(apart.redis.password_file)
         store = stored(apart)
         with pytest.raises(StoreUnavailable, match=rf"127\.0\.0\.1:{apart.redis.port} does not answer \(ConnectionErr"):
             store.look(ME)
@@ -220,7 +221,7 @@ def test_a_redis_that_is_away_is_named_with_what_to_do(settings, tmp_path):
 
 
 def test_a_wrong_password_is_refused_and_not_repeated(on_redis, tmp_path):
-    cache.make_password(tmp_path / "other.key")
+    make_password(tmp_path / "other.key")
     wrong = on_redis.model_copy(
         update={"redis": on_redis.redis.model_copy(update={"password_file": tmp_path / "other.key"})}
     )
@@ -231,13 +232,13 @@ def test_a_wrong_password_is_refused_and_not_repeated(on_redis, tmp_path):
     store.close()
 
 
-def test_a_password_that_others_can_read_is_refused(on_redis, tmp_path):
+def test_a_password_that_others_can_read_is_refused(tmp_path):
     path = tmp_path / "open.key"
-    cache.make_password(path)
+    make_password(path)
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o644)
     with pytest.raises(KeysMissing, match="can be read by others"):
-        cache.password(on_redis.model_copy(update={"redis": on_redis.redis.model_copy(update={"password_file": path})}))
+        password(path, "redis")
 
 
 def test_a_payment_that_is_not_known_in_anything_has_a_profile_of_unknowns(store):

@@ -1,0 +1,27 @@
+"""Passwords of stores: each in a file of its own that only its owner can read, and nowhere else."""
+
+import secrets
+import stat
+from pathlib import Path
+
+from lakehouse.errors import KeysMissing
+from lakehouse.keys import write_private
+from lakehouse.settings import resolve
+
+
+def password(file: Path, service: str) -> str:
+    """The password of a service; KeysMissing when there is none or others can read it."""
+    path = resolve(file)
+    if not path.exists():
+        raise KeysMissing(f"There is no {path}.", f"`make up WITH={service}` makes one for the local {service}.")
+    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise KeysMissing(f"{path} can be read by others.", f"chmod 600 {path}")
+    return path.read_text().strip()
+
+
+def make_password(file: Path) -> None:
+    """A password file of 256 random bits, where there is none."""
+    path = resolve(file)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_private(path, secrets.token_urlsafe(32).encode())
