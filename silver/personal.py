@@ -70,6 +70,8 @@ class Sealer:
 
     def __init__(self, keys: DataKeys, table: str, erased: Erased) -> None:
         self._keys, self._table, self._erased = keys, table, erased
+        self._known: dict[tuple[str, int, Group], tuple[str, PersonalSeal | None]] = {}
+        """Key id and seal of everybody who has been met; gone with the task."""
 
     def sealed(
         self, source: tuple[str, int], offsets: Sequence[int], whose: Sequence[str | date], fields: Fields
@@ -85,17 +87,22 @@ class Sealer:
             (one, generation(erased, one, at)) if isinstance(one, str) and one in erased else one
             for one, at in zip(whose, offsets, strict=True)
         ]
-        names = {group: _name(*source, group) for group in dict.fromkeys(groups)}
-        held = self._keys.provided(list(names.values()))
-        seals = {group: None if (key := held[name]) is None else PersonalSeal(key) for group, name in names.items()}
+        self._meet(source, [one for one in dict.fromkeys(groups) if (*source, one) not in self._known])
+        known = [self._known[*source, group] for group in groups]
         table, place, columns = self._table, f"{source[0]}/{source[1]}/", list(fields)
         sealed: list[str | None] = []
         # A row's values are gathered when they are sealed: tens of thousands at a time keep the collector busy.
-        for group, at, values in zip(groups, offsets, zip(*fields.values(), strict=True), strict=True):
-            seal = seals[group]
+        for (_, seal), at, values in zip(known, offsets, zip(*fields.values(), strict=True), strict=True):
             bound = dict(zip(columns, values, strict=True))
             sealed.append(None if seal is None else seal.seal(table, f"{place}{at}", bound))
-        return sealed, [personal_key(names[group]) for group in groups]
+        return sealed, [key_id for key_id, _ in known]
+
+    def _meet(self, source: tuple[str, int], groups: Sequence[Group]) -> None:
+        names = {group: _name(*source, group) for group in groups}
+        held = self._keys.provided(list(names.values()))
+        for group, name in names.items():
+            key = held[name]
+            self._known[*source, group] = personal_key(name), None if key is None else PersonalSeal(key)
 
 
 def _name(topic_id: str, partition: int, group: Group) -> KeyName:
