@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 from pyspark.sql import SparkSession
+from xdist.scheduler import LoadScopeScheduling
 
 from deploy.local import cassandra, kafka, mlflow, postgres, redis
 from deploy.local import job as services
@@ -68,9 +70,23 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.hookimpl(tryfirst=True)
+class _Shared(LoadScopeScheduling):
+    """Shares tests out among processes by file, or by the world that the files of a folder share."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        folder = Path(file).parent.name
+        return folder if folder in ONE_WORLD else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """How `pytest -n 2` shares tests out."""
+    return _Shared(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Every property test of a run draws from the run's seed; tests are shared out by file, or by their world."""
+    """What shares a world comes first; every property test of a run draws from the run's seed."""
 
     def turn(item: pytest.Item) -> int:
         folder = item.path.parent.name
@@ -78,8 +94,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     items.sort(key=turn)
     for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder in ONE_WORLD else f"{folder}/{item.path.name}"))
         if isinstance(item, pytest.Function) and hasattr(item.obj, "hypothesis"):
             hypothesis.seed(_seed(config))(item.obj)
 

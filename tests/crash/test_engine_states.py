@@ -192,5 +192,5 @@ def test_a_topic_of_decisions_that_lost_its_end_is_refused(world: Decided) -> No
     with pytest.raises(
         RangeMissing, match=r"ends at offset \d+; the snapshot was made when it ended at 10000\. Restore"
     ):
-        Process(world.settings)
+        Process(world.settings).run()
     assert world.end(topics.DECISIONS) == before

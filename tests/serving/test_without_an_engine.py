@@ -68,7 +68,7 @@ def test_an_api_that_finds_no_broker_at_its_start_says_so_in_one_sentence(alone)
     (port,) = free_ports(1)
     env = {**os.environ, "FRAUDLAKE__API__PORT": str(port), "FRAUDLAKE__KAFKA__REQUEST_TIMEOUT_S": "2"}
     done = subprocess.run(
-        [sys.executable, "-m", "serving.job"], cwd=conf.home(), env=env, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "serving.job"], cwd=conf.home(), env=env, capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 1
     assert "BrokerUnavailable" in done.stderr
