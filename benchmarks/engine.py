@@ -74,6 +74,7 @@ def _decisions(settings: Settings) -> int:
 def _once(settings: Settings, end: int, payments: int) -> tuple[dict[str, float], dict[str, float]]:
     before = _decisions(settings)
     process = job.Process(settings)
+    process.take_office()
     prepare_for_latency()  # as the engine's own process does
     process.engine.stages.seconds.clear()
     began = time.perf_counter()

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from lakehouse import settings as conf
 from lakehouse.settings import Settings
@@ -12,12 +13,11 @@ from training.fit import Fitted, anomaly, calibrated, isolated, margins_of, refi
 from training.package import packed
 
 TREES, DEPTH = 300, 6
+Vectors = npt.NDArray[np.float32]
 
 
-def store(settings: Settings, X: "np.ndarray[tuple[int, int], np.dtype[np.float32]]", seed: int) -> str:
-    """Digest of a signed bundle in the settings' store, fitted on vectors and random labels of 2 %."""
-    random = np.random.default_rng(seed)
-    fraud = random.random(len(X)) < 0.02
+def fitted_to(X: Vectors, fraud: npt.NDArray[np.bool_], seed: int) -> Fitted:
+    """Both models and their calibration, fitted to all rows."""
     rows = np.arange(len(X))
     setting = {"max_depth": DEPTH, "learning_rate": 0.1, "min_child_weight": 1}
     booster = refitted(X, fraud, rows, setting, TREES, seed)
@@ -26,7 +26,12 @@ def store(settings: Settings, X: "np.ndarray[tuple[int, int], np.dtype[np.float3
         "xgboost": calibrated(margins_of(booster, X), fraud),
         "isolation_forest": calibrated(anomaly(isolation, expected, medians, X), fraud),
     }
-    fitted = Fitted(booster, isolation, expected, medians, calibration, setting, TREES)
+    return Fitted(booster, isolation, expected, medians, calibration, setting, TREES)
+
+
+def store(settings: Settings, X: Vectors, seed: int) -> str:
+    """Digest of a signed bundle in the settings' store, fitted on vectors and random labels of 2 %."""
+    fitted = fitted_to(X, np.random.default_rng(seed).random(len(X)) < 0.02, seed)
     cuts = {"challenge": 0.5, "review": 0.7, "decline": 0.9}
     author = signer(conf.resolve(settings.keys.folder) / "author.pem")
     with tempfile.TemporaryDirectory() as scratch:

@@ -37,7 +37,6 @@ from simulator.intents import SCENARIOS
 from simulator.options import Options
 from simulator.truth import truth_of
 from simulator.world import days, world
-from training.fit import Fitted, anomaly, calibrated, isolated, margins_of, refitted
 from training.package import model_of
 
 Flags = npt.NDArray[np.bool_]
@@ -45,7 +44,6 @@ DAYS = 60
 FRAUD_RATE = 0.004
 """Of payments; the card networks report 0.0005 to 0.01."""
 BATCH = 2_000
-TREES = 200
 
 
 class Decided(NamedTuple):
@@ -94,15 +92,7 @@ def decided(settings: Settings, payments: int, seed: int, rules: str) -> Decided
 
 def scores(found: Decided, half: int, seed: int) -> npt.NDArray[np.float64]:
     """Of the second half, by both models fitted on the first."""
-    X, fraud, rows = found.vectors[:half], found.pattern[:half] > 0, np.arange(half)
-    setting = {"max_depth": 6, "learning_rate": 0.1, "min_child_weight": 1}
-    booster = refitted(X, fraud, rows, setting, TREES, seed)
-    isolation, expected, medians = isolated(X, rows, seed)
-    calibration = {
-        "xgboost": calibrated(margins_of(booster, X), fraud),
-        "isolation_forest": calibrated(anomaly(isolation, expected, medians, X), fraud),
-    }
-    fitted = Fitted(booster, isolation, expected, medians, calibration, setting, TREES)
+    fitted = models.fitted_to(found.vectors[:half], found.pattern[:half] > 0, seed)
     cuts = {"challenge": 0.3, "review": 0.5, "decline": 0.8}
     return model_of(fitted, cuts).scores(found.vectors[half:]).ensemble
 

@@ -59,8 +59,8 @@ class Process:
         warn_of_age(settings)
         keyring = keys.source(settings).keyring()
         trusted = trust(resolve(settings.keys.folder))
-        state = newest_good(settings, identity.topic_id)
         low, high = broker.watermarks(settings, identity.name, PARTITION)
+        state = newest_good(settings, identity.topic_id, low)
         if not low <= state.place.next_offset <= high:
             raise RangeMissing(
                 f"The state stands at offset {state.place.next_offset}; topic {identity.name} holds {low} to {high}.",
@@ -105,8 +105,8 @@ class Process:
         self.close()
         return False
 
-    def run(self) -> None:
-        """Take office and decide until asked to stop; then write a last snapshot."""
+    def take_office(self) -> None:
+        """Write the start record, learn what was decided before, and give the decisions that nobody else gave."""
         place = self.engine.state.place
         first = int(self._waiting[0][1].offset[0]) if self._waiting else place.next_offset
         self.office.take(place.topic_id, first, self._fence, self._since)
@@ -114,6 +114,10 @@ class Process:
         DECISIONS.inc(self.office.emit([body for _, body in self._waiting], time.monotonic()))
         self._waiting.clear()
         self._log.info("in office", epoch=self.office.epoch, next_offset=place.next_offset, partition=place.partition)
+
+    def run(self) -> None:
+        """Take office and decide until asked to stop; then write a last snapshot."""
+        self.take_office()
         try:
             while not self._stopping:
                 self.once()

@@ -22,19 +22,29 @@ def folders(settings: Settings) -> list[Path]:
     return [resolve(settings.engine.state_folder), resolve(settings.features.snapshot_folder)]
 
 
-def newest_good(settings: Settings, topic_id: str) -> State:
+def newest_good(settings: Settings, topic_id: str, low: int = 0) -> State:
     """The state of the newest snapshot that can be used; the empty one at offset 0 where there is none.
 
-    A damaged snapshot is passed over with a warning: an older one and the log give the same state.
+    One that stands behind the engine's own newest comes last: the records in between would never be decided. So does
+    one below `low`, the first offset that the log still has. A damaged snapshot is passed over with a warning: an older
+    one and the log give the same state.
     """
     log = logger("engine")
     refused = None
-    for path in snapshot.newest(folders(settings)):
+    own = max(map(snapshot.position, snapshot.newest([resolve(settings.engine.state_folder)])), default=None)
+    found = snapshot.newest(folders(settings))
+    for path in sorted(
+        found, key=lambda p: (snapshot.position(p) < low, own is not None and snapshot.position(p) > own)
+    ):
         try:
-            return store.load(path, settings, topic_id)
+            state = store.load(path, settings, topic_id)
         except SnapshotRefused as error:
             log.warning("snapshot not used", reason=error.what)
-            refused = error
+            refused = refused or error
+            continue
+        if own is not None and snapshot.position(path) > own:
+            log.warning("records are passed over without a decision", start=own, end=snapshot.position(path))
+        return state
     if refused is not None:
         raise refused
     return store.new(settings, Place(topic_id, 0, 0))

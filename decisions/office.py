@@ -173,6 +173,7 @@ class Office:
 
     def emit(self, bodies: Sequence[Body], began: float) -> int:
         """Write the decisions that are not on the topic yet; how many."""
+        assert self.epoch >= 0, "whoever has not taken office decides nothing"
         emitted = 0
         for body in bodies:
             fresh = [i for i, offset in enumerate(body.offset.tolist()) if offset > self.decided_before]

@@ -103,7 +103,7 @@ def given(settings: Settings, first: int, at_most: int | None) -> Iterator[bytes
 def _base(settings: Settings, start: int) -> Path | None:
     """The newest snapshot that stands at or in front of an offset."""
     for path in snapshot.newest(folders(settings)):
-        if int(path.name.split(".")[0]) <= start:
+        if snapshot.position(path) <= start:
             return path
     return None
 

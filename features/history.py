@@ -52,7 +52,7 @@ class History:
 
     def _take(self, span: Span, working: Path) -> None:
         base = self._base(span)
-        begin = 0 if base is None else int(base.name.removesuffix(snapshot.SUFFIX))
+        begin = 0 if base is None else snapshot.position(base)
         behind = replace(span, start=begin)
         run = self._run(working, base, behind)
         found = self._vectors(run, behind)
@@ -74,7 +74,7 @@ class History:
             topic_id, partition = key.rsplit("/", 1)
             base = self._base(Span(topic_id, int(partition), end, end))
             if base is None or base.name != snapshot.file_name(end):
-                begin = 0 if base is None else int(base.name.removesuffix(snapshot.SUFFIX))
+                begin = 0 if base is None else snapshot.position(base)
                 with workplace(self._folder) as working:
                     self._make_again(Span(topic_id, int(partition), begin, end), base, working)
             self._kept[key] = end
@@ -128,7 +128,7 @@ class History:
     def _base(self, span: Span) -> Path | None:
         """The newest good snapshot at or before the span."""
         for path in snapshot.newest([self._folder]):
-            if int(path.name.removesuffix(snapshot.SUFFIX)) > span.start:
+            if snapshot.position(path) > span.start:
                 continue
             try:
                 store.check(path, snapshot.read(path).meta, self._context.settings, span.topic_id)

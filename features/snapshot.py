@@ -45,6 +45,11 @@ def file_name(next_offset: int) -> str:
     return f"{next_offset:020d}{SUFFIX}"
 
 
+def position(path: Path) -> int:
+    """The offset just before which a snapshot ends, by its name."""
+    return int(path.name.removesuffix(SUFFIX))
+
+
 def _padded(size: int) -> int:
     """Arrays begin at multiples of a cache line, so that they can be used where they lie."""
     return -(-size // 64) * 64

@@ -57,6 +57,7 @@ class Decided:
         process = Process(self.settings)
         end = self.end(topics.EVENTS)
         try:
+            process.take_office()
             while process.engine.state.place.next_offset < end:
                 process.once()
             process.office.writer.flush()
@@ -192,5 +193,5 @@ def test_a_topic_of_decisions_that_lost_its_end_is_refused(world: Decided) -> No
     with pytest.raises(
         RangeMissing, match=r"ends at offset \d+; the snapshot was made when it ended at 10000\. Restore"
     ):
-        Process(world.settings).run()
+        Process(world.settings).take_office()
     assert world.end(topics.DECISIONS) == before

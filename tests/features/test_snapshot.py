@@ -81,6 +81,26 @@ def test_a_starting_engine_takes_the_newest_snapshot_that_is_whole(settings, sta
     assert newest_good(settings, "T").place.next_offset == 900
 
 
+def test_a_snapshot_of_the_lake_that_is_ahead_of_the_engine_is_its_last_resort(settings, state, tmp_path):
+    own, lake = tmp_path / "state", tmp_path / "lake"
+    settings = settings.model_copy(
+        update={
+            "engine": settings.engine.model_copy(update={"state_folder": own}),
+            "features": settings.features.model_copy(update={"snapshot_folder": lake}),
+        }
+    )
+    for folder, offset in ((own, 900), (lake, 850), (lake, 1000)):
+        state.place = Place("T", 0, offset)
+        snapshot.write(folder / snapshot.file_name(offset), *store.saved(state))
+    # What lies between 900 and 1000 has not been decided.
+    assert newest_good(settings, "T").place.next_offset == 900
+    torn = own / snapshot.file_name(900)
+    torn.write_bytes(torn.read_bytes()[:-1])
+    assert newest_good(settings, "T").place.next_offset == 850
+    # The log begins at 950: nobody can decide what it no longer has.
+    assert newest_good(settings, "T", low=950).place.next_offset == 1000
+
+
 def test_nothing_is_under_its_name_until_it_is_complete(state, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(snapshot, "crash_point", lambda _: seen.extend(p.name for p in tmp_path.iterdir()))

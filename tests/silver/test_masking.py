@@ -7,7 +7,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from bronze.sealing import sealing
 from lakehouse.contracts.silver import BY_KIND
 from lakehouse.crypto import Digests, Tokens
 from lakehouse.data_keys import DataKeys
@@ -18,6 +17,7 @@ from lakehouse.topics import EVENT_KINDS
 from silver.masking import NARROW, masked_ddl, masking
 from silver.personal import opened
 from tests.lakehouse.records import CARD, DAY, SECOND, T0, raw
+from tests.silver.sealed import in_bronze
 
 RECEIVED = datetime(2025, 1, 6, 8, tzinfo=UTC)
 BROKER_TIME = datetime(2025, 1, 6, 8, 0, 2, 500_000, UTC)
@@ -34,16 +34,7 @@ def keyring(source: KeySource) -> Keyring:
 
 
 def _sealed(source: KeySource, values: list[bytes]) -> pa.RecordBatch:
-    n = len(values)
-    rows = {
-        "key": pa.array([None] * n, pa.binary()),
-        "value": pa.array(values, pa.binary()),
-        "headers": pa.array([None] * n, pa.string()),
-        "partition": pa.array([0] * n, pa.int32()),
-        "offset": pa.array(range(n), pa.int64()),
-        "timestamp": pa.array([BROKER_TIME] * n, pa.timestamp("us", "UTC")),
-    }
-    return next(iter(sealing(source, "T", BROKER_TIME)([pa.RecordBatch.from_pydict(rows)])))
+    return in_bronze(source, values, BROKER_TIME, BROKER_TIME)
 
 
 def _masked(source: KeySource, kind: str, *values: bytes) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bronze.sealing import sealing
 from lakehouse import keys
 from lakehouse.crypto import Tokens
 from lakehouse.data_keys import DataKeys
@@ -21,6 +20,7 @@ from silver.erasing import Erasure, by_customer, first_of_each, keys_of, looking
 from silver.masking import masking
 from silver.personal import generation, key_of, opened
 from tests.lakehouse.records import T0, raw
+from tests.silver.sealed import in_bronze
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
@@ -32,16 +32,7 @@ def source(tmp_path: Path) -> KeySource:
 
 
 def _bronze(source: KeySource, values: list[bytes]) -> pa.RecordBatch:
-    n = len(values)
-    rows = {
-        "key": pa.array([None] * n, pa.binary()),
-        "value": pa.array(values, pa.binary()),
-        "headers": pa.array([None] * n, pa.string()),
-        "partition": pa.array([0] * n, pa.int32()),
-        "offset": pa.array(range(n), pa.int64()),
-        "timestamp": pa.array([datetime.fromtimestamp(T0 / 1000, UTC)] * n, pa.timestamp("us", "UTC")),
-    }
-    return next(iter(sealing(source, "T", NOW)([pa.RecordBatch.from_pydict(rows)])))
+    return in_bronze(source, values, datetime.fromtimestamp(T0 / 1000, UTC), NOW)
 
 
 def _masked(source: KeySource, batch: pa.RecordBatch, erased: dict[str, list[int]]) -> list[dict[str, Any]]:
