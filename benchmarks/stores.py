@@ -16,7 +16,7 @@ from deploy.local import cassandra, postgres
 from deploy.local import job as services
 from lakehouse.latency import prepare_for_latency
 from lakehouse.settings import Settings
-from serving import decision_store
+from serving import stores
 from serving.cards import READERS
 from serving.decision_store import DecisionStore, Progress, StoredDecision
 
@@ -93,7 +93,7 @@ def read(store: DecisionStore, cards: int, rate: float, seconds: float, seed: in
 def opened(settings: Settings, name: str) -> Iterator[DecisionStore]:
     """The store of a kind."""
     kind = settings.decision_store.model_copy(update={"kind": name})
-    store = decision_store.opened(settings.model_copy(update={"decision_store": kind}))
+    store = stores.opened(settings.model_copy(update={"decision_store": kind}))
     try:
         yield store
     finally:

@@ -21,7 +21,7 @@ from lakehouse.version import VERSION
 from serving import problems
 from serving.auth import DECIDE, HEADER, REPLAY, authenticated, callers
 from serving.cards import CardDecisions, Reads, answer_of, place, presented
-from serving.decision_store import MAX_PAGE, opened
+from serving.decision_store import MAX_PAGE
 from serving.decision_writer import DecisionWriter
 from serving.decisions import Path, described
 from serving.entities import EntityProfile, looked_up, stored
@@ -33,6 +33,7 @@ from serving.profile_writer import FAILURES, ProfileWriter
 from serving.profiles import KINDS
 from serving.replies import Replies
 from serving.schemas import PAYMENT_SCHEMA, DecisionAnswer, PaymentRequest
+from serving.stores import opened
 
 MAX_ID = 64
 

@@ -207,19 +207,3 @@ def namespace(settings: Settings) -> str:
         return "fraudlake"
     plain = re.sub("[^a-z0-9]+", "_", prefix.lower()).strip("_")[:24]
     return f"fraudlake_{plain}_{hashlib.sha256(prefix.encode()).hexdigest()[:8]}"
-
-
-def opened(settings: Settings) -> DecisionStore:
-    """The store that the settings choose; KeysMissing where its password is not there."""
-    kind = settings.decision_store.kind
-    if kind == "sqlite":
-        from serving.sqlite_store import InSqlite
-
-        return InSqlite(settings)
-    if kind == "postgres":
-        from serving.postgres_store import InPostgres
-
-        return InPostgres(settings)
-    from serving.cassandra_store import InCassandra
-
-    return InCassandra(settings)

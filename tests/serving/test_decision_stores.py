@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.decision_store import Place, Progress, namespace, opened, stored
+from serving.decision_store import Place, Progress, namespace, stored
+from serving.stores import opened
 from tests.lakehouse.records import T0, record
 from tests.serving.decided import Card, with_store
 

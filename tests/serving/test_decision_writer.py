@@ -12,8 +12,8 @@ from confluent_kafka.admin import AdminClient
 from lakehouse import broker as log_broker
 from lakehouse import topics
 from lakehouse.errors import StoreUnavailable
-from serving.decision_store import opened
 from serving.decision_writer import GAPS, WRITTEN, DecisionWriter
+from serving.stores import opened
 from tests.lakehouse.records import raw
 from tests.serving.decided import Card, Server, with_store
 
