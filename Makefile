@@ -58,9 +58,10 @@ fix: setup ## format and mend what the linter can mend
 	@$(PYTHON) -m ruff format .
 	@$(PYTHON) -m ruff check --fix .
 
-generate: setup ## write suites, predicates and the feature reference from their definitions
+generate: setup ## write suites, predicates, the feature reference and the API's OpenAPI file from their definitions
 	@$(PYTHON) -m expectations.suites
 	@$(PYTHON) -m features.reference
+	@$(PYTHON) -m serving.openapi
 
 bench: setup ## every benchmark, and their table (minutes)
 	@$(PYTHON) -m benchmarks.all

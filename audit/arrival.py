@@ -180,12 +180,20 @@ def read(topic: Topic | None, bronze: Table, span: Span, reading: Reading, said:
     return Arrived(span, joined, held, {kind: _joined(some) for kind, some in kinds.items()})
 
 
-def compare(hop: Hop, arrived: Arrived, bronze: Table, start: int) -> None:
-    """Topic and bronze, record by record; the log has no holes, so bronze holds every offset from `start` on."""
+def compare(hop: Hop, arrived: Arrived, bronze: Table, start: int, holes: bool) -> None:
+    """Topic and bronze, record by record; the log has no holes, so bronze holds every offset from `start` on.
+
+    With `holes`, as a transactional engine leaves them, it holds what the topic has; what is older is not asked for.
+    """
     span, source = arrived.span, arrived.span.source
     first, end = max(span.start, start), min(span.end, bronze.end(source))
     *told, landed = arrived.witness("envelope", bronze.name)
-    hop.found(source, placed(_whole(first, max(first, end), told), landed, NO_END))
+    whole = _whole(first, max(first, end), told)
+    if holes:
+        begin = min((int(one.offset[0]) for one in told), default=NO_END)
+        older = (whole.offset < begin) & found_in(whole.offset, landed.once.offset)[0]
+        whole = whole.at(np.logical_or.reduce([older, *(found_in(whole.offset, one.offset)[0] for one in told)]))
+    hop.found(source, placed(whole, landed, NO_END))
     for fact, name in _FACTS.items():
         both = arrived.witness(fact, bronze.name)
         wrong = blaming(bronze.name, agreed(name, both))

@@ -10,7 +10,7 @@ from audit.errors import CannotLook
 from audit.findings import Finding, Hop
 from audit.log import Topic
 from audit.office import Office
-from audit.outcomes import Answers, Gold
+from audit.outcomes import Gold
 from audit.places import Places
 from audit.progress import Progress
 from audit.schemas import Schema
@@ -93,14 +93,15 @@ class _Auditing:
             self._decisions_of(source)
         others = [*self._lake.tables.values(), self._lake.by_event]
         silver = admission.Silver(self._lake.tables, self._known)
-        final = self._lake.tables[outcomes.GOLD]
-        gold = Gold(final, Answers.of(self._lake.tables["silver.answers"], final.written_ms))
+        gold = Gold.of(self._lake.tables)
         for source in self._sources(self._events, self._lake.bronze[EVENTS], others):
             self._events_of(source, silver, gold)
-        if any(finding.table == "silver.answers" for finding in self._admitted.findings.values()):
-            self._decided.withdraw(
-                outcomes.ANSWER, "silver.answers has to be repaired before gold's answers can be told"
-            )
+        amiss = {finding.table for finding in self._admitted.findings.values()}
+        for table, fact, column in outcomes.WORDS:
+            if table in amiss:
+                self._decided.withdraw(
+                    fact, f"{table} has to be repaired before gold can be compared with its {column}s"
+                )
         for hop in hops:
             for finding in hop.findings.values():
                 finding.repair = repairs.command(finding, self._places.root)
@@ -150,7 +151,7 @@ class _Auditing:
             )
         for span in spans:
             arrived = arrival.read(topic, bronze, span, reading, self._progress.more)
-            arrival.compare(hop, arrived, bronze, start)
+            arrival.compare(hop, arrived, bronze, start, self._places.transactional and bronze.name == DECISIONS)
             yield arrived
 
     def _begins(self, source: Source) -> list[int]:
@@ -200,7 +201,7 @@ class _Auditing:
             scored = scoring.read(tables, span)
             admitted = admission.compare(self._admitted, arrived, silver, told, scoring.paid(scored), (start, done))
             decided = outcomes.read(self._lake.by_event, span)
-            scoring.compare(self._scored, admitted, scored, outcomes.of_accepted(decided), tables)
+            scoring.compare(self._scored, admitted, scored, outcomes.of_accepted(decided), known, tables)
             outcomes.compare(self._decided, admitted, arrived, decided, gold, known)
             self._sum(arrived)
         self._lag(source, done)

@@ -1,7 +1,7 @@
 """Topic `decisions` and bronze.decisions beside silver.decisions, by the decisions' own offsets."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -81,6 +81,19 @@ class Office:
                 self._lost.append(sources[np.isin(expected.offset, one.offset)])
         for one in content:
             self._altered.append(sources[np.isin(expected.offset, one.offset)])
+
+
+def shown(wrong: Sequence[Wrong], office: Office, table: str) -> list[Wrong]:
+    """Where `table` and silver differ: what the topic showed of silver's decision is not said again, nor in doubt."""
+    kept = []
+    for one in wrong:
+        new = ~np.isin(one.offset, office.altered)
+        if not new.any():
+            continue
+        found = one.only(new)
+        verified = {found.table, found.against} == {SILVER, table} and bool((found.offset >= office.told_from).all())
+        kept.append(replace(found, table=table, against=SILVER, undecided=False) if verified else found)
+    return kept
 
 
 def compare(hop: Hop, arrived: Arrived, silver: Table, schemas: Mapping[int, Schema], office: Office) -> None:

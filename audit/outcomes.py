@@ -1,7 +1,7 @@
 """silver.decisions beside gold.decisions, and every live payment beside its one effective outcome."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -13,13 +13,23 @@ from audit.arrival import Arrived
 from audit.belonging import QUARANTINE
 from audit.digests import Digests, Ints
 from audit.findings import Hop
-from audit.office import SILVER, Office
+from audit.office import SILVER, Office, shown
 from audit.tables import NO_END, Columns, Span, Table
 from audit.witnesses import Witness, Wrong, agreed, blaming, distinct, found_in, placed, witness
 
 GOLD, PAYMENTS = "gold.decisions", "silver.payments"
-ANSWER = "answer"
-_NONE = np.zeros(0, np.int64)
+ANSWER, END = "answer", "end of its challenge"
+WORDS = (("silver.answers", ANSWER, "outcome"), ("silver.outcomes", END, "result"))
+"""Tables that speak of decided payments: table, the fact in gold, the column."""
+_NOTHING = digests.values(pa.nulls(1))[0]
+_MEANT = tuple(
+    zip(
+        digests.values(pa.array(["approved", "declined", "expired"])),
+        digests.values(pa.array(["approve", "decline", "decline"])),
+        strict=True,
+    )
+)
+"""How a challenge ended, and what that makes of its payment, as digests."""
 
 
 def read(silver: Table, span: Span) -> Columns:
@@ -31,49 +41,59 @@ def of_accepted(decided: Columns) -> dict[str, Witness]:
     """The decisions of accepted payments, as witnesses of what the lake computes too."""
     here = decided.flags("accepted")
     names = ("payment", "set", "vector", "model", "scores")
-    return {name: witness(SILVER, decided, name).at(here).once for name in names}
+    found = {name: witness(SILVER, decided, name).at(here).once for name in names}
+    return {**found, "whole": witness(SILVER, decided, "scores").at(here & decided.flags("whole")).once}
 
 
 @dataclass(frozen=True)
-class Answers:
-    """The API's first answer to each transaction that it could not wait for; ascending by transaction."""
+class Words:
+    """What was first said of each transaction in one table of silver; ascending by transaction."""
 
+    table: str
     transaction: Digests
-    outcome: Digests
+    word: Digests
 
     @staticmethod
-    def of(table: Table, before_ms: int | None) -> "Answers":
-        """The answers that had landed at a moment, or all."""
+    def of(table: Table, column: str, before_ms: int | None) -> "Words":
+        """The words that had landed at a moment, or all."""
         parts: list[tuple[Ints, Digests, Digests]] = []
-        for batch in table.batches(("offset", "transaction_id", "outcome", "ingested_at")):
+        for batch in table.batches(("offset", "transaction_id", column, "ingested_at")):
             landed_us = np.asarray(pc.cast(batch.column("ingested_at"), pa.timestamp("us", "UTC")).cast(pa.int64()))
             here = landed_us // 1000 <= (NO_END if before_ms is None else before_ms)
-            names, outcomes = (digests.values(batch.column(name)) for name in ("transaction_id", "outcome"))
-            parts.append((np.asarray(batch.column("offset"))[here], names[here], outcomes[here]))
+            names, words = (digests.values(batch.column(name)) for name in ("transaction_id", column))
+            parts.append((np.asarray(batch.column("offset"))[here], names[here], words[here]))
         if not parts:
-            return Answers(np.zeros(0, np.uint64), np.zeros(0, np.uint64))
-        offset, transaction, outcome = (np.concatenate(column) for column in zip(*parts, strict=True))
+            return Words(table.name, np.zeros(0, np.uint64), np.zeros(0, np.uint64))
+        offset, transaction, word = (np.concatenate(column) for column in zip(*parts, strict=True))
         order = np.argsort(offset, kind="stable")
         transactions, first = np.unique(transaction[order], return_index=True)
-        return Answers(transactions, outcome[order][first])
+        return Words(table.name, transactions, word[order][first])
 
     def to(self, decided: Columns) -> Witness:
-        """The answer to each decided payment, or none; a conflict never takes the first one's answer."""
-        expected = np.full(len(decided.offset), digests.values(pa.nulls(1))[0])
+        """The word on each decided payment, or none; a conflict never takes the first one's."""
+        expected = np.full(len(decided.offset), _NOTHING)
         if len(self.transaction):
             wanted = decided.digests("transaction")
             at = np.minimum(np.searchsorted(self.transaction, wanted), len(self.transaction) - 1)
             here = (self.transaction[at] == wanted) & ~decided.flags("conflict")
-            expected[here] = self.outcome[at[here]]
-        return Witness("silver.answers", decided.offset, expected)
+            expected[here] = self.word[at[here]]
+        return Witness(self.table, decided.offset, expected)
 
 
 @dataclass(frozen=True)
 class Gold:
-    """What gold.decisions is compared with beside silver.decisions."""
+    """What gold.decisions is compared with beside silver.decisions: the API's answers, the ends of challenges."""
 
     table: Table
-    answers: Answers
+    answers: Words
+    ends: Words
+
+    @staticmethod
+    def of(tables: Mapping[str, Table]) -> "Gold":
+        """gold.decisions, and what it can have known when it was last written."""
+        final = tables[GOLD]
+        answers, ends = (Words.of(tables[name], told, final.written_ms) for name, _, told in WORDS)
+        return Gold(final, answers, ends)
 
 
 def compare(hop: Hop, admitted: Admitted, arrived: Arrived, decided: Columns, gold: Gold, office: Office) -> None:
@@ -94,12 +114,14 @@ def compare(hop: Hop, admitted: Admitted, arrived: Arrived, decided: Columns, go
         ("amount in base currency", told("amount", payments[1])),
         ("card, customer or merchant", told("parties", payments[2])),
         ("outcome", told("outcome")),
-        ("risk, score, model or decision id", told("carried")),
+        ("risk, score, model, reasons, rung or decision id", told("carried")),
         ("payload digest", raw),
         ("content digest", [payments[3], witness(SILVER, decided, "own content")]),
     ):
-        hop.found(source, _shown(agreed(fact, witnesses), office))
-    hop.found(source, _shown(_effective(decided, final, gold.answers), office))
+        # What is wrong with bronze, its own hop says.
+        wrong = [one for one in agreed(fact, witnesses) if one.table != "bronze.events"]
+        hop.found(source, shown(wrong, office, GOLD))
+    hop.found(source, shown(_effective(decided, final, gold), office, GOLD))
     line = hop.line(SILVER)
     line.amount = (line.amount or 0) + int(decided.ints("base_minor").sum())
     hop.line(GOLD).add(final.offset, final.digests("effective"), final.ints("base_minor"))
@@ -137,34 +159,21 @@ def _placed(span: Span, decided: Columns, taken: np.ndarray, final: Columns, off
     for one in placed(Witness(SILVER, offsets, digest), witness(GOLD, final, "payment"), NO_END):
         due = np.isin(one.offset, ready) | (one.what != "lost")
         if due.any():
-            kept.append(_only(one, due))
+            kept.append(one.only(due))
     return kept
 
 
-def _only(wrong: Wrong, rows: np.ndarray) -> Wrong:
-    return replace(wrong, offset=wrong.offset[rows], to=None if wrong.to is None else wrong.to[rows])
-
-
-def _shown(wrong: Sequence[Wrong], office: Office) -> list[Wrong]:
-    """What the topic has shown of silver's decision is not said again, and not in doubt, of gold's."""
-    kept = []
-    for one in wrong:
-        if one.table == "bronze.events":
-            continue  # its own hop says so
-        new = ~np.isin(one.offset, office.altered)
-        if not new.any():
-            continue
-        found = _only(one, new)
-        verified = {found.table, found.against} == {SILVER, GOLD} and bool((found.offset >= office.told_from).all())
-        kept.append(replace(found, table=GOLD, against=SILVER, undecided=False) if verified else found)
-    return kept
-
-
-def _effective(decided: Columns, final: Columns, answers: Answers) -> list[Wrong]:
-    """Answers and effective outcomes of gold, beside those that follow from silver."""
-    answered = agreed(ANSWER, [answers.to(decided), witness(GOLD, final, "answered")])
+def _effective(decided: Columns, final: Columns, gold: Gold) -> list[Wrong]:
+    """Answers, ends and effective outcomes of gold, beside those that follow from silver."""
+    wrong = [
+        *agreed(ANSWER, [gold.answers.to(decided), witness(GOLD, final, "answered")]),
+        *agreed(END, [gold.ends.to(decided), witness(GOLD, final, "ended")]),
+    ]
     follows = np.where(final.flags("unanswered"), final.digests("outcome"), final.digests("answered"))
-    effective = agreed(
+    ended = final.digests("ended")
+    for result, outcome in _MEANT:
+        follows[ended == result] = outcome
+    wrong += agreed(
         "effective outcome", [Witness("its own row", final.offset, follows), witness(GOLD, final, "effective")]
     )
-    return blaming(GOLD, [*answered, *effective])
+    return blaming(GOLD, wrong)

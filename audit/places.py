@@ -29,6 +29,8 @@ class Places:
     schemas: Path
     digest_key: Path | None
     timeout_s: float
+    transactional: bool
+    """Whether topic `decisions` has holes: the marks of the engine's transactions (engine.delivery)."""
 
 
 def home() -> Path:
@@ -114,6 +116,7 @@ def places(given: argparse.Namespace) -> Places:
         servers, prefix, root = str(kafka["bootstrap_servers"]), str(kafka["topic_prefix"]), str(lake["root"])
         keyring = home() / str(keys["folder"]) / "keyring.json"
         timeout_s = float(kafka["request_timeout_s"])
+        transactional = conf["engine"]["delivery"] == "transactional"
     except (KeyError, TypeError, ValueError) as error:
         raise CannotLook(f"The settings lack or garble {error}.", "`make config` shows what is in force.") from None
     if given.digest_key is not None and not given.digest_key.exists():
@@ -126,6 +129,7 @@ def places(given: argparse.Namespace) -> Places:
         schemas=given.schemas or home() / "lakehouse" / "schemas",
         digest_key=given.digest_key or (keyring if keyring.exists() else None),
         timeout_s=timeout_s,
+        transactional=transactional,
     )
 
 

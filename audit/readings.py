@@ -16,8 +16,12 @@ Names = tuple[str, ...]
 
 PAYMENT = ("transaction_id", "event_time")
 PARTIES = ("card_token", "customer_token", "merchant_id")
-OF_SCORE = ("model_digest", "score", "score_xgboost", "score_isolation_forest", "risk")
-OF_DECISION = ("risk", "score", "model_digest", "decision_id")
+OF_SCORE = ("model_digest", "score", "score_xgboost", "score_isolation_forest")
+"""`risk` is none of them: a decision's is that of its score with rules, by the thresholds in force."""
+OF_DECISION = (
+    *("risk", "score", "model_digest", "decision_id"),
+    *("score_with_rules", "rules_fired", "reason_codes", "lists_hit", "rung"),
+)
 ASIDE = ("payload_digest", "ingested_at", "broker_time", "kind", "first_offset", "content_digest")
 REFUSED = (*ASIDE, "sealed", "sealing_key", "first_content_digest", "reasons")
 VECTOR = (*PAYMENT, "feature_set", "vector")
@@ -30,7 +34,7 @@ DECIDED = (
 )
 FINAL = (
     *(*PAYMENT, "amount_base_minor", *PARTIES, *OF_DECISION),
-    *("decided_outcome", "answered_outcome", "effective_outcome"),
+    *("decided_outcome", "answered_outcome", "challenge_result", "effective_outcome"),
 )
 _CONFLICT = "conflict"
 _UNDECODABLE = "undecodable"
@@ -173,6 +177,7 @@ def decided(batch: pa.RecordBatch) -> Read:
         "vector": digests.vectors(vector),
         "model": _value(batch, "model_digest"),
         "scores": _digest(batch, OF_SCORE),
+        "whole": np.asarray(batch.column("score_isolation_forest").is_valid(), np.bool_),
         "payload": _value(batch, "payload_digest"),
         "own content": _value(batch, "content_digest"),
         "transaction": _value(batch, "transaction_id"),
@@ -188,6 +193,7 @@ def final(batch: pa.RecordBatch) -> Read:
         "carried": _digest(batch, OF_DECISION),
         "outcome": _value(batch, "decided_outcome"),
         "answered": _value(batch, "answered_outcome"),
+        "ended": _value(batch, "challenge_result"),
         "effective": _value(batch, "effective_outcome"),
         "unanswered": np.asarray(batch.column("answered_outcome").is_null(), np.bool_),
     }

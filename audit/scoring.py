@@ -8,8 +8,9 @@ from audit import readings
 from audit.admission import Admitted
 from audit.digests import Ints
 from audit.findings import Hop
+from audit.office import Office, shown
 from audit.tables import Columns, Span, Table
-from audit.witnesses import Witness, agreed, distinct, found_in, placed, witness
+from audit.witnesses import Flags, Witness, agreed, distinct, found_in, placed, witness
 
 PAYMENTS, VECTORS, FEATURES, SCORES = "silver.payments", "features.vectors", "gold.features", "gold.scores"
 TABLES = (VECTORS, FEATURES, SCORES)
@@ -36,6 +37,7 @@ def compare(
     admitted: Admitted,
     found: Mapping[str, Columns],
     decided: Mapping[str, Witness],
+    office: Office,
     tables: Mapping[str, Table],
 ) -> None:
     """Each accepted payment in each table; `decided` are its decisions, as witnesses of the same facts."""
@@ -56,23 +58,30 @@ def compare(
         return [witness(name, found[name], fact) for name in names]
 
     sets = told("set", VECTORS, FEATURES)
-    logged = _where_same(decided["vector"], decided["set"], sets[0])
-    scored = _where_same(told("scores", SCORES)[0], told("model", SCORES)[0], decided["model"])
+    vectors = told("vector", VECTORS, FEATURES)
+    logged = decided["vector"].at(_same(decided["set"], sets[0]))
     amount = [admitted.witness(PAYMENTS, "amount32"), *told("amount32", FEATURES)]
     for fact, witnesses in (
         ("transaction id or time", [payments, *told("payment", *TABLES), decided["payment"]]),
         ("feature set", sets),
-        ("vector", [*told("vector", VECTORS, FEATURES), logged]),
+        ("vector", [*vectors, logged]),
         ("amount in base currency, as a feature", amount),
-        ("scores", [scored, decided["scores"]]),
     ):
         # Decisions are looked at in their own hop.
         hop.found(source, [one for one in agreed(fact, witnesses) if one.table != decided["payment"].table])
 
+    # By the same models over the same vector: below the highest rung the engine has other scores.
+    alike = logged.offset[_same(logged, vectors[0])]
+    live = decided["whole"].at(np.isin(decided["whole"].offset, alike))
+    scored = witness(SCORES, found[SCORES], "scores").at(
+        _same(witness(SCORES, found[SCORES], "model"), decided["model"])
+    )
+    hop.found(source, shown(agreed("scores", [live, scored]), office, SCORES))
 
-def _where_same(told: Witness, mine: Witness, theirs: Witness) -> Witness:
-    """What is told at positions at which two witnesses of another fact (`mine` of the same rows) agree."""
+
+def _same(mine: Witness, theirs: Witness) -> Flags:
+    """In which rows of one witness another tells the same."""
     here, at = found_in(mine.offset, theirs.offset)
     same = np.zeros(len(mine.offset), np.bool_)
     same[here] = theirs.digest[at[here]] == mine.digest[here]
-    return told.at(same)
+    return same

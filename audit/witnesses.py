@@ -49,6 +49,10 @@ class Wrong:
     to: Ints | None = None
     """Of what was moved: where it lies now."""
 
+    def only(self, rows: Flags) -> "Wrong":
+        """The same of some of the rows."""
+        return replace(self, offset=self.offset[rows], to=None if self.to is None else self.to[rows])
+
 
 def witness(table: str, columns: Columns, fact: str) -> Witness:
     """A table's digests of a fact."""

@@ -10,7 +10,7 @@ from lakehouse.settings import home
 
 NAMES = (
     *("simulator", "bronze", "bookkeeping", "masking", "silver", "features", "backfill", "growth", "rules", "engine"),
-    *("decisions", "stores", "audit"),
+    *("reasons", "decisions", "stores", "audit"),
 )
 BEGIN, END = "<!-- figures: make bench -->", "<!-- end of figures -->"
 

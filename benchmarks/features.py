@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import place, report
@@ -19,7 +20,7 @@ from features.entities import CLUSTER, ENTITIES
 from features.flow import Flow
 from features.inputs import Placed
 from features.records import empty
-from features.store import Place, State, spec_of
+from features.store import Place, spec_of
 from lakehouse.latency import prepare_for_latency
 from lakehouse.settings import Settings
 
@@ -58,7 +59,7 @@ def growth(settings: Settings, size: int, seed: int) -> float:
 
 def kept(settings: Settings, flow: Flow) -> dict[str, float]:
     """Seconds to write and to restore a snapshot, and milliseconds for which the engine stands still."""
-    state = State(Place(TOPIC_ID, 0, 1), flow, store.new(settings, Place(TOPIC_ID, 0, 0)).admission, {})
+    state = replace(store.new(settings, Place(TOPIC_ID, 0, 1)), flow=flow)
     keeper = Keeper(settings, 0)
     prepare_for_latency()
     began = time.perf_counter()

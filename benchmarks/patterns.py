@@ -8,7 +8,7 @@ pattern is that of the rules that serve it: frauds of any pattern among what the
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,19 +19,17 @@ import orjson
 from benchmarks import models, place, report
 from benchmarks.engine import control, in_force
 from benchmarks.filling import END_MS
-from decisions import bundle
 from decisions.engine import Engine
 from decisions.intake import Message
+from decisions.record import Body
 from expectations.rules.rule_set import RuleSet, payload_of
 from features import store
 from features.catalogue import NAMES
 from features.state import Matrix
 from features.store import Place
-from lakehouse import keys
 from lakehouse import settings as conf
 from lakehouse.codec import Strings
 from lakehouse.settings import Settings
-from lakehouse.signing import trust
 from lakehouse.texts import Texts
 from simulator.intents import SCENARIOS
 from simulator.options import Options
@@ -54,8 +52,15 @@ class Decided(NamedTuple):
     fired: list[list[str]]
 
 
-def decided(settings: Settings, payments: int, seed: int, rules: str) -> Decided:
-    """A world through the engine; its model was fitted on noise and decides nothing here."""
+class Log(NamedTuple):
+    """A synthetic world as records of topic `events`, and the pattern of every payment by transaction id."""
+
+    values: list[bytes]
+    scenario: dict[str, str | None]
+
+
+def log_of(payments: int, seed: int) -> Log:
+    """So many payments, some of them frauds."""
     options = Options(
         end_ms=END_MS, days=DAYS, payments_per_day=max(100, payments // DAYS), fraud_rate=FRAUD_RATE, seed=seed
     )
@@ -67,27 +72,40 @@ def decided(settings: Settings, payments: int, seed: int, rules: str) -> Decided
         rows = truth_of(day.records, made.ids)
         names = rows.column("scenario").to_pylist()
         scenario.update(zip(rows.column("transaction_id").to_pylist(), names, strict=True))
+    return Log(values, scenario)
+
+
+def bodies(engine: Engine, values: Sequence[bytes]) -> Iterator[Body]:
+    """The decisions of an engine over records from offset 0 on."""
+    for begin in range(0, len(values), BATCH):
+        yield from engine.decide(
+            [Message(begin + i, END_MS, value) for i, value in enumerate(values[begin : begin + BATCH])]
+        )
+
+
+def decided(settings: Settings, log: Log, seed: int, rules: str) -> Decided:
+    """A world through the engine; its model was fitted on noise and decides nothing here."""
     noise = np.random.default_rng(seed).normal(size=(2000, len(NAMES))).astype(np.float32)
     first = [*in_force(settings, models.store(settings, noise, seed)), control(settings, "rules", rules)]
-    folder, model_store = conf.resolve(settings.keys.folder), conf.resolve(settings.models.store)
-    state = store.new(settings, Place("", 0, 0))
-    engine = Engine(state, keys.source(settings).keyring(), lambda d: bundle.load(model_store, d, trust(folder)))
+    engine = Engine.of(settings, store.new(settings, Place("", 0, 0)))
     pattern, vectors, fired = [], [], []
-    log = first + values
-    for begin in range(0, len(log), BATCH):
-        part = [Message(begin + i, END_MS, value) for i, value in enumerate(log[begin : begin + BATCH])]
-        for body in engine.decide(part):
-            raw, names = body.columns["vector"], body.columns["rules_fired"]
-            assert isinstance(raw, Texts)
-            assert isinstance(names, Strings)
-            lines = zip(body.transaction_id, raw.to_list(), names.to_list(), strict=True)
-            for transaction, vector, some in lines:
-                if vector:
-                    pattern.append(SCENARIOS.index(scenario[transaction.decode()] or ""))
-                    vectors.append(vector)
-                    fired.append(some)
+    for body in bodies(engine, first + log.values):
+        raw, names = body.columns["vector"], body.columns["rules_fired"]
+        assert isinstance(raw, Texts)
+        assert isinstance(names, Strings)
+        lines = zip(body.transaction_id, raw.to_list(), names.to_list(), strict=True)
+        for transaction, vector, some in lines:
+            if vector:
+                pattern.append(SCENARIOS.index(log.scenario[transaction.decode()] or ""))
+                vectors.append(vector)
+                fired.append(some)
     matrix = np.frombuffer(b"".join(vectors), np.float32).reshape(-1, len(NAMES))
     return Decided(np.array(pattern), matrix, fired)
+
+
+def shipped() -> str:
+    """The payload of the rules that the product comes with."""
+    return payload_of(orjson.loads((conf.home() / "conf" / "rules.json").read_bytes()))
 
 
 def scores(found: Decided, half: int, seed: int) -> npt.NDArray[np.float64]:
@@ -112,21 +130,21 @@ def figures(
     out: dict[str, Any] = {
         "base_rate": round(float(fraud.mean()), 5),
         "false_positive_rate": {way: round(float(flags[~fraud].mean()), 5) for way, flags in ways.items()},
-        "recall": {way: _share(fraud, flags) for way, flags in ways.items()},
-        "precision": {way: _share(flags, fraud) for way, flags in ways.items()},
+        "recall": {way: share(fraud, flags) for way, flags in ways.items()},
+        "precision": {way: share(flags, fraud) for way, flags in ways.items()},
     }
     for at, name in enumerate(SCENARIOS[1:], 1):
         mine, own = pattern == at, np.array([name in some for some in served])
         out[name] = {
             "payments": int(mine.sum()),
-            "recall": _share(mine, own),
-            "precision": _share(own, fraud),
-            **{f"recall_{way}": _share(mine, flags) for way, flags in ways.items()},
+            "recall": share(mine, own),
+            "precision": share(own, fraud),
+            **{f"recall_{way}": share(mine, flags) for way, flags in ways.items()},
         }
     return out
 
 
-def _share(of: Flags, that: Flags) -> float:
+def share(of: Flags, that: Flags) -> float:
     """Which part of some is also that; 0 of nothing."""
     return round(float(that[of].mean()), 4) if of.any() else 0.0
 
@@ -134,9 +152,9 @@ def _share(of: Flags, that: Flags) -> float:
 def main(argv: Sequence[str]) -> None:
     """Run the benchmark."""
     given = report.parser("patterns", __doc__, 200_000, "payments").parse_args(argv)
-    rules = payload_of(orjson.loads((conf.home() / "conf" / "rules.json").read_bytes()))
+    rules = shipped()
     with tempfile.TemporaryDirectory(prefix="fraudlake-benchmark-") as folder, place.apart(Path(folder)) as settings:
-        found = decided(settings, given.size, given.seed, rules)
+        found = decided(settings, log_of(given.size, given.seed), given.seed, rules)
         half = len(found.pattern) // 2
         model = scores(found, half, given.seed)
         budget = settings.training.alert_budget_per_1000

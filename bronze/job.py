@@ -25,6 +25,8 @@ FETCH = {
     "kafka.receive.buffer.bytes": str(1 << 20),
 }
 """Large fetches: the consumer's defaults (500 records, 1 MiB) are for listening, not for reading whole topics."""
+DENSE = (topics.EVENTS,)
+"""Topics whose offsets have no holes. A transactional engine leaves some on `decisions`: the broker's own marks."""
 TABLES = {topics.EVENTS: bronze.EVENTS, topics.DECISIONS: bronze.DECISIONS}
 
 
@@ -65,12 +67,17 @@ def _refuse_ahead(context: Context, identity: TopicIdentity, table: Table, parti
     """CheckpointDamaged when a stream is at a position, and records before it are on the topic but not in its table."""
     low, _ = broker.watermarks(context.settings, identity.name, partition)
     end = storage.written_ends(context.root, table).get(f"{identity.topic_id}/{partition}", low)
-    if low <= end < position:
+    if low <= end < position and _holds(context, identity, partition, end, position):
         raise CheckpointDamaged(
             f"{table.name} ends at offset {end} of partition {partition}, but its stream has gone on to {position}: "
             "the table was set back, or its checkpoint is another's.",
             streams.again(context, table.name),
         )
+
+
+def _holds(context: Context, identity: TopicIdentity, partition: int, start: int, end: int) -> bool:
+    """Whether records lie between two offsets, not only holes."""
+    return any(broker.batches(context.settings, identity.name, partition, start, end))
 
 
 def _landed(context: Context, ends: Mapping[str, Sequence[int]]) -> None:
@@ -102,10 +109,11 @@ def landing(context: Context, topic: str) -> Stream:
     def write(batch: DataFrame, _: int) -> None:
         topics.identify(settings, topic).check(identity.topic_id, table.name)
         # Two reads of the topic cost less than keeping what was sealed: the offsets of a batch never change.
-        spans = spans_of(batch, identity.topic_id)
+        spans = spans_of(batch, identity.topic_id, dense=topic in DENSE)
         for span in spans:
             _refuse_ahead(context, identity, table, span.partition, span.start)
-        storage.append_once(_sealed(context, identity, batch, table), context.root, table, spans, contiguous=True)
+        rows = _sealed(context, identity, batch, table)
+        storage.append_once(rows, context.root, table, spans, contiguous=topic in DENSE)
         for span in spans:
             log.info("landed", table=table.name, partition=span.partition, start=span.start, end=span.end)
 

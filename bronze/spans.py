@@ -7,8 +7,8 @@ from lakehouse.errors import RangeMissing
 from lakehouse.storage import Span
 
 
-def spans_of(batch: DataFrame, topic_id: str) -> list[Span]:
-    """One span a partition; RangeMissing when an offset inside it lacks (the log has no holes)."""
+def spans_of(batch: DataFrame, topic_id: str, dense: bool = True) -> list[Span]:
+    """One span a partition; RangeMissing when an offset inside it lacks and the topic is `dense`: without holes."""
     rows = (
         batch.groupBy("partition")
         .agg(F.min("offset").alias("first"), F.max("offset").alias("last"), F.count("*").alias("records"))
@@ -16,7 +16,7 @@ def spans_of(batch: DataFrame, topic_id: str) -> list[Span]:
     )
     spans = []
     for row in sorted(rows, key=lambda r: r["partition"]):
-        if row["last"] - row["first"] + 1 != row["records"]:
+        if dense and row["last"] - row["first"] + 1 != row["records"]:
             raise RangeMissing(
                 f"Offsets {row['first']} to {row['last']} of partition {row['partition']} hold "
                 f"{row['records']} records.",

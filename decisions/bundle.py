@@ -11,13 +11,14 @@ The digest is the SHA-256 of manifest.json, so a decision that names it names ev
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 
+from decisions.contributions import Explainer, covers_of_isolation, covers_of_xgboost, explainer
 from decisions.forests import Doubles, Forest, Matrix, margins, of_xgboost, path_lengths, sigmoids
 from features import snapshot
 from features.catalogue import NAMES, feature_set_hash
@@ -26,7 +27,7 @@ from lakehouse.keys import write_private
 from lakehouse.signing import Signer, Trust
 
 MANIFEST, SIGNATURE, XGBOOST, ISOLATION = "manifest.json", "manifest.signature", "xgboost.json", "isolation.arrays"
-FORMAT = 2
+FORMAT = 3
 CHAMPION = "champion"
 DIGEST_TAG = "bundle_digest"
 """The registry's alias of the serving model, and the tag by which a version names its bundle."""
@@ -37,7 +38,7 @@ SCALE = 1_000_000
 
 @dataclass(frozen=True)
 class Scores:
-    """Calibrated scores in [0, 1], rounded to 1e-6."""
+    """Calibrated scores in [0, 1], rounded to 1e-6; NaN where a model has none to give."""
 
     ensemble: Doubles
     xgboost: Doubles
@@ -46,25 +47,46 @@ class Scores:
 
 @dataclass(frozen=True)
 class Model:
-    """A verified model, ready to score."""
+    """A verified model, ready to score and to say why; without its anomaly model `lacks` says why that is."""
 
     digest: str
     manifest: Mapping[str, Any]
     xgboost: Forest
     base_margin: float
-    isolation: Forest
-    medians: Matrix
+    why_margin: Explainer
+    """Of XGBoost's margin."""
+    isolation: Forest | None = None
+    medians: Matrix = field(default_factory=lambda: np.empty(0, np.float32))
+    why_length: Explainer | None = None
+    """Of the isolation forest's path lengths."""
+    lacks: str = ""
+
+    @staticmethod
+    def of(digest: str, manifest: Mapping[str, Any], xgboost: bytes) -> "Model":
+        """The model of XGBoost's JSON, without an anomaly model."""
+        parsed = orjson.loads(xgboost)
+        forest, base = of_xgboost(parsed)
+        return Model(digest, manifest, forest, base, explainer(forest, covers_of_xgboost(parsed, forest)))
+
+    def with_anomaly(self, isolation: Forest, medians: Matrix) -> "Model":
+        """The same with its isolation forest."""
+        covers = covers_of_isolation(isolation, self.manifest["isolation_expected_path"])
+        return replace(self, isolation=isolation, medians=medians, why_length=explainer(isolation, covers))
+
+    def filled(self, X: Matrix) -> Matrix:
+        """Vectors for the isolation forest, fitted on known values: what is missing takes the training median."""
+        return np.where(np.isnan(X), self.medians, X)
 
     def scores(self, X: Matrix) -> Scores:
         """Scores of vectors (n, features); the same bits for a row alone and in a batch."""
         calibration, weights = self.manifest["calibration"], self.manifest["weights"]
         margin = margins(self.xgboost, self.base_margin, X)
-        # The isolation forest was fitted on known values: what is missing takes the training median.
-        filled = np.where(np.isnan(X), self.medians, X)
-        length = path_lengths(self.isolation, filled)
-        anomaly = -length / self.manifest["isolation_expected_path"]
         one = sigmoids(margin, *calibration["xgboost"])
-        other = sigmoids(anomaly, *calibration["isolation_forest"])
+        if self.isolation is None:
+            other = np.full(len(X), np.nan)
+        else:
+            length = path_lengths(self.isolation, self.filled(X))
+            other = sigmoids(-length / self.manifest["isolation_expected_path"], *calibration["isolation_forest"])
         both = weights["xgboost"] * one + weights["isolation_forest"] * other
         return Scores(*(np.rint(x * SCALE) / SCALE for x in (both, one, other)))
 
@@ -108,9 +130,33 @@ def write(store: Path, files: Mapping[str, bytes], manifest: Mapping[str, Any], 
     return digest
 
 
-def load(store: Path, digest: str, trust: Trust) -> Model:
-    """The model of a digest, every byte verified first, then tested on its own vectors; BundleRefused says why not."""
+def load(store: Path, digest: str, trust: Trust, whole: bool = True) -> Model:
+    """The model of a digest, every byte verified first, then tested on its own vectors; BundleRefused says why not.
+
+    With `whole` false, what is wrong with its anomaly model alone gives a model without one.
+    """
     folder = store / digest
+    manifest = _manifest(folder, digest, trust)
+    contents, lacks = {}, ""
+    for name, expected in manifest["files"].items():
+        try:
+            contents[name] = _verified(folder / name, digest, expected)
+        except BundleRefused as error:
+            if whole or name != ISOLATION:
+                raise
+            lacks = error.what
+    model = _test(replace(Model.of(digest, manifest, contents[XGBOOST]), lacks=lacks))
+    if lacks:
+        return model
+    try:
+        return _test(_with_isolation(model, folder / ISOLATION))
+    except BundleRefused as error:
+        if whole:
+            raise
+        return replace(model, lacks=error.what)
+
+
+def _manifest(folder: Path, digest: str, trust: Trust) -> dict[str, Any]:
     raw = _read(folder / MANIFEST, digest)
     if _file_digest(raw) != digest:
         raise _refused(digest, "its manifest was altered")
@@ -125,30 +171,39 @@ def load(store: Path, digest: str, trust: Trust) -> Model:
         raise _refused(digest, "its signature was altered")
     if not trust.verifies(key_id, "author", raw, signature):
         raise _refused(digest, f"the signature of {key_id} does not verify")
-    manifest = orjson.loads(raw)
-    contents = {name: _read(folder / name, digest) for name in manifest["files"]}
-    for name, content in contents.items():
-        if _file_digest(content) != manifest["files"][name]:
-            raise _refused(digest, f"{name} was altered")
+    manifest: dict[str, Any] = orjson.loads(raw)
     if manifest["format"] != FORMAT:
-        raise _refused(digest, f"its format {manifest['format']} is unknown")
+        raise _refused(digest, f"its format is {manifest['format']}, this release reads {FORMAT}")
     if manifest["feature_set"] != feature_set_hash():
         raise _refused(digest, "it was trained on another feature set")
-    return _tested(digest, manifest, contents[XGBOOST], folder / ISOLATION)
+    return manifest
 
 
-def _tested(digest: str, manifest: Mapping[str, Any], xgboost: bytes, isolation: Path) -> Model:
-    forest, base = of_xgboost(orjson.loads(xgboost))
+def _verified(path: Path, digest: str, expected: str) -> bytes:
+    content = _read(path, digest)
+    if _file_digest(content) != expected:
+        raise _refused(digest, f"{path.name} was altered")
+    return content
+
+
+def _with_isolation(model: Model, path: Path) -> Model:
     try:
-        arrays = snapshot.read(isolation).arrays
+        arrays = snapshot.read(path).arrays
     except SnapshotRefused as error:
-        raise _refused(digest, error.what) from None
-    model = Model(digest, manifest, forest, base, Forest.of(snapshot.part(arrays, "forest")), arrays["medians"])
-    test = manifest["self_test"]
+        raise _refused(model.digest, error.what) from None
+    return model.with_anomaly(Forest.of(snapshot.part(arrays, "forest")), arrays["medians"])
+
+
+def _test(model: Model) -> Model:
+    """The model, when it scores its own vectors as at training: XGBoost alone where it has no anomaly model."""
+    test = model.manifest["self_test"]
     vectors = np.array([[np.nan if x is None else x for x in row] for row in test["vectors"]], np.float32)
     if vectors.shape[1:] != (len(NAMES),):
-        raise _refused(digest, "its self-test does not fit the feature set")
-    wrong = np.abs(model.scores(vectors).ensemble - np.array(test["scores"])) > SELF_TEST_TOLERANCE
-    if wrong.any():
-        raise _refused(digest, "its self-test gave other scores than at training")
+        raise _refused(model.digest, "its self-test does not fit the feature set")
+    scores = model.scores(vectors)
+    found, expected = (
+        (scores.xgboost, test["xgboost"]) if model.isolation is None else (scores.ensemble, test["scores"])
+    )
+    if not (np.abs(found - np.array(expected)) <= SELF_TEST_TOLERANCE).all():
+        raise _refused(model.digest, "its self-test gave other scores than at training")
     return model

@@ -6,8 +6,12 @@
     python -m decisions.control lists add --list block --kind card --reason "stolen" < cards.txt
     python -m decisions.control suppress add --rule ID --until TIME --reason "travels" < customers.txt
     python -m decisions.control thresholds --challenge 0.3 --review 0.5 --decline 0.8
+    python -m decisions.control keys --token-version 2
     python -m decisions.control rollback --scope rules --to-version 3
     python -m decisions.control show
+
+A model is staged before it is put into force: asked for, and waited for until the engine has said on the log that it is
+ready (`activate --scope staging` does only that).
 
 The event names the version and digest that it follows; engine and silver refuse it when something else came first, so
 the tool looks at the log before it writes and waits until its own event can be read back.
@@ -19,13 +23,14 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from decisions import list_control, rule_control
-from expectations.control import SCOPES, ControlEvent, InForce, Version, check
-from expectations.decoded import broken_rules, control_event, decode
+from decisions import key_control, list_control, rule_control
+from decisions.model_control import WAIT_S, looked_at, waited_for
+from expectations.control import BUNDLE_SCOPES, SCOPES, ControlEvent, InForce, Staged, Version, bundle_digest
+from expectations.decoded import heard
 from expectations.rules.changing import DELTA_SCOPES
 from expectations.rules.rule_set import OUTCOMES, payload_of
 from lakehouse import broker, delta, jobs, keys, topics, trail
@@ -33,12 +38,13 @@ from lakehouse import settings as conf
 from lakehouse.agreement import agreed
 from lakehouse.codec import Batch, slices
 from lakehouse.contracts import silver
-from lakehouse.crypto import Digests, Tokens
+from lakehouse.crypto import Digests, up_to
 from lakehouse.errors import BrokerUnavailable, ControlRefused
 from lakehouse.moments import moment_ms
-from lakehouse.registry import registry, schema_ids
+from lakehouse.registry import registry
 from lakehouse.settings import Settings
 from lakehouse.signing import Signer, Trust, signer, trust
+from lakehouse.tables import Table
 from lakehouse.texts import Texts
 
 PARTITION = 0
@@ -55,15 +61,18 @@ class Past(NamedTuple):
 def in_silver(settings: Settings) -> tuple[Past, int]:
     """(what was put into force, first offset that silver has not seen), by silver.control and silver.balance."""
     root = conf.lake_root(settings)
+    now = InForce(first_token_version=keys.source(settings).keyring().token_version)
     seen = delta.rows(root, silver.BALANCE, ["topic_id", "offset"]).to_pylist()
     if not seen:
-        return Past(InForce(), {}), 0
-    columns = ["topic_id", "offset", "scope", "version", "previous_digest", "payload"]
+        return Past(now, {}), 0
+
+    def told(table: Table, *columns: str) -> list[dict[str, Any]]:
+        found = delta.rows(root, table, ["topic_id", "offset", *columns]).sort_by("offset").to_pylist()
+        return [row for row in found if row["topic_id"] == topic_id]
+
     topic_id = topics.identify(settings, topics.EVENTS).topic_id
-    found = delta.rows(root, silver.CONTROL, columns).sort_by("offset").to_pylist()
-    rows = [row for row in found if row["topic_id"] == topic_id]
-    now = InForce()
-    now.fold(rows)
+    rows = told(silver.CONTROL, "scope", "version", "previous_digest", "payload")
+    now.fold(rows, told(silver.STAGED, "model_digest", "refused"))
     past = Past(now, {(row["scope"], row["version"]): row["payload"] for row in rows})
     return past, max((row["offset"] + 1 for row in seen if row["topic_id"] == topic_id), default=0)
 
@@ -73,19 +82,13 @@ def past(settings: Settings, trusted: Trust) -> Past:
     found_before, start = in_silver(settings)
     name = topics.topic_name(settings, topics.EVENTS)
     low, end = broker.watermarks(settings, name, PARTITION)
-    schema = registry().latest("control")
     digests = Digests(keys.source(settings).keyring())
     for begin in range(max(start, low), end, _CHUNK):
         messages = broker.read_range(settings, name, PARTITION, begin, min(begin + _CHUNK, end))
-        texts = Texts.of([m.value() or b"" for m in messages])
-        ends = texts.start + texts.length
-        ours = np.flatnonzero(schema_ids(texts.buffer, texts.start, ends) == schema.id)
-        broker_ms = np.array([messages[at].timestamp()[1] for at in ours.tolist()], np.int64)
-        found = decode(schema, texts.buffer.tobytes(), texts.start[ours], ends[ours], broker_ms, digests)
-        for row, broken in enumerate(broken_rules(found)):
-            if broken:
+        for event in heard(messages, digests):
+            if isinstance(event, Staged):
+                found_before.now.hear(event)
                 continue
-            event = control_event(found.batch, row)
             try:
                 found_before.now.offer(event, trusted)
             except ControlRefused:
@@ -170,9 +173,11 @@ def activate(
     if received_ms is not None and received_ms > time.time_ns() // 1_000_000:
         raise ControlRefused("The event would be received in the future.", "Give a time that has passed, or none.")
     trusted = trust(conf.resolve(settings.keys.folder))
-    versions = in_force(settings, trusted)
-    event = prepared(scope, payload, versions, signer(author), signer(approver))
-    check(event, versions, trusted)
+    now = past(settings, trusted).now
+    event = prepared(scope, payload, now.versions, signer(author), signer(approver))
+    now.check(event, trusted)
+    if scope == "keys":
+        key_control.refuse_unready(settings, event.payload)
     what = f"{event.scope} version {event.version}"
     told = {name: getattr(event, name) for name in ("control_id", "digest", "author", "approver")}
     trail.record(settings, "control.signed", what, told)
@@ -181,11 +186,37 @@ def activate(
     return event, offset
 
 
+def put_model(
+    settings: Settings,
+    digest: str,
+    author: Path,
+    approver: Path,
+    received_ms: int | None = None,
+    here: bool = False,
+    wait_s: float = WAIT_S,
+) -> tuple[ControlEvent, int]:
+    """Have a model staged, by the engine in office or `here`, then put it into force; the event and its offset."""
+    stage(settings, digest, author, approver, received_ms, here, wait_s)
+    return activate(settings, "model", payload_of({"digest": digest}), author, approver, received_ms)
+
+
+def stage(
+    settings: Settings, digest: str, author: Path, approver: Path, received_ms: int | None, here: bool, wait_s: float
+) -> tuple[ControlEvent, int]:
+    """Have a model staged; the event that asked for it and its offset. BundleRefused when it cannot be staged."""
+    event, offset = activate(settings, "staging", payload_of({"digest": digest}), author, approver, received_ms)
+    if here:
+        looked_at(settings, digest, received_ms)
+    else:
+        waited_for(settings, digest, offset + 1, wait_s)
+    return event, offset
+
+
 def _change(arguments: argparse.Namespace, settings: Settings, before: Callable[[], Past]) -> tuple[str, str]:
     """(scope, payload) of what the command asks for."""
     action = arguments.action
-    if action == "activate" and arguments.scope == "model":
-        return "model", payload_of({"digest": arguments.digest})
+    if action == "activate" and arguments.scope in BUNDLE_SCOPES:
+        return arguments.scope, payload_of({"digest": arguments.digest})
     if action == "activate":
         return arguments.scope, rule_control.file_payload(arguments.file)
     if action == "rules":
@@ -194,7 +225,9 @@ def _change(arguments: argparse.Namespace, settings: Settings, before: Callable[
         return "thresholds", payload_of({"cuts": {name: getattr(arguments, name) for name in OUTCOMES[1:]}})
     if action == "rollback":
         return arguments.scope, returned(before(), arguments.scope, arguments.to_version)
-    tokens = Tokens(keys.source(settings).keyring())
+    if action == "keys":
+        return "keys", payload_of({"token_version": arguments.token_version})
+    tokens = up_to(keys.source(settings).keyring(), before().now.token_version)
     if action == "lists":
         return "lists", list_control.list_payload(arguments, tokens)
     return "suppressions", list_control.suppression_payload(arguments, tokens)
@@ -227,7 +260,12 @@ def _run(arguments: argparse.Namespace) -> None:
         for role, p in (("author", arguments.author_key), ("approver", arguments.approver_key))
     )
     scope, payload = _change(arguments, settings, lambda: past(settings, trust(folder)))
-    event, offset = activate(settings, scope, payload, author, approver, arguments.received_at)
+    signed = (author, approver, arguments.received_at)
+    if scope in BUNDLE_SCOPES:
+        put = put_model if scope == "model" else stage
+        event, offset = put(settings, bundle_digest(payload), *signed, arguments.stage_here, arguments.wait_s)
+    else:
+        event, offset = activate(settings, scope, payload, *signed)
     print(f"{event.scope} version {event.version} (payload {event.digest[:12]}) is on the log at offset {offset}")
 
 
@@ -246,6 +284,17 @@ def _common() -> argparse.ArgumentParser:
     return common
 
 
+def _staging_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--stage-here",
+        action="store_true",
+        help="model, staging: verify the bundle in this process, for a log that no engine reads yet",
+    )
+    parser.add_argument(
+        "--wait-s", type=float, default=WAIT_S, metavar="SECONDS", help="for the engine to stage it (default 60)"
+    )
+
+
 def main(argv: Sequence[str]) -> int:
     """Activate a change or show what is in force."""
     parser = argparse.ArgumentParser(
@@ -254,20 +303,27 @@ def main(argv: Sequence[str]) -> int:
     actions, common = parser.add_subparsers(dest="action", required=True), [_common()]
     actions.add_parser("show", help="what is in force at the end of the log", parents=common)
     put = actions.add_parser("activate", help="write a signed control event", parents=common)
-    put.add_argument("--scope", required=True, choices=SCOPES)
-    put.add_argument("--file", help="the JSON file, for all scopes but model")
-    put.add_argument("--digest", help="scope model: SHA-256 of the bundle's manifest, from `training.job`")
+    put.add_argument("--scope", required=True, choices=[scope for scope in SCOPES if scope != "keys"])
+    put.add_argument("--file", help="the JSON file, for all scopes but model and staging")
+    put.add_argument("--digest", help="model, staging: SHA-256 of the bundle's manifest, from `training.job`")
+    _staging_arguments(put)
     rule_control.arguments_of(actions.add_parser("rules", help="the rules"), common)
     list_control.list_arguments(actions.add_parser("lists", help="block, allow and watch lists"), common)
     list_control.suppression_arguments(actions.add_parser("suppress", help="rules that do not act for some"), common)
     cuts = actions.add_parser("thresholds", help="the cuts between the bands of scores", parents=common)
     for name in OUTCOMES[1:]:
         cuts.add_argument(f"--{name}", type=float, required=True, metavar="SCORE")
+    key = actions.add_parser("keys", help="tokens of the next master key from here on", parents=common)
+    key.add_argument("--token-version", type=int, required=True, metavar="N")
     back = actions.add_parser("rollback", help="an earlier version again, as the next one", parents=common)
-    back.add_argument("--scope", required=True, choices=[scope for scope in SCOPES if scope not in DELTA_SCOPES])
+    once = {*DELTA_SCOPES, "staging", "keys"}
+    back.add_argument("--scope", required=True, choices=sorted({*SCOPES} - once))
+    _staging_arguments(back)
     back.add_argument("--to-version", required=True, type=int, metavar="N")
     arguments = parser.parse_args(argv)
-    if arguments.action == "activate" and not (arguments.digest if arguments.scope == "model" else arguments.file):
+    if arguments.action == "activate" and not (
+        arguments.digest if arguments.scope in BUNDLE_SCOPES else arguments.file
+    ):
         put.error("--scope model needs --digest, --scope reference needs --file, and so do the others")
     return jobs.guarded(lambda: _run(arguments))
 

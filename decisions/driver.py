@@ -13,12 +13,13 @@ from decisions.identities import Identities, addresses_differ, identified
 from decisions.intake import Message, is_control, taken_in
 from decisions.judged import Judged
 from decisions.stages import Stages
+from features import store
 from features.inputs import Admitted, Placed, authorisations, labels, payments
 from features.records import empty
 from features.state import Flags, Matrix
 from features.store import Place, State
 from features.waiting import joined
-from lakehouse.crypto import Digests, Tokens
+from lakehouse.crypto import Digests, up_to
 from lakehouse.keys import Keyring
 
 _NOBODY = Placed(empty(0), np.zeros(0, np.int64), np.zeros(0, np.int64))
@@ -40,26 +41,39 @@ class Driver:
 
     def __init__(self, state: State, keyring: Keyring) -> None:
         self.state = state
-        self.tokens = Tokens(keyring)
+        self.every_tokens = up_to(keyring, state.token_version)
+        """Of every key version up to the one in force: lists may still name somebody by an older one."""
+        self.tokens = self.every_tokens[-1]
         self.stages = Stages()
-        self._digests = Digests(keyring)
+        self.digests = Digests(keyring)
 
     def take(self, messages: Sequence[Message]) -> Iterator[Segment]:
-        """Segments of the next records of the log; the state moves behind each."""
+        """Segments of the next records of the log; the state moves behind each.
+
+        It goes no further than an event that puts another token key in force: what comes behind it needs a state under
+        that key, and is refused by SnapshotRefused.
+        """
+        store.check_tokens(self.state)
         begin = 0
         for at in [*(i for i, m in enumerate(messages) if is_control(m)), len(messages)]:
             if begin < at:
                 yield self._segment(messages[begin:at])
             if at < len(messages):
-                self.state.admission.admit(taken_in(messages[at : at + 1], self._digests).candidates)
+                self.state.admission.admit(taken_in(messages[at : at + 1], self.digests).candidates)
+                if self.state.admission.in_force.token_version != self.state.token_version:
+                    self._moved_behind(messages[at])
+                    return
             begin = at + 1
         if messages:
-            place = self.state.place
-            self.state.place = Place(place.topic_id, place.partition, messages[-1].offset + 1)
+            self._moved_behind(messages[-1])
+
+    def _moved_behind(self, message: Message) -> None:
+        place = self.state.place
+        self.state.place = Place(place.topic_id, place.partition, message.offset + 1)
 
     def _segment(self, messages: Sequence[Message]) -> Segment:
         self.stages.begin()
-        intake = taken_in(messages, self._digests)
+        intake = taken_in(messages, self.digests)
         self.stages.done("decode")
         verdicts = self.state.admission.admit(intake.candidates)
         judged = {part.kind: Judged(part, intake, verdicts) for part in intake.parts}

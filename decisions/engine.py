@@ -7,34 +7,51 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from decisions.bundle import Model, Scores
+from decisions.bundle import Model
 from decisions.driver import Driver, Segment
 from decisions.intake import Message
-from decisions.outcome import FULL, OUTCOMES, REJECTED, RISKS, STATE_CAPPED
+from decisions.ladder import RULES_ONLY, RUNGS, WHOLE, name_of, rung_of
+from decisions.outcome import OUTCOMES, REJECTED
 from decisions.record import Body, decision_ids, lists_of, no_lists, repeated
-from decisions.ruling import Ruling, Scored, ruled
+from decisions.shelf import Shelf
 from decisions.stages import Stages
+from decisions.verdicts import SCORES, Verdicts, best_rung, verdicts
 from expectations.admission import ACCEPTED
 from features.catalogue import feature_set_hash
 from features.store import State
+from lakehouse import keys
 from lakehouse.codec import Column, Strings
-from lakehouse.errors import Terminal
-from lakehouse.keys import Keyring
-from lakehouse.texts import Flags, Texts
+from lakehouse.errors import BundleRefused, Terminal
+from lakehouse.settings import Ladder, Settings
+from lakehouse.texts import EMPTY, Flags, Ints, Texts
 
-ModelLoader = Callable[[str], Model]
+Told = Callable[[int], str]
+"""Of the offset of a payment the rung that its decision names."""
 
 
 class Engine:
-    """One deterministic writer over one partition of topic `events`."""
+    """One deterministic writer over one partition of topic `events`.
 
-    def __init__(self, state: State, keyring: Keyring, load_model: ModelLoader) -> None:
+    The rung of every decision is an input beside the log: live it follows from what is broken, in a replay it is told.
+    """
+
+    def __init__(
+        self, state: State, keyring: keys.Keyring, shelf: Shelf, settings: Ladder, told: Told | None = None
+    ) -> None:
         self._driver = Driver(state, keyring)
-        self._load_model = load_model
+        self.shelf, self._settings, self._told = shelf, settings, told
         self._model: Model | None = None
+        self._refused = ""
+        self.faults: list[str] = []
+        """Why decisions fell to a lower rung; whoever reads them takes them away."""
         self.capped = 0
         """Payments so far that named somebody who found no place below the cap of keys."""
         self._activate()
+
+    @staticmethod
+    def of(settings: Settings, state: State, told: Told | None = None) -> "Engine":
+        """An engine with the keys and models that the settings name."""
+        return Engine(state, keys.source(settings).keyring(), Shelf.of(settings), settings.ladder, told)
 
     @property
     def state(self) -> State:
@@ -46,11 +63,35 @@ class Engine:
         """Where the time goes."""
         return self._driver.stages
 
-    def _activate(self) -> None:
-        """Load what is in force; a bundle that is refused stops the engine."""
+    @property
+    def wanted(self) -> str | None:
+        """Digest of the model in force when it is not here, or not whole; loaded again, it is taken from the shelf."""
         digest = self.state.admission.in_force.model_digest
-        if digest is not None and (self._model is None or self._model.digest != digest):
-            self._model = self._load_model(digest)
+        return digest if best_rung(self._model) != WHOLE else None
+
+    def _activate(self) -> None:
+        """Take what is in force: from the shelf, or loaded once; a replay loads what a decision needs."""
+        digest = self.state.admission.in_force.model_digest
+        if digest is None or (self._model is not None and self._model.digest == digest and not self._model.lacks):
+            return
+        held = self.shelf.held(digest)
+        if held is not None:
+            self._model = held
+            self.shelf.keep(digest)
+        elif self._told is None and self._refused != digest:
+            self._load(digest)
+
+    def _load(self, digest: str) -> None:
+        self._model, self._refused = None, digest
+        try:
+            self._model = self.shelf.loaded(digest, whole=False)
+        except BundleRefused as error:
+            if self._settings.without_model == "stop":
+                raise
+            self.faults.append(str(error))
+        else:
+            if self._model.lacks:
+                self.faults.append(self._model.lacks)
 
     def decide(self, messages: Sequence[Message]) -> list[Body]:
         """Bodies of the decisions over the next records of the log; the state moves behind them.
@@ -66,23 +107,32 @@ class Engine:
         self._activate()
         return [body for body in bodies if len(body.offset)]
 
-    def _scored(self, segment: Segment) -> tuple[Scores, Ruling]:
-        """Scores of the accepted payments, and what rules and lists make of them."""
-        judged, people = segment.judged["payment"], segment.people["payment"]
-        at = judged.accepted
-        if self._model is None:
+    def _reached(self, segment: Segment) -> Verdicts:
+        """The verdicts over the accepted payments, on the rungs that they reach or reached before."""
+        offset = segment.judged["payment"].offset[segment.judged["payment"].accepted]
+        at_best = np.zeros(len(offset), np.int64)
+        in_force = self.state.admission.in_force
+        if self._told is not None:
+            at_best = np.array([rung_of(self._told(one)) for one in offset.tolist()], np.int64)
+            self._need(int(at_best.min()), in_force.model_digest)
+        elif in_force.model_digest is None and self._settings.without_model == "stop":
             raise Terminal(
-                f"The payment at offset {int(judged.offset[at[0]])} cannot be decided: no model is in force there.",
+                f"The payment at offset {int(offset[0])} cannot be decided: no model is in force there.",
                 "Activate one (python -m decisions.control activate --scope model), then bootstrap later than that.",
             )
         self.stages.done("body")
-        scores = self._model.scores(segment.vectors)
-        self.stages.done("models")
-        amount, clock = judged.amount[at], judged.clock_ms[at]
-        payments = Scored(judged.batch.take(at), amount, clock, segment.vectors, people, at, scores.ensemble)
-        ruling = ruled(payments, self.state.admission.in_force, self._model.manifest["cuts"], self._driver.tokens)
-        self.stages.done("rules")
-        return scores, ruling
+        found = verdicts(
+            segment, self._model, in_force, self._driver.every_tokens, self._settings, at_best, self.stages
+        )
+        if found.fault:
+            self.faults.append(f"Rules failed on payments from offset {int(offset[0])} on: {found.fault}.")
+        return found
+
+    def _need(self, rung: int, digest: str | None) -> None:
+        """Have what decisions of a rung were made with; BundleRefused where that is no longer to be had."""
+        here = self._model is not None and self._model.digest == digest
+        if digest is not None and rung < (best_rung(self._model) if here else RULES_ONLY):
+            self._model = self.shelf.loaded(digest, whole=rung == WHOLE)
 
     def _bodies(self, segment: Segment) -> Body:
         """One body for every accepted payment and every one that admission rejected."""
@@ -93,6 +143,7 @@ class Engine:
         place, in_force = self.state.place, self.state.admission.in_force
         self.capped += int(segment.capped.sum())
         batch, offset, decoded = judged.batch.take(decided), judged.offset[decided], judged.part.decoded
+        verdict, valid, adverse = self._verdict(accepted, segment)
         columns: dict[str, Column] = {
             "topic_id": repeated(place.topic_id, n),
             "partition": np.full(n, place.partition, np.int64),
@@ -108,52 +159,61 @@ class Engine:
             "feature_set": repeated(feature_set_hash(), n),
             "model_digest": repeated(in_force.model_digest or "", n),
             "control_digest": repeated(in_force.digest, n),
-            "rung": _rungs(accepted, segment.capped),
-            "payload_digest": Texts.of([decoded.payload[row] for row in decided.tolist()]),
+            "payload_digest": Texts.of(self._driver.digests.payloads(decoded.records.take(decided).to_list())),
             "content_digest": Texts.fixed(decoded.content[decided].astype(">i8").view(np.uint8)),
-            **self._verdict(accepted, segment),
+            **verdict,
         }
-        valid: dict[str, Flags] = dict.fromkeys(_ONLY_ACCEPTED, accepted)
+        valid = {**valid, **dict.fromkeys(_ONLY_ACCEPTED, accepted)}
+        valid["model_digest"] = accepted if in_force.model_digest else np.zeros(n, np.bool_)
         for kind in ("card", "customer", "device", "ip"):
             columns[f"{kind}_token"] = people.texts(kind, self._driver.tokens).take(decided)
             valid[f"{kind}_token"] = people.has[kind][decided]
-        return Body(offset, batch.texts("transaction_id").to_list(), columns, valid)
+        transaction_id = batch.texts("transaction_id").to_list()
+        return Body(offset, transaction_id, columns, valid, adverse, self._model)
 
-    def _verdict(self, accepted: Flags, segment: Segment) -> dict[str, Column]:
-        """Outcome, risk, scores, rules and vector; `rejected` and nothing else where not accepted."""
+    def _verdict(self, accepted: Flags, segment: Segment) -> tuple[dict[str, Column], dict[str, Flags], Ints]:
+        """(outcome, risk, scores, rules, rung and vector, which are there, rows that models can say why of).
+
+        `rejected` alone where not accepted.
+        """
         n = len(accepted)
         at = np.flatnonzero(accepted)
-        outcome, risk, vector = [REJECTED] * n, [""] * n, [b""] * n
-        score = np.zeros((4, n))
+        adverse = at[:0]
+        outcome, risk = [REJECTED] * n, [""] * n
+        # Where in the raw vectors each vector stands.
+        raw, place, length = EMPTY, np.zeros(n, np.int64), np.zeros(n, np.int64)
+        score, has = np.zeros((len(SCORES), n)), np.zeros((len(SCORES), n), np.bool_)
+        rung = repeated(RUNGS[WHOLE], n)
         reasons: dict[str, Column] = dict.fromkeys(_REASONS, no_lists(n))
         if len(at):
-            scores, ruling = self._scored(segment)
-            score[:, at] = scores.ensemble, scores.xgboost, scores.isolation_forest, ruling.score
-            raw, width = segment.vectors.tobytes(), segment.vectors.shape[1] * 4
-            decided = zip(at.tolist(), ruling.outcome.tolist(), ruling.band.tolist(), strict=True)
-            for i, (row, which, band) in enumerate(decided):
-                outcome[row], risk[row] = OUTCOMES[which], RISKS[band]
-                vector[row] = raw[i * width : (i + 1) * width]
-            reasons = {name: lists_of(getattr(ruling, of), at, n) for name, of in _REASONS.items()}
-        return {
+            found = self._reached(segment)
+            score[:, at], has[:, at] = found.score, found.has
+            raw, width = np.ascontiguousarray(segment.vectors).reshape(-1).view(np.uint8), segment.vectors.shape[1] * 4
+            place[at], length[at] = np.arange(len(at)) * width, width
+            for i, row in enumerate(at.tolist()):
+                outcome[row], risk[row] = found.outcome[i], found.risk[i]
+            best = best_rung(self._model)
+            stopped = np.array([one != OUTCOMES[0] for one in found.outcome], np.bool_)
+            adverse = at[stopped & (found.rung == best) & (best < RULES_ONLY)]
+            if found.rung.any() or segment.capped.any():
+                names = np.full(n, RUNGS[WHOLE], object)
+                names[at] = list(map(name_of, found.rung.tolist(), segment.capped.tolist()))
+                rung = Texts.of(names.tolist())
+            if found.ruling is not None:
+                where = at[found.ruled]
+                reasons = {name: lists_of(getattr(found.ruling, of), where, n) for name, of in _REASONS.items()}
+        columns: dict[str, Column] = {
             "outcome": Texts.of(outcome),
             "risk": Texts.of(risk),
-            "vector": Texts.of(vector),
-            **dict(zip(_SCORES, score, strict=True)),
+            "rung": rung,
+            "vector": Texts(raw, place, length),
+            **dict(zip(SCORES, score, strict=True)),
             **reasons,
         }
+        valid = {**dict(zip(SCORES, has, strict=True)), "risk": has[SCORES.index("score_with_rules")]}
+        return columns, valid, adverse
 
 
-def _rungs(accepted: Flags, capped: Flags) -> Texts:
-    """Of every decision its rung; `capped` has a row an accepted payment."""
-    if not capped.any():
-        return repeated(FULL, len(accepted))
-    found = np.full(len(accepted), FULL, object)
-    found[np.flatnonzero(accepted)[capped]] = STATE_CAPPED
-    return Texts.of(found.tolist())
-
-
-_SCORES = ("score", "score_xgboost", "score_isolation_forest", "score_with_rules")
 _REASONS = {
     "rules_fired": "fired",
     "rules_shadow": "shadow",
@@ -162,5 +222,5 @@ _REASONS = {
     "lists_hit": "lists",
 }
 """Field of a decision -> where a ruling has it."""
-_ONLY_ACCEPTED = ("amount_base_minor", "feature_set", "vector", "model_digest", "risk", *_SCORES)
+_ONLY_ACCEPTED = ("amount_base_minor", "feature_set", "vector")
 """Fields of a decision that a rejected payment does not have."""

@@ -39,8 +39,10 @@ class Identities:
 
     def texts(self, kind: str, tokens: Tokens) -> Texts:
         """The tokens as text, empty for nobody."""
-        found = iter(self.digests[kind])
-        return Texts.of([tokens.text(next(found)) if has else "" for has in self.has[kind].tolist()])
+        found, has = tokens.encoded(self.digests[kind]), self.has[kind]
+        start, length = np.zeros(len(has), np.int64), np.zeros(len(has), np.int64)
+        start[has], length[has] = found.start, found.length
+        return Texts(found.buffer, start, length)
 
 
 def identified(batch: Batch, tokens: Tokens, known: dict[str, dict[bytes, bytes]]) -> Identities:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from expectations.admission import PAYMENT, Candidates
-from expectations.decoded import Decoded, broken_rules, control_event, decode
+from expectations.decoded import Decoded, broken_rules, control_event, decode, staged_word
 from expectations.reference import short_codes
 from lakehouse.codec import Batch
 from lakehouse.crypto import Digests
@@ -47,12 +47,12 @@ class Intake:
 
 
 _KINDS: dict[int, Schema] = {s.id: s for s in registry().schemas if s.kind in EVENT_KINDS}
-_CONTROL_ID = registry().latest("control").id
+_CONTROL = registry().latest("control").prefix
 
 
 def is_control(message: Message) -> bool:
     """Whether a record claims to be a control event."""
-    return message.value[:5] == b"\0" + _CONTROL_ID.to_bytes(4, "big")
+    return message.value.startswith(_CONTROL)
 
 
 def taken_in(messages: Sequence[Message], digests: Digests) -> Intake:
@@ -80,7 +80,7 @@ def _assembled(offset: Ints, parts: tuple[Part, ...]) -> Intake:
     kind, received = np.full(n, -1, np.int64), np.zeros(n, np.int64)
     sound, identity, content = np.zeros(n, np.bool_), np.zeros((n, 2), np.int64), np.zeros((n, 2), np.int64)
     amount, currency, category, country = (np.full(n, -1, np.int64) for _ in range(4))
-    controls = {}
+    controls, staged = {}, {}
     for part in parts:
         good = part.decoded.fault == 0
         rows, batch = part.rows[good], part.decoded.batch.take(np.flatnonzero(good))
@@ -96,6 +96,8 @@ def _assembled(offset: Ints, parts: tuple[Part, ...]) -> Intake:
             country[rows] = _codes(batch, "merchant_country")
         if part.kind == "control":
             controls.update({int(row): control_event(batch, at) for at, row in enumerate(rows.tolist())})
+        if part.kind == "staged":
+            staged.update({int(row): staged_word(batch, at) for at, row in enumerate(rows.tolist())})
     known = np.flatnonzero(kind >= 0)
     place = np.full(n, -1, np.int64)
     place[known] = np.arange(len(known))
@@ -111,6 +113,7 @@ def _assembled(offset: Ints, parts: tuple[Part, ...]) -> Intake:
         category[known],
         country[known],
         {int(place[row]): event for row, event in controls.items()},
+        {int(place[row]): said for row, said in staged.items()},
     )
     return Intake(offset, parts, candidates, place)
 

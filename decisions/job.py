@@ -8,36 +8,40 @@ import argparse
 import signal
 import sys
 import time
+from collections import Counter as Counted
 from collections import deque
 from collections.abc import Sequence
 from types import FrameType
 
-from confluent_kafka import Consumer
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
-from decisions import bundle
+from decisions.beside import Beside
 from decisions.engine import Engine
 from decisions.intake import Message
 from decisions.keeping import ENGINE_EXTRA, Keeper, newest_good, place_on_decisions
 from decisions.office import Office
 from decisions.record import Body
-from lakehouse import broker, jobs, keys, topics
+from decisions.staging import Stager
+from features.store import check_tokens
+from lakehouse import broker, jobs, topics
 from lakehouse import settings as conf
 from lakehouse.agreement import agreed
-from lakehouse.errors import BrokerUnavailable, RangeMissing
+from lakehouse.errors import BrokerUnavailable, RangeMissing, SnapshotRefused
 from lakehouse.key_age import checked, warn_of_age
 from lakehouse.latency import prepare_for_latency
 from lakehouse.log import configure, logger
 from lakehouse.runs import recorded
-from lakehouse.settings import Settings, resolve
-from lakehouse.signing import trust
+from lakehouse.settings import Settings
 
 PARTITION = 0
 WAIT_S = 0.5
+WAIT_BESIDE_S = 0.01
+"""How long a record is waited for, and how long while reasons are on their way."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 
 RECORDS = Counter("fraudlake_engine_records", "Records taken from topic events")
 DECISIONS = Counter("fraudlake_engine_decisions", "Decisions written to topic decisions")
+BY_RUNG = Counter("fraudlake_engine_decisions_by_rung", "Decisions made, by the rung of the ladder", ["rung"])
 BATCH = Histogram(
     "fraudlake_engine_batch_records", "Records decided together", buckets=(1, 3, 10, 30, 100, 300, 1000, 3000)
 )
@@ -57,8 +61,6 @@ class Process:
         identity = topics.identify(settings, topics.EVENTS)
         self._decisions = topics.identify(settings, topics.DECISIONS)
         warn_of_age(settings)
-        keyring = keys.source(settings).keyring()
-        trusted = trust(resolve(settings.keys.folder))
         low, high = broker.watermarks(settings, identity.name, PARTITION)
         state = newest_good(settings, identity.topic_id, low)
         if not low <= state.place.next_offset <= high:
@@ -66,15 +68,14 @@ class Process:
                 f"The state stands at offset {state.place.next_offset}; topic {identity.name} holds {low} to {high}.",
                 "Make a snapshot at a later position: python -m features.job --available-now",
             )
-        store = resolve(settings.models.store)
-        self.engine = Engine(state, keyring, lambda digest: bundle.load(store, digest, trusted))
+        self.engine = Engine.of(settings, state)
+        self._stager = Stager(settings, self.engine)
         self.office = Office(settings, PARTITION)
+        self.beside = Beside(settings.engine.reasons_waiting)
         self._keeper = Keeper(settings, state.place.next_offset)
         self._fence, self._since = place_on_decisions(state.extra, self._decisions)
         self._waiting: deque[tuple[float, Body]] = deque()
-        self._reader: Consumer = broker.consumer(
-            settings, identity.name, PARTITION, state.place.next_offset, low_latency=True
-        )
+        self._reader = broker.consumer(settings, identity.name, PARTITION, state.place.next_offset, low_latency=True)
         self._stopping = False
 
     def stop(self, _number: int, _frame: FrameType | None) -> None:
@@ -82,8 +83,9 @@ class Process:
         self._stopping = True
 
     def close(self) -> None:
-        """Stop reading."""
+        """Stop reading and explaining."""
         self._reader.close()
+        self.beside.stop()
 
     def stand_by(self) -> bool:
         """Follow the log in step without a word; whether a payment waited too long, else it was asked to stop."""
@@ -94,6 +96,7 @@ class Process:
             messages = self._messages()
             now = time.monotonic()
             self._waiting.extend((now, body) for body in self.engine.decide(messages))
+            self._look_beside(None)
             self._since = self.office.watched(self._fence, self._since)
             while self._waiting and self._waiting[0][1].offset[-1] <= self._fence.decided:
                 self._waiting.popleft()
@@ -111,7 +114,7 @@ class Process:
         first = int(self._waiting[0][1].offset[0]) if self._waiting else place.next_offset
         self.office.take(place.topic_id, first, self._fence, self._since)
         IN_OFFICE.set(1)
-        DECISIONS.inc(self.office.emit([body for _, body in self._waiting], time.monotonic()))
+        self._emit([body for _, body in self._waiting], time.monotonic())
         self._waiting.clear()
         self._log.info("in office", epoch=self.office.epoch, next_offset=place.next_offset, partition=place.partition)
 
@@ -127,9 +130,16 @@ class Process:
         self._keeper.save_now(self.engine.state)
         self._log.info("out of office", next_offset=self.engine.state.place.next_offset)
 
+    def _emit(self, bodies: Sequence[Body], began: float) -> None:
+        """Write decisions, then ask for the reasons of those that did not approve."""
+        DECISIONS.inc(self.office.emit(bodies, began))
+        for body in bodies:
+            self.beside.take(body, self.office.decided_before)
+
     def _messages(self) -> list[Message]:
         """What is there, waiting a little for the first record."""
-        found = broker.take(self._reader, self._settings.engine.batch_records, WAIT_S)
+        wait_s = WAIT_BESIDE_S if self.beside.busy else WAIT_S
+        found = broker.take(self._reader, self._settings.engine.batch_records, wait_s)
         return [Message(m.offset(), m.timestamp()[1], m.value() or b"") for m in found]
 
     def once(self) -> None:
@@ -141,19 +151,38 @@ class Process:
             began = time.monotonic()
             stages.done("consume")
             bodies = self.engine.decide(messages)
+            for rung, decisions in Counted(name for body in bodies for name in body.texts("rung")).items():
+                BY_RUNG.labels(rung.decode()).inc(decisions)
             stages.begin()
-            emitted = self.office.emit(bodies, began)
+            self._emit(bodies, began)
             stages.done("encode")
             RECORDS.inc(len(messages))
-            DECISIONS.inc(emitted)
             BATCH.observe(len(messages))
             SECONDS.observe(time.monotonic() - began)
             POSITION.set(self.engine.state.place.next_offset)
             CAPPED.set(self.engine.capped)
-        if self._keeper.due(self.engine.state.place.next_offset):
+        self._stop_at_another_key()
+        self._look_beside(self.office.epoch)
+        self.office.tell(self.beside.finished())
+        if not self._stager.busy and self._keeper.due(self.engine.state.place.next_offset):
             self._remember_place()
             PAUSE.set(self._keeper.save(self.engine.state))
             checked(self._settings)
+
+    def _stop_at_another_key(self) -> None:
+        """SnapshotRefused once the log has another token key; our place is on disk by then."""
+        try:
+            check_tokens(self.engine.state)
+        except SnapshotRefused:
+            self._remember_place()
+            self._keeper.save_now(self.engine.state)
+            raise
+
+    def _look_beside(self, epoch: int | None) -> None:
+        """Say what fell to a lower rung and why, and begin what is to be done beside."""
+        while self.engine.faults:
+            self._log.warning("decisions fall to a lower rung of the ladder", reason=self.engine.faults.pop(0))
+        self._stager.look(epoch)
 
     def _remember_place(self) -> None:
         """Note for the snapshot where topic `decisions` stands; only an engine that is still in office may."""

@@ -6,7 +6,7 @@ that. A clear value becomes its token here; only tokens are signed and written.
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,24 +40,39 @@ def lines_of(file: str | None) -> list[str]:
         raise ControlRefused(f"{file} cannot be read: {error.strerror}.") from None
 
 
-def list_payload(arguments: argparse.Namespace, tokens: Tokens) -> str:
-    """The delta of `lists add` or `lists remove`."""
-    found = tokens_of(arguments.kind, lines_of(arguments.file), tokens)
-    keys = [{"list": arguments.list, "kind": arguments.kind, "token": token} for token in found]
-    if arguments.what == "remove":
-        return payload_of({"add": [], "remove": keys})
-    rest = {"reason": arguments.reason, "expires_at": arguments.expires}
-    return payload_of({"add": [{**key, **rest} for key in keys], "remove": []})
+def list_payload(arguments: argparse.Namespace, tokens: Sequence[Tokens]) -> str:
+    """The delta of `lists add` or `lists remove`; `tokens` are of every key version, the one in force last."""
+
+    def keys(found: list[str]) -> list[dict[str, Any]]:
+        return [{"list": arguments.list, "kind": arguments.kind, "token": token} for token in found]
+
+    return _delta(arguments, arguments.kind, tokens, keys, {"expires_at": getattr(arguments, "expires", None)})
 
 
-def suppression_payload(arguments: argparse.Namespace, tokens: Tokens) -> str:
-    """The delta of `suppress add` or `suppress remove`."""
-    found = tokens_of("customer", lines_of(arguments.file), tokens)
-    keys: list[dict[str, Any]] = [{"customer": token, "rule": arguments.rule} for token in found]
+def suppression_payload(arguments: argparse.Namespace, tokens: Sequence[Tokens]) -> str:
+    """The delta of `suppress add` or `suppress remove`; `tokens` are of every key version, the one in force last."""
+
+    def keys(found: list[str]) -> list[dict[str, Any]]:
+        return [{"customer": token, "rule": arguments.rule} for token in found]
+
+    return _delta(arguments, "customer", tokens, keys, {"until": getattr(arguments, "until", None)})
+
+
+def _delta(
+    arguments: argparse.Namespace,
+    kind: str,
+    tokens: Sequence[Tokens],
+    keys: Callable[[list[str]], list[dict[str, Any]]],
+    until: Mapping[str, int | None],
+) -> str:
+    """What names somebody by a token of a version before goes too: it would count beside the new entry."""
+    values = lines_of(arguments.file)
+    now = tokens_of(kind, values, tokens[-1])
+    former = [token for before in tokens[:-1] for token in tokens_of(kind, values, before) if token not in now]
     if arguments.what == "remove":
-        return payload_of({"add": [], "remove": keys})
-    rest = {"reason": arguments.reason, "until": arguments.until}
-    return payload_of({"add": [{**key, **rest} for key in keys], "remove": []})
+        return payload_of({"add": [], "remove": keys([*now, *former])})
+    added = [{**key, "reason": arguments.reason, **until} for key in keys(now)]
+    return payload_of({"add": added, "remove": keys(former)})
 
 
 def shown(in_force: InForce, scope: str) -> str:

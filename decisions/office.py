@@ -7,11 +7,11 @@ since its snapshot and does not emit that again. A newer start record on the top
 import socket
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from decisions.record import Body, Envelope, sealed, start_record
 from lakehouse import broker, topics
@@ -33,16 +33,35 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+_TRIES = 3
+"""Of a step of a transaction that may be tried again, each as long as `kafka.request_timeout_s`."""
+_FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)
+
+
+def _ended(error: KafkaException) -> BrokerUnavailable | EngineFenced:
+    """Why a writer cannot go on: another has its transactional id, or the broker did not take a transaction."""
+    if error.args[0].code() in _FENCED:
+        return EngineFenced("Another engine writes this partition's transactions.", "This one ends.")
+    return BrokerUnavailable(f"A decision was not written: {error.args[0].str()}.", "Start the engine again.")
+
+
 class Writer:
-    """Writes to topic `decisions`, in order, each record acknowledged."""
+    """Writes to topic `decisions`, in order, each record acknowledged.
+
+    With `engine.delivery: transactional` what is put between two commits becomes visible at once or never, and a writer
+    that was opened later ends this one; else a record is visible when the broker has it, and `commit` does nothing.
+    """
 
     def __init__(self, settings: Settings, partition: int) -> None:
         self._name = topics.topic_name(settings, topics.DECISIONS)
         self._partition = partition
-        self._producer: Producer = broker.producer(settings, linger_ms=0.0, compression="lz4")
+        self._transactional = settings.engine.delivery == "transactional"
+        own = f"{self._name}-engine-{partition}" if self._transactional else None
+        self._producer: Producer = broker.producer(settings, compression="lz4", transactional_id=own)
+        self._open = False
         self._failed: KafkaError | None = None
         self._timeout_s = settings.kafka.request_timeout_s
-        self.next_place = -1
+        self.last_place = self.next_place = -1
         """Offset of the topic that our next record gets when nobody else writes; -1 before the first one."""
         self.gaps: list[tuple[int, int]] = []
         """Ranges of offsets between our records: somebody else's."""
@@ -54,7 +73,7 @@ class Writer:
         place: int = message.offset()
         if place != self.next_place and self.next_place >= 0:
             self.gaps.append((self.next_place, place))
-        self.next_place = place + 1
+        self.last_place, self.next_place = place, place + 1
 
     def _check(self) -> None:
         if self._failed is not None:
@@ -62,6 +81,9 @@ class Writer:
 
     def put(self, records: Sequence[bytes], keys: Sequence[bytes]) -> None:
         """Hand records over; they are on their way when this returns."""
+        if self._transactional and records and not self._open:
+            self._carefully(self._producer.begin_transaction)
+            self._open = True
         for record, key in zip(records, keys, strict=True):
             while True:
                 try:
@@ -71,14 +93,45 @@ class Writer:
                     break
                 except BufferError:
                     self._producer.poll(0.01)
-        self._producer.poll(0)
+                except KafkaException as error:
+                    raise _ended(error) from None
+        self._carefully(lambda: self._producer.poll(0))
         self._check()
 
+    def take_over(self) -> None:
+        """End whoever wrote under this partition's transactional id before, and abort what it left open."""
+        if self._transactional:
+            self._carefully(lambda: self._producer.init_transactions(self._timeout_s))
+
+    def commit(self) -> None:
+        """Make what was put since the last commit visible; nothing to do outside of transactions."""
+        if self._open:
+            self._carefully(lambda: self._producer.commit_transaction(self._timeout_s))
+            self._check()
+            self._open = False
+            # The commit's own mark takes an offset too.
+            self.next_place += 1
+
     def flush(self) -> None:
-        """Wait until the broker has everything."""
+        """Wait until the broker has everything, and it is visible."""
+        self.commit()
         while self._producer.flush(self._timeout_s):
             self._check()
         self._check()
+
+    def _carefully(self, step: Callable[[], object]) -> None:
+        for left in reversed(range(_TRIES)):
+            try:
+                step()
+                return
+            except KafkaException as error:
+                if not left or not error.args[0].retriable():
+                    raise _ended(error) from None
+            except SystemError as error:
+                # The client raises a fatal error, then calls our callback, which Python does not allow.
+                if not isinstance(error.__cause__, KafkaException):
+                    raise
+                raise _ended(error.__cause__) from None
 
 
 def _read(settings: Settings, partition: int, start: int, end: int) -> list[tuple[int, int, int, int]]:
@@ -117,6 +170,7 @@ class Office:
         `fence` is what was true there. EngineFenced when another engine started at the same moment and came later.
         """
         name = topics.topic_name(self._settings, topics.DECISIONS)
+        self.writer.take_over()
         _, end = broker.watermarks(self._settings, name, self._partition)
         if since > end:
             raise RangeMissing(
@@ -128,7 +182,7 @@ class Office:
         record = start_record(engine_id, now_ms(), topic_id, next_offset, self.host, VERSION)
         self.writer.put([record], [engine_id.encode()])
         self.writer.flush()
-        self.epoch = self.writer.next_place - 1
+        self.epoch = self.writer.last_place
         low, end = broker.watermarks(self._settings, name, self._partition)
         if low > since > 0:
             raise RangeMissing(
@@ -171,6 +225,11 @@ class Office:
         while self.writer.gaps:
             self._follow(Fence(self.epoch), *self.writer.gaps.pop())
 
+    def tell(self, records: Sequence[tuple[bytes, bytes]]) -> None:
+        """Write what follows decisions: (record, key) each."""
+        self.writer.put([record for record, _ in records], [key for _, key in records])
+        self.writer.commit()
+
     def emit(self, bodies: Sequence[Body], began: float) -> int:
         """Write the decisions that are not on the topic yet; how many."""
         assert self.epoch >= 0, "whoever has not taken office decides nothing"
@@ -186,5 +245,6 @@ class Office:
             self.writer.put(complete, [body.transaction_id[i] for i in fresh])
             crash_point("after-produce")
             emitted += len(fresh)
+        self.writer.commit()
         self.stay()
         return emitted

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from decisions.forests import Doubles
 from expectations.rules.rule_set import OUTCOMES as OUTCOMES
@@ -11,12 +12,17 @@ RISKS = ("low", "medium", "high", "critical")
 """By band: below the first cut, from the first on, from the second on, from the third on."""
 REJECTED = "rejected"
 """The verdict of admission; never the engine's judgement."""
-FULL = "full"
-"""The rung of the ladder on which every part works."""
-STATE_CAPPED = "state_capped"
-"""The rung on which the state held as many keys as it may: features of whoever is new are missing."""
 
 
-def bands(scores: Doubles, cuts: Mapping[str, float]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The band of every score, an index into OUTCOMES and RISKS; a score on a cut belongs to the higher band."""
-    return np.searchsorted(np.array([cuts[name] for name in OUTCOMES[1:]]), scores, side="right")
+def edges(cuts: Mapping[str, float]) -> Doubles:
+    """(1, 3): the cuts in ascending order."""
+    return np.array([[cuts[name] for name in OUTCOMES[1:]]])
+
+
+def bands(scores: Doubles, edges: Doubles) -> npt.NDArray[np.int64]:
+    """The band of every score, an index into OUTCOMES and RISKS; a score on a cut belongs to the higher band.
+
+    `edges` has one row for all scores, or one for each.
+    """
+    found: npt.NDArray[np.int64] = np.sum(scores[:, None] >= edges, axis=1, dtype=np.int64)
+    return found

@@ -3,16 +3,31 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from decisions.bundle import Model
+from decisions.explained import Reason
 from lakehouse.codec import Batch, Column, Strings, slices
 from lakehouse.registry import registry
+from lakehouse.single import written
 from lakehouse.texts import Flags, Ints, Texts
+from lakehouse.version import VERSION
 
 BODY_ENDS_WITH = "content_digest"
 ENVELOPE_BEGINS_WITH = "body_digest"
+
+
+class Subject(NamedTuple):
+    """A decision as its reasons name it, and the vector that they are of."""
+
+    topic_id: str
+    partition: int
+    offset: int
+    decision_id: str
+    transaction_id: str
+    vector: bytes
 
 
 @dataclass(frozen=True)
@@ -23,6 +38,25 @@ class Body:
     transaction_id: list[bytes]
     columns: dict[str, Column]
     valid: dict[str, Flags]
+    adverse: Ints
+    """Rows that were neither approved nor rejected: their reasons are given unasked."""
+    model: Model | None
+    """What scored them."""
+
+    def subject(self, row: int) -> Subject:
+        """One of them, for its reasons."""
+        texts = {name: self.columns[name] for name in ("topic_id", "decision_id", "vector")}
+        topic_id, decision_id, vector = (one.get(row) for one in texts.values() if isinstance(one, Texts))
+        partition = self.columns["partition"]
+        assert isinstance(partition, np.ndarray)
+        return Subject(
+            topic_id.decode(),
+            int(partition[row]),
+            int(self.offset[row]),
+            decision_id.decode(),
+            self.transaction_id[row].decode(),
+            vector,
+        )
 
     def texts(self, name: str) -> list[bytes]:
         """A column of texts."""
@@ -111,3 +145,22 @@ def start_record(
         "code_version": Texts.of([code_version]),
     }
     return slices(*schema.codec.encode(Batch(1, columns, {}), schema.prefix))[0]
+
+
+def reasons_record(subject: Subject, model_digest: str, expected_score: float, reason: Reason, now_ms: int) -> bytes:
+    """The record of a decision's reasons."""
+    added = {f"added_{family}": share for family, share in reason.added.items()}
+    named = {name: value for name, value in subject._asdict().items() if name != "vector"}
+    return written(
+        registry().latest("reasons"),
+        {
+            **named,
+            "model_digest": model_digest,
+            "codes": reason.codes,
+            "features": reason.features,
+            "expected_score": expected_score,
+            **added,
+            "computed_at": now_ms,
+            "code_version": VERSION,
+        },
+    )

@@ -17,21 +17,21 @@ from pathlib import Path
 
 import orjson
 
-from decisions import bundle
 from decisions.engine import Engine
 from decisions.keeping import folders
+from decisions.ladder import RUNGS, STATIC
 from decisions.record import Envelope, body_digest, sealed
 from decisions.stretch import PARTITION, state_before, stretch
 from features import snapshot
-from lakehouse import broker, jobs, keys, topics
+from features.store import check_tokens
+from lakehouse import broker, jobs, topics
 from lakehouse import settings as conf
 from lakehouse.errors import FraudlakeError, RangeMissing
 from lakehouse.fencing import Fence
 from lakehouse.log import configure
 from lakehouse.registry import PREFIX_BYTES, registry
 from lakehouse.runs import recorded
-from lakehouse.settings import Settings, resolve
-from lakehouse.signing import trust
+from lakehouse.settings import Settings
 from lakehouse.single import read
 
 SHOWN = 10
@@ -100,6 +100,19 @@ def given(settings: Settings, first: int, at_most: int | None) -> Iterator[bytes
                     yield value
 
 
+def newest(settings: Settings, first: int, count: int) -> list[bytes]:
+    """The newest `count` decisions that count, about offsets from `first`; fewer where the topic has no more."""
+    name = topics.topic_name(settings, topics.DECISIONS)
+    low, high = broker.watermarks(settings, name, PARTITION)
+    at_most = count
+    while True:
+        found = list(given(settings, first, at_most))
+        # Reasons, starts of engines and the broker's marks lie between decisions.
+        if len(found) >= count or at_most >= high - low:
+            return found[-count:]
+        at_most *= 2
+
+
 def _base(settings: Settings, start: int) -> Path | None:
     """The newest snapshot that stands at or in front of an offset."""
     for path in snapshot.newest(folders(settings)):
@@ -117,7 +130,8 @@ def differing(one: bytes, other: bytes) -> list[str]:
 
 def replayed(settings: Settings, start: int, end: int | None, at_most: int | None, base: Path | None) -> Comparison:
     """Make decisions again and compare; `at_most` of the newest, or those whose records lie in [start, end)."""
-    told: Mapping[int, bytes] = {read(_DECISION, one)["offset"]: one for one in given(settings, start, at_most)}
+    chosen_ones = given(settings, start, None) if at_most is None else newest(settings, start, at_most)
+    told: Mapping[int, bytes] = {read(_DECISION, one)["offset"]: one for one in chosen_ones}
     wanted = {at: one for at, one in told.items() if end is None or at < end}
     if not wanted:
         raise RangeMissing(
@@ -128,8 +142,9 @@ def replayed(settings: Settings, start: int, end: int | None, at_most: int | Non
     identity = topics.identify(settings, topics.EVENTS)
     chosen = _base(settings, first) if base is None else base
     state = state_before(settings, identity.topic_id, chosen, first)
-    store, trusted = resolve(settings.models.store), trust(resolve(settings.keys.folder))
-    engine = Engine(state, keys.source(settings).keyring(), lambda digest: bundle.load(store, digest, trusted))
+    # What lies before is taken for the state alone; its decisions are compared with nothing and need no model.
+    rungs = {at: read(_DECISION, one)["rung"] for at, one in wanted.items()}
+    engine = Engine.of(settings, state, lambda offset: rungs.get(offset, RUNGS[STATIC]))
     found = Comparison(first, last + 1, None if chosen is None else chosen.name, len(wanted))
     waiting = dict(wanted)
     under: set[bytes] = set()
@@ -149,6 +164,8 @@ def replayed(settings: Settings, start: int, end: int | None, at_most: int | Non
                     found.differing += 1
                     if len(found.different) < SHOWN:
                         found.different[offset] = differing(before, sealed([made], _NOWHERE)[0]) or ["the encoding"]
+    if state.place.next_offset <= last:
+        check_tokens(state)
     found.not_made, found.controls = sorted(waiting), len(under)
     return found
 
@@ -159,7 +176,7 @@ def main(argv: Sequence[str]) -> int:
         prog="python -m decisions.replay", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--env", help="environment: conf/<env>.yml (default FRAUDLAKE_ENV, else local)")
-    parser.add_argument("--sample", type=int, metavar="N", help="the newest N records of topic `decisions`")
+    parser.add_argument("--sample", type=int, metavar="N", help="the newest N decisions")
     parser.add_argument("--from-position", type=int, default=0, metavar="OFFSET", help="first offset of topic `events`")
     parser.add_argument("--to-position", type=int, metavar="OFFSET", help="offset after the last one (default: all)")
     parser.add_argument("--snapshot", type=Path, metavar="FILE", help="begin from it (default: the newest in front)")

@@ -9,7 +9,7 @@
 A suppressed rule is named and does nothing. Every row is ruled on its own: where a batch was cut does not matter.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,8 +17,8 @@ import numpy as np
 
 from decisions.bundle import SCALE
 from decisions.forests import Doubles, Matrix
-from decisions.identities import Identities
-from decisions.outcome import OUTCOMES, bands
+from decisions.identities import FIELDS, Identities
+from decisions.outcome import OUTCOMES, bands, edges
 from expectations.control import InForce
 from expectations.rules.programs import Flags
 from expectations.rules.rule_set import RuleSet
@@ -62,8 +62,11 @@ class Ruling:
     lists: dict[int, list[str]]
 
 
-def ruled(payments: Scored, in_force: InForce, cuts: Mapping[str, float], tokens: Tokens) -> Ruling:
-    """The ruling on every payment; `cuts` are the model's, which count where no thresholds are in force."""
+def ruled(payments: Scored, in_force: InForce, cuts: Doubles, tokens: Sequence[Tokens]) -> Ruling:
+    """The ruling on every payment; `cuts` (rows of `outcome.edges`) count where no thresholds are in force.
+
+    `tokens` are of every key version that an entry of a list can be of, the one in force last.
+    """
     hits = _hits(payments, in_force, tokens)
     rules = in_force.rules
     found = _fired(payments, rules, hits)
@@ -78,7 +81,7 @@ def ruled(payments: Scored, in_force: InForce, cuts: Mapping[str, float], tokens
         if rule.severity:
             severity = np.maximum(severity, np.where(fires, rule.severity, 0))
     score = np.rint(np.clip(score, 0.0, 1.0) * SCALE) / SCALE
-    band = bands(score, in_force.cuts or cuts)
+    band = bands(score, edges(in_force.cuts) if in_force.cuts else cuts)
     outcome = np.maximum(band, severity)
     for row, named in hits.items():
         lists = {name for name, _ in named}
@@ -110,30 +113,37 @@ def _named(names: list[str], fired: Flags) -> dict[int, list[str]]:
     return out
 
 
-def _hits(payments: Scored, in_force: InForce, tokens: Tokens) -> Hits:
+def _hits(payments: Scored, in_force: InForce, tokens: Sequence[Tokens]) -> Hits:
     """Which entries name whom; a list counts until its time on the engine's clock."""
     found: Hits = {}
     clock = payments.clock_ms
     for kind, entries in in_force.entries["lists"].by_token.items():
-        for row, token in enumerate(_tokens(payments, kind, tokens)):
+        for row, token in _tokens(payments, kind, tokens):
             for name, until in entries.get(token, {}).items():
                 if clock[row] < until:
                     found.setdefault(row, []).append((name, kind))
-    return {row: sorted(named) for row, named in found.items()}
+    return {row: sorted(set(named)) for row, named in found.items()}
 
 
-def _tokens(payments: Scored, kind: str, tokens: Tokens) -> list[bytes]:
+def _tokens(payments: Scored, kind: str, tokens: Sequence[Tokens]) -> Iterator[tuple[int, bytes]]:
+    """(row, token) of everybody of a kind, under every key version."""
     if kind == "merchant":
-        return payments.batch.texts("merchant_id").to_list()
-    return payments.people.texts(kind, tokens).take(payments.rows).to_list()
+        yield from enumerate(payments.batch.texts("merchant_id").to_list())
+        return
+    *former, now = tokens
+    yield from enumerate(payments.people.texts(kind, now).take(payments.rows).to_list())
+    has = np.flatnonzero(payments.people.has[kind][payments.rows])
+    for before in former:
+        values = payments.batch.texts(FIELDS[kind]).take(has).to_list()
+        yield from zip(has.tolist(), (text.encode() for text in before.texts(kind, values)), strict=True)
 
 
-def _suppressed(payments: Scored, in_force: InForce, acting: Flags, tokens: Tokens) -> Flags:
+def _suppressed(payments: Scored, in_force: InForce, acting: Flags, tokens: Sequence[Tokens]) -> Flags:
     held = np.zeros(acting.shape, np.bool_)
     entries = in_force.entries["suppressions"].by_token.get("customer", {})
     if entries and acting.any():
         place = {rule.id: at for at, rule in enumerate(in_force.rules.evaluated)}
-        for row, token in enumerate(_tokens(payments, "customer", tokens)):
+        for row, token in _tokens(payments, "customer", tokens):
             for rule, until in entries.get(token, {}).items():
                 if rule in place and payments.clock_ms[row] < until:
                     held[place[rule], row] = acting[place[rule], row]

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from decisions.driver import Driver
 from decisions.stretch import state_before, stretch
+from features import store
 from features.catalogue import NAMES
 from lakehouse import jobs, keys, topics
 from lakehouse import settings as conf
@@ -42,6 +43,8 @@ def kept(settings: Settings, start: int, end: int, base: Path | None, out: Path)
                 raw = pa.Array.from_buffers(SCHEMA.field("vector").type, len(vectors), [None, pa.py_buffer(vectors)])
                 file.write_batch(pa.record_batch([pa.array(offset[wanted]), raw], schema=SCHEMA))
                 payments += len(vectors)
+    if state.place.next_offset < end:
+        store.check_tokens(state)
     return payments
 
 

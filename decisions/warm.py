@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from decisions.contributions import covers_of_isolation, explainer
 from decisions.forests import LEAF, joined, margins, path_lengths, sigmoids
 
 
@@ -12,3 +13,4 @@ def warm() -> None:
     X = np.zeros((1, 1), np.float32)
     sigmoids(margins(forest, 0.0, X), 1.0, 0.0)
     path_lengths(forest, X)
+    explainer(forest, covers_of_isolation(forest, 0.0)).contributions(X)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from expectations.control import ControlEvent, InForce
+from expectations.control import ControlEvent, InForce, Staged
 from expectations.reference import Doubles, converted
 from lakehouse.errors import ControlRefused
 from lakehouse.settings import Settings
@@ -57,6 +57,8 @@ class Candidates:
     """Short codes (expectations.reference.short_codes) of payments and labels."""
     controls: Mapping[int, ControlEvent]
     """Control events by row."""
+    staged: Mapping[int, Staged] = field(default_factory=dict)
+    """What was said of staged models, by row."""
 
 
 @dataclass(frozen=True)
@@ -215,10 +217,14 @@ class Admission:
             country_risk=np.full(n, np.nan),
         )
         begin = 0
-        for row in [*sorted(records.controls), n]:
+        for row in [*sorted({*records.controls, *records.staged}), n]:
             self._segment(records, verdicts, begin, row)
-            if row < n:
+            if row in records.controls:
                 self._control(records, verdicts, row)
+            elif row in records.staged:
+                self._segment(records, verdicts, row, row + 1)
+                if verdicts.status[row] == ACCEPTED:
+                    self.in_force.hear(records.staged[row])
             begin = row + 1
         return verdicts
 

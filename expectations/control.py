@@ -3,18 +3,23 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from expectations.reference import Reference
+from expectations.rules import shapes
 from expectations.rules.changing import DELTA_SCOPES, Entries, check_delta
 from expectations.rules.rule_set import RuleSet
 from expectations.rules.thresholds import cuts_of
 from lakehouse.errors import ControlRefused
 from lakehouse.signing import Trust
 
-SCOPES = ("lists", "model", "reference", "rules", "suppressions", "thresholds")
+MAX_TOKEN_VERSION = 999_999_999
+"""Longer ones do not fit into a token."""
+SCOPES = ("keys", "lists", "model", "reference", "rules", "staging", "suppressions", "thresholds")
+"""`staging` names the model that is to be made ready; `model` puts it into force once a `staged` record said so."""
+BUNDLE_SCOPES = ("model", "staging")
 
 
 def payload_digest(payload: str) -> str:
@@ -72,6 +77,14 @@ class Version:
     payload: str
 
 
+class Staged(NamedTuple):
+    """What a `staged` record says of a model."""
+
+    digest: str
+    refused: str | None
+    """Why it may not be activated."""
+
+
 def _nothing() -> dict[str, Entries]:
     return {scope: Entries(scope) for scope in DELTA_SCOPES}
 
@@ -87,6 +100,10 @@ class InForce:
     """Of scope `thresholds`; None where the model's own count."""
     entries: dict[str, Entries] = field(default_factory=_nothing)
     """Lists and suppressions, folded from their deltas."""
+    first_token_version: int = 1
+    """Key version of the tokens of records before the first event of scope `keys`; the keyring says which."""
+    staged: dict[str, bool | None] = field(default_factory=dict)
+    """Digests of models: what the newest `staged` record said since they were asked for; None: nothing yet."""
 
     @property
     def digest(self) -> str:
@@ -98,16 +115,43 @@ class InForce:
     def model_digest(self) -> str | None:
         """Digest of the active bundle's manifest; None before the first activation."""
         active = self.versions.get("model")
-        return None if active is None else str(orjson.loads(active.payload)["digest"])
+        return None if active is None else bundle_digest(active.payload)
+
+    @property
+    def asked(self) -> list[str]:
+        """Digests of models that are to be staged and of which nothing was said yet."""
+        return [digest for digest, ok in self.staged.items() if ok is None]
+
+    def check(self, event: ControlEvent, trust: Trust) -> None:
+        """ControlRefused unless the event may take force now."""
+        _check(event, self, trust)
+        digest = bundle_digest(event.payload) if event.scope == "model" else None
+        if digest is not None and not self.staged.get(digest):
+            raise ControlRefused(
+                f"model {digest[:12]} is not staged: no `staged` record before this one says that it is ready.",
+                f"python -m decisions.control activate --scope model --digest {digest} stages it first.",
+            )
+
+    @property
+    def token_version(self) -> int:
+        """Key version of the tokens of the records behind."""
+        active = self.versions.get("keys")
+        return self.first_token_version if active is None else token_version_of(active.payload)
 
     def offer(self, event: ControlEvent, trust: Trust) -> None:
         """Put an event into force; ControlRefused says why not, and then nothing changes."""
-        check(event, self.versions, trust)
+        self.check(event, trust)
         self._put(event.scope, Version(event.version, event.digest, event.payload))
+
+    def hear(self, said: Staged) -> None:
+        """Take over what an accepted `staged` record says."""
+        self.staged[said.digest] = said.refused is None
 
     def _put(self, scope: str, version: Version) -> None:
         if scope in DELTA_SCOPES:
             self.entries[scope].take(version.payload)
+        elif scope == "staging":
+            self.staged[bundle_digest(version.payload)] = None
         self._hold(scope, version)
 
     def _hold(self, scope: str, version: Version) -> None:
@@ -128,17 +172,26 @@ class InForce:
         """The folded deltas, for a snapshot."""
         return {scope: entries.saved() for scope, entries in self.entries.items()}
 
-    def restore(self, versions: Mapping[str, Version], entries: Mapping[str, list[list[Any]]]) -> None:
+    def restore(
+        self,
+        versions: Mapping[str, Version],
+        entries: Mapping[str, list[list[Any]]],
+        staged: Mapping[str, bool | None],
+    ) -> None:
         """Take over what a snapshot says is in force."""
+        self.staged = dict(staged)
         self.versions, self.reference, self.rules, self.cuts, self.entries = {}, None, RuleSet(), None, _nothing()
         for scope, version in versions.items():
             self._hold(scope, version)
         for scope, saved in entries.items():
             self.entries[scope].restore(saved)
 
-    def fold(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Take over rows of silver.control in log order: scope, version, previous_digest, payload."""
+    def fold(self, rows: Iterable[Mapping[str, Any]], staged: Iterable[Mapping[str, Any]]) -> None:
+        """Take over rows of silver.control and silver.staged, both in log order, with the columns that it names."""
         newest: dict[str, Version] = {}
+        words: list[tuple[int, str, bool | None]] = [
+            (row["offset"], row["model_digest"], row["refused"] is None) for row in staged
+        ]
         for row in rows:
             scope, payload = row["scope"], row["payload"]
             version = Version(row["version"], version_digest(scope, row["previous_digest"], payload), payload)
@@ -146,15 +199,24 @@ class InForce:
                 self._put(scope, version)
             else:
                 newest[scope] = version
+            if scope == "staging":
+                words.append((row["offset"], bundle_digest(payload), None))
         for scope, version in newest.items():
             self._hold(scope, version)
+        for _, digest, ok in sorted(words, key=lambda word: word[0]):
+            self.staged[digest] = ok
 
 
-def check(event: ControlEvent, versions: Mapping[str, Version], trust: Trust) -> None:
+def bundle_digest(payload: str) -> str:
+    """The digest of the bundle that a payload of scope `model` or `staging` names."""
+    return str(orjson.loads(payload)["digest"])
+
+
+def _check(event: ControlEvent, in_force: InForce, trust: Trust) -> None:
     """ControlRefused unless the event is the next of its scope, valid, signed by two people with the right roles."""
     if event.scope not in SCOPES:
         raise ControlRefused(f"There is no scope '{event.scope}'.")
-    current = versions.get(event.scope, Version(0, "", ""))
+    current = in_force.versions.get(event.scope, Version(0, "", ""))
     if (event.version, event.previous_digest) != (current.version + 1, current.digest):
         raise ControlRefused(
             f"{event.scope} version {event.version} does not follow version {current.version}.",
@@ -176,8 +238,20 @@ def check(event: ControlEvent, versions: Mapping[str, Version], trust: Trust) ->
         cuts_of(event.payload)
     elif event.scope in DELTA_SCOPES:
         check_delta(event.scope, event.payload)
+    elif event.scope == "keys":
+        wanted, now = token_version_of(event.payload), in_force.token_version
+        if wanted != now + 1:
+            raise ControlRefused(f"Tokens are of version {now} now; the next one is {now + 1}, not {wanted}.")
     else:
         _check_model(event.payload)
+
+
+def token_version_of(payload: str) -> int:
+    """The version that a payload of scope `keys` puts in force; ControlRefused where it names none."""
+    version = shapes.loaded("keys", payload, ("token_version",))["token_version"]
+    if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= MAX_TOKEN_VERSION:
+        raise ControlRefused("The keys payload must name a version: {'token_version': 2}.")
+    return version
 
 
 def _check_model(payload: str) -> None:

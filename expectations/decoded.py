@@ -3,19 +3,20 @@
 Engine and silver both start here, so they decode, digest and judge the same bytes the same way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from confluent_kafka import Message
 from numba import njit
 
-from expectations.control import ControlEvent
+from expectations.control import ControlEvent, Staged
 from expectations.rows import broken, is_well_formed_card
 from lakehouse.avro import FAULTS
 from lakehouse.codec import Batch, Column, Grid
 from lakehouse.contracts.silver import BY_KIND
-from lakehouse.crypto import Digests
-from lakehouse.registry import PREFIX_BYTES, Schema
+from lakehouse.crypto import DIGEST_BYTES, Digests
+from lakehouse.registry import PREFIX_BYTES, Schema, registry, schema_ids
 from lakehouse.texts import Bytes8, Ints, Texts
 
 IDENTITY_FIELDS = {
@@ -50,7 +51,8 @@ class Decoded:
     """Index into avro.FAULTS; where it is not zero the other columns have no meaning."""
     identity: Ints
     content: Ints
-    payload: list[bytes]
+    records: Texts
+    """As they came, prefix included."""
 
 
 def pairs(digests: Sequence[bytes]) -> Ints:
@@ -74,19 +76,18 @@ def decode(schema: Schema, raw: bytes, start: Ints, end: Ints, broker_ms: Ints, 
     view = memoryview(raw)
     first, last = found.mark
     good = found.fault == 0
-    content, identity, payload = [], [], []
+    spans = zip(start.tolist(), end.tolist(), first.tolist(), last.tolist(), strict=True)
+    # Where a body could not be decoded the mark has no meaning, and neither have the digests.
+    bodies = [raw[begin + PREFIX_BYTES : cut] + raw[resume:stop] for begin, stop, cut, resume in spans]
     keys = _keys(view, [batch.texts(name) for name in IDENTITY_FIELDS[schema.kind]])
-    spans = zip(start.tolist(), end.tolist(), first.tolist(), last.tolist(), good.tolist(), keys, strict=True)
-    nothing = bytes(16)
-    for begin, stop, cut, resume, sound, key in spans:
-        payload.append(digests.payload(view[begin:stop]))
-        if not sound:
-            identity.append(nothing)
-            content.append(nothing)
-            continue
-        content.append(digests.content(schema.kind, view[begin + PREFIX_BYTES : cut], view[resume:stop]))
-        identity.append(digests.identity(schema.kind, key))
-    return Decoded(schema.kind, batch, found.fault, pairs(identity), pairs(content), payload)
+    content, identity = digests.contents(schema.kind, bodies), digests.identities(schema.kind, keys)
+    if not good.all():
+        nothing = bytes(DIGEST_BYTES)
+        content, identity = (
+            [one if sound else nothing for one, sound in zip(some, good.tolist(), strict=True)]
+            for some in (content, identity)
+        )
+    return Decoded(schema.kind, batch, found.fault, pairs(identity), pairs(content), Texts(buffer, start, end - start))
 
 
 @njit(cache=True)
@@ -171,3 +172,31 @@ def control_event(batch: Batch, row: int) -> ControlEvent:
         raw("author_signature"),
         raw("approver_signature"),
     )
+
+
+def staged_word(batch: Batch, row: int) -> Staged:
+    """What a decoded `staged` record says; the first version of them knew no refusals."""
+    refused = "refused" in batch.columns and bool(batch.has("refused")[row])
+    why = batch.texts("refused").get(row).decode() if refused else None
+    return Staged(batch.texts("model_digest").get(row).decode(), why)
+
+
+def heard(messages: Sequence[Message], digests: Digests) -> Iterator[ControlEvent | Staged]:
+    """The sound control events and `staged` records among some records, in log order."""
+    texts = Texts.of([m.value() or b"" for m in messages])
+    ends = texts.start + texts.length
+    ids = schema_ids(texts.buffer, texts.start, ends)
+    raw = texts.buffer.tobytes()
+    found: dict[int, ControlEvent | Staged] = {}
+    for schema in (*registry().versions("control"), *registry().versions("staged")):
+        ours = np.flatnonzero(ids == schema.id)
+        if not len(ours):
+            continue
+        broker_ms = np.array([messages[at].timestamp()[1] for at in ours.tolist()], np.int64)
+        decoded = decode(schema, raw, texts.start[ours], ends[ours], broker_ms, digests)
+        read = control_event if schema.kind == "control" else staged_word
+        for row, names in enumerate(broken_rules(decoded)):
+            if not names:
+                found[int(ours[row])] = read(decoded.batch, row)
+    for at in sorted(found):
+        yield found[at]

@@ -16,7 +16,7 @@ from lakehouse.spans import Span
 
 READ_BY_GOLD = (
     EVERYTHING,
-    *(table.name for table in (silver.PAYMENTS, silver.AUTHORISATIONS, silver.LABELS, silver.ANSWERS)),
+    *(table.name for table in (silver.PAYMENTS, silver.AUTHORISATIONS, silver.LABELS, silver.ANSWERS, silver.OUTCOMES)),
 )
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from expectations.admission import Admission, horizons_ms
+from expectations.control import InForce
 from expectations.decoded import IDENTITY_FIELDS, pairs
 from lakehouse import delta
 from lakehouse.contracts.silver import BY_KIND
@@ -24,8 +25,10 @@ def _before(root: str, kind: str, topic_id: str, partition: int, position: int, 
 def restored(settings: Settings, root: str, topic_id: str, partition: int, position: int) -> Admission:
     """Admission as it stood when record `position` came: clock, ids of the horizon, what was in force."""
     horizon = horizons_ms(settings)
-    admission = Admission(horizon, trust(resolve(settings.keys.folder)))
-    digests = Digests(source(settings).keyring())
+    keyring = source(settings).keyring()
+    in_force = InForce(first_token_version=keyring.token_version)
+    admission = Admission(horizon, trust(resolve(settings.keys.folder)), in_force)
+    digests = Digests(keyring)
     found = {}
     for number, kind in enumerate(EVENT_KINDS):
         columns = ["offset", "content_digest", "engine_clock", *IDENTITY_FIELDS[kind]]
@@ -40,8 +43,14 @@ def restored(settings: Settings, root: str, topic_id: str, partition: int, posit
         recent = np.flatnonzero(clock + horizon[number] > latest)
         _remember(admission, rows.take(pa.array(recent)), clock[recent], number, digests)
     admission.clock = latest
-    columns = ["offset", "scope", "version", "previous_digest", "payload"]
-    admission.in_force.fold(_before(root, "control", topic_id, partition, position, columns).to_pylist())
+    folded = [
+        _before(root, kind, topic_id, partition, position, columns).to_pylist()
+        for kind, columns in (
+            ("control", ["offset", "scope", "version", "previous_digest", "payload"]),
+            ("staged", ["offset", "model_digest", "refused"]),
+        )
+    ]
+    admission.in_force.fold(*folded)
     admission.in_force.forget(latest)
     return admission
 

@@ -1,4 +1,4 @@
-"""Which row rules a decoded batch breaks: the engine's form of the rules that silver evaluates as Spark predicates."""
+"""Which row rules a decoded batch breaks: the form of the rules that engine and silver evaluate as they decode."""
 
 import math
 from collections.abc import Sequence
@@ -40,16 +40,21 @@ class Program(NamedTuple):
 
 @njit(cache=True)
 def _is_one_of(buffer, start, length, words, word, first, last):
-    for w in range(first, last):
-        if word[w + 1] - word[w] != length:
-            continue
-        same = True
-        for j in range(length):
-            if buffer[start + j] != words[word[w] + j]:
-                same = False
-                break
-        if same:
+    """Whether a text is one of the words, which lie by length and then by bytes."""
+    while first < last:
+        middle = (first + last) // 2
+        order = word[middle + 1] - word[middle] - length
+        if order == 0:
+            for j in range(length):
+                order = np.int64(words[word[middle] + j]) - np.int64(buffer[start + j])
+                if order != 0:
+                    break
+        if order == 0:
             return True
+        if order < 0:
+            first = middle + 1
+        else:
+            last = middle
     return False
 
 
@@ -136,7 +141,7 @@ def _program(rules: tuple[Rule, ...], names: tuple[str, ...]) -> Program:
             case Digits(length=length):
                 low[at] = high[at] = length
             case OneOf(values=values):
-                words += values
+                words += sorted(values, key=lambda word: (len(word.encode()), word.encode()))
         first_word.append(len(words))
     packed, word = Texts.of(words).packed()
     return Program(

@@ -12,7 +12,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import SparkSession
 
 from expectations.dimensions import (
     COMPLETENESS,
@@ -27,10 +26,12 @@ from expectations.windows import ALERT, HELD, Tally, Window, state, window
 from lakehouse import delta, storage
 from lakehouse.contracts import quality, silver
 from lakehouse.errors import SettingsError
+from lakehouse.files import arrow_schema
 from lakehouse.log import logger
 from lakehouse.settings import Quality
 from lakehouse.storage import Span
 
+SCHEMA = arrow_schema(quality.SCORES)
 PROMPT = ("payment", "authorisation")
 """Kinds that come as they happen. A label is about a payment of weeks ago."""
 
@@ -97,11 +98,11 @@ def _lacking(accepted: pa.Table, expected: Sequence[str]) -> int:
 class Scores:
     """Writes the scores of ranges, and alerts where one is low."""
 
-    def __init__(self, spark: SparkSession, root: str, settings: Quality) -> None:
+    def __init__(self, root: str, settings: Quality) -> None:
         _check_expected(settings)
         for table in (quality.SCORES, quality.RELEASES):
             storage.ensure(root, table)
-        self._spark, self._root, self._settings = spark, root, settings
+        self._root, self._settings = root, settings
         self._log = logger("quality")
 
     def take(self, span: Span) -> None:
@@ -113,7 +114,7 @@ class Scores:
         found = counted(self._root, fresh, self._settings)
         before = recent(self._root, span.topic_id, span.partition)
         rows = self._rows(before, [found])
-        storage.append_once(self._frame(rows), self._root, quality.SCORES, [fresh])
+        storage.append_once(pa.Table.from_pylist(rows, SCHEMA), self._root, quality.SCORES, [fresh])
         self._alert(rows)
 
     def again(self, span: Span) -> None:
@@ -135,7 +136,7 @@ class Scores:
         ]
         rows = self._rows(kept, after)
         whole = Span(span.topic_id, span.partition, first, batches[-1][1])
-        storage.overwrite_interval(self._frame(rows), self._root, quality.SCORES, whole)
+        storage.overwrite_interval(pa.Table.from_pylist(rows, SCHEMA), self._root, quality.SCORES, whole)
         self._alert(rows)
 
     def _rows(self, before: Mapping[Key, Sequence[Tally]], batches: Iterable[Counted]) -> list[dict[str, Any]]:
@@ -147,9 +148,6 @@ class Scores:
                 found = window(held[key], self._settings)
                 rows.append(_row(batch.span, key, tally, found, state(found, self._settings)))
         return rows
-
-    def _frame(self, rows: list[dict[str, Any]]) -> Any:
-        return self._spark.createDataFrame(rows, quality.SCORES.ddl)
 
     def _alert(self, rows: Sequence[Mapping[str, Any]]) -> None:
         for row in rows:

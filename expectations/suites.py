@@ -102,12 +102,6 @@ def predicates(table_name: str) -> Mapping[str, str]:
     return evaluable(next(t for t in silver.TABLES if t.name == table_name))
 
 
-def broken_expression(table_name: str) -> str:
-    """One Spark expression: the names of the rules a row breaks, joined by commas; null for a good row."""
-    parts = [f"if({predicate}, '{name}', null)" for name, predicate in predicates(table_name).items()]
-    return f"nullif(concat_ws(',', {', '.join(parts)}), '')"
-
-
 def compile_predicates(tables: list[Table]) -> dict[str, dict[str, str]]:
     """Predicates of every table, from real validations of empty frames."""
     from lakehouse.session import build_session

@@ -9,21 +9,23 @@ import pyarrow.compute as pc
 from pyspark.sql import functions as F
 
 from expectations.restoring import restored
+from expectations.switching import Switch, switches, token_version
 from features import snapshot, store
 from features.preparing import COLUMNS, placed_of
+from features.renaming import named, renaming
 from features.spark import Run, merged, vectors
 from features.waiting import WaitingRoom
-from features.workplace import workplace
 from lakehouse import delta, storage
 from lakehouse.contracts import gold, silver
 from lakehouse.errors import RangeMissing, SnapshotRefused
 from lakehouse.jobs import Context
 from lakehouse.log import logger
-from lakehouse.made import Made
+from lakehouse.made import Made, as_frame
 from lakehouse.scanned import scanned
 from lakehouse.settings import resolve
 from lakehouse.storage import Span
 from lakehouse.tables import Table
+from lakehouse.workplace import workplace
 
 
 def _read_of(table: Table) -> list[str]:
@@ -45,10 +47,24 @@ class History:
         """Ends of vectors, by `topic_id/partition`, at which a good snapshot was seen."""
 
     def take(self, span: Span) -> None:
-        """Vectors of the payments of a span; the snapshot afterwards stands just before its end."""
+        """Vectors of the payments of a span; the snapshot afterwards stands just before its end.
+
+        Another one stands behind every change of the token key: there an engine has to begin again.
+        """
         self._refuse_holes(span)
-        with workplace(self._folder) as working:
-            self._take(span, working)
+        start = span.start
+        within = [s.offset + 1 for s in self._switches(span) if span.start <= s.offset < span.end - 1]
+        for end in [*within, span.end]:
+            with workplace(self._folder) as working, named():
+                self._take(replace(span, start=start, end=end), working)
+            start = end
+
+    def _switches(self, span: Span) -> list[Switch]:
+        return switches(self._context.root, span.topic_id, span.partition, span.end)
+
+    def _tokens_at(self, span: Span) -> int:
+        """The key version of the tokens behind a span."""
+        return token_version(self._context.settings, self._context.root, span.topic_id, span.partition, span.end)
 
     def _take(self, span: Span, working: Path) -> None:
         base = self._base(span)
@@ -75,13 +91,13 @@ class History:
             base = self._base(Span(topic_id, int(partition), end, end))
             if base is None or base.name != snapshot.file_name(end):
                 begin = 0 if base is None else snapshot.position(base)
-                with workplace(self._folder) as working:
+                with workplace(self._folder) as working, named():
                     self._make_again(Span(topic_id, int(partition), begin, end), base, working)
             self._kept[key] = end
 
     def _make_again(self, span: Span, base: Path | None, working: Path) -> None:
         run = self._run(working, base, span)
-        self._vectors(run, span).rows().write.format("noop").mode("overwrite").save()
+        as_frame(self._vectors(run, span)).write.format("noop").mode("overwrite").save()
         self._leave(run, span)
         self._log.info("snapshot made again", end=span.end, base=None if base is None else base.name)
 
@@ -95,14 +111,20 @@ class History:
         if base is not None:
             meta = snapshot.read(base, ()).meta
             store.check(base, meta, self._context.settings, span.topic_id)
+            if store.token_version(meta, self._context.settings) != self._tokens_at(span):
+                raise SnapshotRefused(
+                    f"The snapshot {base.name} has other tokens than those at offset {span.end}.",
+                    "Choose one that stands behind the last change of the token key, or none.",
+                )
             begin = int(meta["next_offset"])
             if begin > span.start:
                 raise RangeMissing(f"The snapshot {base.name} stands at offset {begin}, after {span.start}.")
         behind = replace(span, start=begin)
         shutil.rmtree(working, ignore_errors=True)
         working.mkdir(parents=True)
-        found = self._vectors(self._run(working, base, behind), behind).rows()
-        return found.where(F.col("offset") >= span.start).select("offset", "vector").toArrow()
+        with named():
+            found = as_frame(self._vectors(self._run(working, base, behind), behind))
+            return found.where(F.col("offset") >= span.start).select("offset", "vector").toArrow()
 
     def _vectors(self, run: Run, span: Span) -> Made:
         spark, root = self._context.spark, self._context.root
@@ -126,16 +148,19 @@ class History:
             raise RangeMissing(f"silver ends at offset {end}, before {span.end}.", "Run silver.job first.")
 
     def _base(self, span: Span) -> Path | None:
-        """The newest good snapshot at or before the span."""
+        """The newest good snapshot at or before the span, of the tokens behind its end."""
+        version = self._tokens_at(span)
         for path in snapshot.newest([self._folder]):
             if snapshot.position(path) > span.start:
                 continue
             try:
-                store.check(path, snapshot.read(path).meta, self._context.settings, span.topic_id)
+                meta = snapshot.read(path).meta
+                store.check(path, meta, self._context.settings, span.topic_id)
             except SnapshotRefused as error:
                 self._log.warning("snapshot not used", reason=error.what)
                 continue
-            return path
+            if store.token_version(meta, self._context.settings) == version:
+                return path
         return None
 
     def _run(self, working: Path, base: Path | None, span: Span) -> Run:
@@ -147,13 +172,15 @@ class History:
                 offset = max(offset, pc.max(found["offset"]).as_py())
                 clock = max(clock, pc.max(found["engine_clock"]).cast(pa.int64()).as_py() // 1000)
         settings = self._context.settings
-        return Run(store.spec_of(settings), base, working, settings.features.shards, offset, clock)
+        spec, shards = store.spec_of(settings), settings.features.shards
+        return Run(spec, base, working, shards, offset, clock, renaming(self._context.root, span, working))
 
     def _leave(self, run: Run, span: Span) -> None:
         """Write the snapshot at the end of the span."""
         settings, root = self._context.settings, self._context.root
         state = store.new(settings, store.Place(span.topic_id, span.partition, span.end))
         state.admission = restored(settings, root, span.topic_id, span.partition, span.end)
+        state.token_version = self._tokens_at(span)
         state.flow.waiting = self._waiting(run, span)
         meta, arrays = store.saved(state)
         arrays.update(merged(run))
@@ -168,7 +195,8 @@ class History:
         last = pa.scalar(run.last_clock_ms * 1000, pa.timestamp("us", "UTC"))
         fresh = delta.within(span) & ((pc.field("effective_at") > last) | (pc.field("offset") > run.last_offset))
         labels = delta.rows(self._context.root, silver.LABELS, _read_of(silver.LABELS), fresh).sort_by("offset")
+        names = run.renaming.opened()
         for rows in labels.combine_chunks().to_batches():
-            room.admit(placed_of("label", rows))
+            room.admit(placed_of("label", rows, names))
         room.due(run.last_offset, run.last_clock_ms)
         return room

@@ -18,6 +18,7 @@ from features.groups import GROUPS, OWN_COLUMNS
 from features.inputs import PUBLIC, Admitted, Placed, Whom, authorisations, labels, payments, token_keys
 from features.own import NEEDED
 from features.records import PAID
+from features.renaming import Names, Renaming
 from features.sharding import shard_of
 from features.state import Spec
 from lakehouse.codec import Batch, Column
@@ -64,19 +65,22 @@ def batch_of(rows: pa.RecordBatch) -> Batch:
     return Batch(rows.num_rows, columns, valid)
 
 
-def _whom(batch: Batch) -> Whom:
+def _whom(batch: Batch, names: Names) -> Whom:
+    offset = batch.numbers("offset")
+
     def keys(name: str) -> Ints:
-        if name not in batch.columns:  # only payments carry an e-mail
+        column = f"{name}_token"
+        if column not in batch.columns:  # only payments carry an e-mail
             return np.zeros(batch.rows, np.int64)
-        return token_keys(batch.texts(name), batch.has(name))
+        return names.renamed(name, token_keys(batch.texts(column), batch.has(column)), offset)
 
-    return Whom(*(keys(f"{name}_token") for name in Whom._fields))
+    return Whom(*(keys(name) for name in Whom._fields))
 
 
-def placed_of(kind: str, rows: pa.RecordBatch) -> Placed:
-    """Silver rows of a kind (payment, authorisation or label) as records."""
+def placed_of(kind: str, rows: pa.RecordBatch, names: Names) -> Placed:
+    """Silver rows of a kind (payment, authorisation or label) as records, with everybody's names."""
     batch = batch_of(rows)
-    whom, offset, clock = _whom(batch), batch.numbers("offset"), batch.numbers("engine_clock")
+    whom, offset, clock = _whom(batch, names), batch.numbers("offset"), batch.numbers("engine_clock")
     if kind == "authorisation":
         return authorisations(batch, whom, offset, clock)
     amount = batch.numbers("amount_base_minor")
@@ -89,14 +93,14 @@ def placed_of(kind: str, rows: pa.RecordBatch) -> Placed:
     return payments(batch, whom, Admitted(offset, clock, amount, *risks), differ)
 
 
-def preparing(kind: str, spec: Spec, shards: int) -> Callable[[Batches], Batches]:
+def preparing(kind: str, spec: Spec, shards: int, renaming: Renaming) -> Callable[[Batches], Batches]:
     """A function for mapInArrow over silver rows of a kind: records packed by target."""
 
     def prepared(batches: Batches) -> Batches:
-        own = Flow(spec, (), own=True)
+        own, names = Flow(spec, (), own=True), renaming.opened()
         for rows in batches:
             if rows.num_rows:
-                yield from packed(placed_of(kind, rows), rows.column("transaction_id"), own, shards)
+                yield from packed(placed_of(kind, rows, names), rows.column("transaction_id"), own, shards)
 
     return prepared
 

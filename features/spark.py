@@ -8,7 +8,7 @@ silver carries, so the number of shards cannot change a number.
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from features.preparing import (
     targets,
 )
 from features.records import AUTHORISED, LABELLED, PAID
+from features.renaming import Renaming
 from features.sharding import shard_of, together
 from features.state import Matrix, Spec
 from features.waiting import WaitingRoom, joined
@@ -74,6 +75,8 @@ class Run:
     shards: int
     last_offset: int
     last_clock_ms: int
+    renaming: Renaming = field(default_factory=Renaming)
+    """How people and things of older rows are called now."""
 
 
 def running(run: Run) -> Callable[[Batches], Batches]:
@@ -206,7 +209,9 @@ def _vectors(parts: list[dict[str, Any]], topic_id: str, partition: int) -> pa.R
 
 def vectors(run: Run, rows: Mapping[str, Scanned], topic_id: str, partition: int) -> Made:
     """features.vectors of silver rows by kind; then the states of all shards lie in the run's folder."""
-    packed = [found.mapped(preparing(kind, run.spec, run.shards), PACKED_DDL) for kind, found in rows.items()]
+    packed = [
+        found.mapped(preparing(kind, run.spec, run.shards, run.renaming), PACKED_DDL) for kind, found in rows.items()
+    ]
     number = len(targets(run.shards)) + run.shards
     parts = reduce(DataFrame.unionAll, packed).repartitionById(number, "target").mapInArrow(running(run), PART_DDL)
     blocks = parts.repartition(run.shards, "block").sortWithinPartitions("block")

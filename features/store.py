@@ -10,13 +10,14 @@ import numpy.typing as npt
 import orjson
 
 from expectations.admission import Admission, horizons_ms
-from expectations.control import Version
+from expectations.control import InForce, Version
 from features import snapshot
 from features.catalogue import feature_set_hash
 from features.flow import Flow
 from features.state import Spec
 from features.waiting import WaitingRoom
 from lakehouse.errors import SnapshotRefused
+from lakehouse.keys import source
 from lakehouse.settings import Settings, resolve
 from lakehouse.signing import trust
 
@@ -41,6 +42,8 @@ class State:
     admission: Admission
     extra: dict[str, Any]
     """What else the writer needs back; the engine keeps its place on topic `decisions` here."""
+    token_version: int
+    """Key version of the tokens by which the state knows people and things."""
 
 
 def spec_of(settings: Settings) -> Spec:
@@ -57,8 +60,22 @@ def spec_hash(spec: Spec) -> str:
 
 def new(settings: Settings, place: Place) -> State:
     """The state before the first record."""
-    admission = Admission(horizons_ms(settings), trust(resolve(settings.keys.folder)))
-    return State(place, Flow(spec_of(settings)), admission, {})
+    first = source(settings).keyring().token_version
+    in_force = InForce(first_token_version=first)
+    admission = Admission(horizons_ms(settings), trust(resolve(settings.keys.folder)), in_force)
+    return State(place, Flow(spec_of(settings)), admission, {}, first)
+
+
+def check_tokens(state: State) -> None:
+    """SnapshotRefused where people and things have other tokens from here on than the state knows them by."""
+    wanted = state.admission.in_force.token_version
+    if state.token_version != wanted:
+        raise SnapshotRefused(
+            f"The state at offset {state.place.next_offset} has tokens of version {state.token_version}; from there on "
+            f"the log has version {wanted}.",
+            "Make a state behind that position: python -m silver.job --available-now, python -m silver.tokens prepare "
+            f"--to {wanted}, python -m features.job --available-now; then start again.",
+        )
 
 
 def saved(state: State) -> tuple[dict[str, Any], Arrays]:
@@ -76,7 +93,9 @@ def saved(state: State) -> tuple[dict[str, Any], Arrays]:
         "clock_ms": state.admission.clock,
         "held": state.admission.held,
         "in_force": versions,
+        "token_version": state.token_version,
         "entries": state.admission.in_force.saved_entries(),
+        "staged": state.admission.in_force.staged,
         "extra": state.extra,
     }
     return meta, arrays
@@ -96,8 +115,13 @@ def check(path: Path, meta: Mapping[str, Any], settings: Settings, topic_id: str
         )
 
 
+def token_version(meta: Mapping[str, Any], settings: Settings) -> int:
+    """Key version of the tokens in a snapshot; before there were switches it was the keyring's."""
+    return int(meta.get("token_version", source(settings).keyring().token_version))
+
+
 def load(path: Path, settings: Settings, topic_id: str) -> State:
-    """The state that a snapshot holds; SnapshotRefused when it does not fit."""
+    """The state that a snapshot holds; SnapshotRefused when it does not fit, or is of other tokens than it needs."""
     found = snapshot.read(path)
     check(path, found.meta, settings, topic_id)
     state = new(settings, Place(topic_id, found.meta["partition"], found.meta["next_offset"]))
@@ -107,6 +131,8 @@ def load(path: Path, settings: Settings, topic_id: str) -> State:
     state.admission.seen = found.arrays["admission/seen"].copy()
     state.admission.clock, state.admission.held = found.meta["clock_ms"], found.meta["held"]
     versions = {scope: Version(*version) for scope, version in found.meta["in_force"].items()}
-    state.admission.in_force.restore(versions, found.meta["entries"])
+    state.admission.in_force.restore(versions, found.meta["entries"], found.meta.get("staged", {}))
     state.extra = found.meta["extra"]
+    state.token_version = token_version(found.meta, settings)
+    check_tokens(state)
     return state

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from expectations.gate import refuse_held
 from expectations.trend import scored
 from gold.daily import fraud_daily
-from gold.decided import answered, decided_ends, decisions
+from gold.decided import caught_up, decided_ends, decisions, words
 from gold.named import NAMED, named
 from gold.registry import champion_digest
 from gold.scores import scores
@@ -85,22 +85,23 @@ class Gold:
         self._log.info("gold derived", as_of_ms=latest)
 
     def decide(self) -> None:
-        """Take over what silver has decided since; answers that arrived later are set into older rows first."""
-        root, interval, answers = self._context.root, self._context.interval, self._read(silver.ANSWERS)
+        """Take over what silver has decided since; answers and ends that came later are set into older rows first."""
+        root, interval = self._context.root, self._context.interval
+        said = words(self._read(silver.ANSWERS), self._read(silver.OUTCOMES))
         done, ends = storage.written_ends(root, gold.DECISIONS), decided_ends(root)
         if interval:
             start = dict.fromkeys(done, interval.start)
             spans = spans_between(start, {key: min(end, interval.end) for key, end in done.items()}, interval.end)
         else:
-            self._answer(answers)
+            self._catch_up(said)
             spans = spans_between(done, ends, max(ends.values(), default=0))
         for span in spans:
             decided = storage.read_span(self._context.spark, root, silver.DECISIONS, span, delta.PLACE)
-            self._put(decisions(decided, answers), gold.DECISIONS, span)
+            self._put(decisions(decided, said), gold.DECISIONS, span)
 
-    def _answer(self, answers: DataFrame) -> None:
-        if storage.written_ends(self._context.root, silver.ANSWERS):
-            late = answered(self._read(gold.DECISIONS), self._read(silver.DECISIONS), answers)
+    def _catch_up(self, said: DataFrame) -> None:
+        if any(storage.written_ends(self._context.root, table) for table in (silver.ANSWERS, silver.OUTCOMES)):
+            late = caught_up(self._read(gold.DECISIONS), self._read(silver.DECISIONS), said)
             if not late.isEmpty():
                 storage.merge_by_key(late, self._context.root, gold.DECISIONS)
 

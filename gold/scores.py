@@ -8,7 +8,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from decisions import bundle
-from decisions.outcome import RISKS, bands
+from decisions.outcome import RISKS, bands, edges
 from features.catalogue import NAMES
 from lakehouse.contracts.gold import SCORES
 from lakehouse.signing import trust
@@ -25,7 +25,7 @@ def scoring(store: Path, digest: str, keys_folder: Path) -> Callable[[Batches], 
             n = rows.num_rows
             X = rows.column("vector").flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(n, len(NAMES))
             scores = model.scores(X)
-            risk = np.array(RISKS)[bands(scores.ensemble, model.manifest["cuts"])]
+            risk = np.array(RISKS)[bands(scores.ensemble, edges(model.manifest["cuts"]))]
             kept = [rows.column(name) for name in ("topic_id", "partition", "offset", "transaction_id", "event_time")]
             yield pa.RecordBatch.from_arrays(
                 [

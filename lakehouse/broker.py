@@ -1,7 +1,8 @@
 """Producers and consumers of the log, set up the one way that keeps its promises.
 
-Writers are idempotent with acks=all, so a partition keeps the order of the calls and has no holes. Readers assign
-partitions at explicit offsets; nothing is committed to the broker.
+Writers are idempotent with acks=all, so a partition keeps the order of the calls; topic `events` has no holes. On topic
+`decisions` a transactional engine leaves some: the broker's own marks, and what was never committed. Readers assign
+partitions at explicit offsets and see only what was committed; nothing is committed to the broker by them.
 """
 
 import time
@@ -18,8 +19,28 @@ from lakehouse.topics import unavailable
 Delivered = Callable[[KafkaError | None, Message], None]
 
 
-def producer(settings: Settings, linger_ms: float = 0.0, compression: str = "none") -> Producer:
-    """An idempotent producer; `linger_ms` trades latency for batches."""
+TRANSACTION_MS = 30_000
+"""An open transaction of a writer that stands still is aborted after so long, or by its successor."""
+
+
+class Reader(Consumer):  # type: ignore[misc]
+    """A consumer of one partition that knows how far it is."""
+
+    next = 0
+    """The offset behind everything that was handed over, and behind the broker's marks where it reached the end."""
+
+
+def producer(
+    settings: Settings, linger_ms: float = 0.0, compression: str = "none", transactional_id: str | None = None
+) -> Producer:
+    """An idempotent producer; `linger_ms` trades latency for batches.
+
+    With a transactional id records are written in transactions, and whoever opens the same id later ends this one.
+    """
+    transactions: dict[str, object] = {"message.timeout.ms": 120_000}
+    if transactional_id is not None:
+        timeouts = ("message.timeout.ms", "transaction.timeout.ms")
+        transactions = {"transactional.id": transactional_id, **dict.fromkeys(timeouts, TRANSACTION_MS)}
     return Producer(
         {
             "bootstrap.servers": settings.kafka.bootstrap_servers,
@@ -29,8 +50,8 @@ def producer(settings: Settings, linger_ms: float = 0.0, compression: str = "non
             "socket.nagle.disable": True,
             "compression.type": compression,
             "queue.buffering.max.messages": 500_000,
-            "message.timeout.ms": 120_000,
             "log_level": 2,
+            **transactions,
         }
     )
 
@@ -55,12 +76,12 @@ def placed(
     return found[0] if found else None
 
 
-def consumer(settings: Settings, name: str, partition: int, offset: int, low_latency: bool = False) -> Consumer:
+def consumer(settings: Settings, name: str, partition: int, offset: int, low_latency: bool = False) -> Reader:
     """A reader of one partition from `offset` on; an offset that no longer exists is an error, never a jump.
 
     With `low_latency` every record comes at once; else the broker collects for up to 100 ms, which is far less work.
     """
-    reader = Consumer(
+    reader = Reader(
         {
             "bootstrap.servers": settings.kafka.bootstrap_servers,
             "group.id": f"fraudlake-{uuid.uuid4()}",
@@ -72,9 +93,11 @@ def consumer(settings: Settings, name: str, partition: int, offset: int, low_lat
             "fetch.min.bytes": 1 if low_latency else 65_536,
             "queued.max.messages.kbytes": 65_536,
             "isolation.level": "read_committed",
+            "enable.partition.eof": True,
             "log_level": 2,
         }
     )
+    reader.next = offset
     reader.assign([TopicPartition(name, partition, offset)])
     return reader
 
@@ -103,10 +126,11 @@ def watermarks(settings: Settings, name: str, partition: int) -> tuple[int, int]
 
 
 class End:
-    """Asks, again and again, where a partition ends; one connection for all questions."""
+    """Asks, again and again, where a partition ends; one connection for all questions that are answered."""
 
     def __init__(self, settings: Settings, name: str, partition: int) -> None:
-        self._client = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers, "log_level": 0})
+        self._options = {"bootstrap.servers": settings.kafka.bootstrap_servers, "log_level": 0}
+        self._client = AdminClient(self._options)
         self._place = TopicPartition(name, partition)
 
     def offset(self, timeout_s: float) -> int | None:
@@ -115,12 +139,17 @@ class End:
         try:
             return int(asked[self._place].result().offset)
         except KafkaException:
+            # A client that once saw no such partition, as of a broker that was just going, says so for many minutes.
+            self._client = AdminClient(self._options)
             return None
 
 
-def take(reader: Consumer, at_most: int, wait_s: float) -> list[Message]:
+def take(reader: Reader, at_most: int, wait_s: float) -> list[Message]:
     """What is there, at once: waits for the first record only. RangeMissing where retention overtook the reader."""
+    deadline = time.monotonic() + wait_s
     first = reader.poll(wait_s)
+    while first is not None and _at_end(reader, first):
+        first = reader.poll(max(0.0, deadline - time.monotonic()))
     if first is None:
         return []
     messages = [first, *reader.consume(at_most - 1, 0)] if at_most > 1 else [first]
@@ -136,22 +165,39 @@ def take(reader: Consumer, at_most: int, wait_s: float) -> list[Message]:
             )
         elif error.fatal():
             raise BrokerUnavailable(f"Reading {message.topic()} failed: {error.str()}.", "Start again.")
+    if good:
+        reader.next = good[-1].offset() + 1
+    _at_end(reader, messages[-1])
     return good
+
+
+def _at_end(reader: Reader, message: Message) -> bool:
+    """Whether a message is none, but says that the reader is at the end."""
+    error = message.error()
+    if error is None or error.code() != KafkaError._PARTITION_EOF:
+        return False
+    reader.next = max(reader.next, message.offset())
+    return True
 
 
 def batches(
     settings: Settings, name: str, partition: int, start: int, end: int, chunk: int = 20_000
 ) -> Iterator[list[Message]]:
-    """The records [start, end) of a partition in order, at most `chunk` at a time; all, or BrokerUnavailable."""
+    """The committed records [start, end) of a partition in order, at most `chunk` at a time; all of them.
+
+    BrokerUnavailable where they do not come.
+    """
     reader = consumer(settings, name, partition, start)
     deadline = time.monotonic() + settings.kafka.request_timeout_s
     try:
         while start < end:
             got = take(reader, min(chunk, end - start), 0.2)
-            if got:
+            wanted = [message for message in got if message.offset() < end]
+            if wanted:
+                yield wanted
+            if reader.next > start:
                 deadline = time.monotonic() + settings.kafka.request_timeout_s
-                start = got[-1].offset() + 1
-                yield [message for message in got if message.offset() < end]
+                start = reader.next
             elif time.monotonic() > deadline:
                 raise BrokerUnavailable(f"Topic {name} gave nothing after offset {start}.", "Is the broker up?")
     finally:
@@ -161,5 +207,5 @@ def batches(
 def read_range(
     settings: Settings, name: str, partition: int, start: int, end: int, chunk: int = 20_000
 ) -> list[Message]:
-    """The records [start, end) of a partition, all of them, in order."""
+    """The committed records [start, end) of a partition, all of them, in order."""
     return [message for batch in batches(settings, name, partition, start, end, chunk) for message in batch]

@@ -1,6 +1,5 @@
 """Delta tables without Spark: making, reading and small appends."""
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from pyarrow import fs
 from lakehouse import high_water, lineage
 from lakehouse.crash import crash_point
 from lakehouse.errors import ContractBroken, TableDamaged
-from lakehouse.files import Writer, arrow_schema, verified
+from lakehouse.files import Writer, added, arrow_schema, statistics, verified
 from lakehouse.spans import Span
 from lakehouse.tables import Table
 
@@ -26,16 +25,13 @@ PROPERTIES: Mapping[str, str] = {
     # `lakehouse.maintenance` alone removes old commits; it sees to it that the positions stay.
     "delta.enableExpiredLogCleanup": "false",
 }
-STATISTICS = 8
-"""Columns with statistics, unless the positions come later; those of late columns help no query."""
 RETRIES = 15
 """Times that a small append tries again behind other writers; delta-rs's own default."""
 
 
 def properties(table: Table) -> dict[str, str | None]:
     """What a table is made with; `lakehouse.maintenance` brings it to tables that were made before."""
-    positions = [table.column_names.index(name) + 1 for name in table.position or ()]
-    return {**PROPERTIES, "delta.dataSkippingNumIndexedCols": str(max(STATISTICS, *positions, 0))}
+    return {**PROPERTIES, "delta.dataSkippingNumIndexedCols": str(statistics(table))}
 
 
 def exists(root: str, table: Table) -> bool:
@@ -98,12 +94,8 @@ def append(root: str, table: Table, found: Sequence[Mapping[str, Any]]) -> None:
     """Append a few rows in one commit; the table is made when it is not there. Any number of processes may."""
     ensure(root, table)
     rows = pa.Table.from_pylist(list(found), arrow_schema(table)).to_batches()
-    now_ms = int(time.time() * 1000)
-    files: list[AddAction | RemoveAction] = [
-        AddAction(file["path"], file["size"], {}, now_ms, True, file["stats"])
-        for told in Writer(table, table.path(root)).written(rows)
-        for file in told.to_pylist()
-    ]
+    told = Writer(table, table.path(root)).written(rows)
+    files: list[AddAction | RemoveAction] = [*added(file for part in told for file in part.to_pylist())]
     reader = opened(root, table)
     again = CommitProperties(max_commit_retries=RETRIES)
     reader.create_write_transaction(files, "append", reader.schema(), commit_properties=again)

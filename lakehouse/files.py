@@ -1,13 +1,17 @@
 """Parquet files of tables, with page checksums: written, verified when they are read, and counted.
 
 Delta's own writer in Rust writes no page checksums, and without them two of three flipped bits in a data file are read
-as another value and nobody notices. So small appends are written by Arrow too; Spark writes them by default.
+as another value and nobody notices. So what is appended is written by Arrow; Spark writes them where it overwrites.
 """
 
 import datetime as dt
+import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake.fs import DeltaStorageHandler
+from deltalake.transaction import AddAction
 from pyarrow import fs
 
 from lakehouse.errors import ContractBroken
@@ -26,6 +31,10 @@ Batches = Iterable[pa.RecordBatch]
 
 GROUP_ROWS = 65_536
 """Rows of a row group: with a vector of a kilobyte some 60 MB."""
+TOLD = pa.schema({"path": pa.string(), "size": pa.int64(), "values": pa.string(), "stats": pa.string()})
+"""Of a written file: path within the table's folder, bytes, values of the columns that part the table, statistics."""
+STATISTICS = 8
+"""Columns with statistics, unless the positions come later; those of late columns help no query."""
 FORMAT = ds.ParquetFileFormat(
     default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True, page_checksum_verification=True)
 )
@@ -46,6 +55,11 @@ _ARROW = {
 }
 
 
+def statistics(table: Table) -> int:
+    """How many of the first columns have statistics."""
+    return max(STATISTICS, *(table.column_names.index(name) + 1 for name in table.position or ()), 0)
+
+
 def arrow_schema(table: Table) -> pa.Schema:
     """The table's columns as Arrow has them."""
     return pa.schema([pa.field(c.name, _ARROW[c.type], nullable=c.nullable) for c in table.columns])
@@ -53,33 +67,23 @@ def arrow_schema(table: Table) -> pa.Schema:
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes the rows of one task, or of one small append, as one file; those alone that `where` holds for."""
+    """Writes the rows of one task, or of a small append, a file a partition; those alone that `where` holds for."""
 
     table: Table
     folder: str
     where: pc.Expression | None = None
 
     def written(self, batches: Batches) -> Iterator[pa.RecordBatch]:
-        """One row that tells of the file; none where there are no rows."""
-        groups = self._groups(batches)
-        first = next(groups, None)
-        if first is None:
-            return
-        name, files = f"part-{uuid.uuid4()}.snappy.parquet", filesystem(self.folder)
-        told = _Told(self.table)
-        with pq.ParquetWriter(
-            name,
-            arrow_schema(self.table),
-            filesystem=files,
-            compression="snappy",
-            use_dictionary=[c.name for c in self.table.columns if c.type == "string"],
-            write_page_checksum=True,
-        ) as file:
-            for group in (first, *groups):
-                file.write_table(group, row_group_size=GROUP_ROWS)
-                told.add(group)
-        size = files.get_file_info(name).size
-        yield pa.RecordBatch.from_pylist([{"path": name, "size": size, "stats": told.stats()}])
+        """A row that tells of each file, as `TOLD`; none where there are no rows."""
+        files: dict[tuple[str, ...], _File] = {}
+        with ExitStack() as opened:
+            for group in self._groups(batches):
+                for values, rows in self._parts(group):
+                    if values not in files:
+                        files[values] = opened.enter_context(_File(self.table, self.folder, values))
+                    files[values].add(rows)
+        if files:
+            yield pa.RecordBatch.from_pylist([file.told() for file in files.values()], TOLD)
 
     def _groups(self, batches: Batches) -> Iterator[pa.Table]:
         held: list[pa.RecordBatch] = []
@@ -90,6 +94,16 @@ class Writer:
                 held = []
         if sum(one.num_rows for one in held):
             yield pa.Table.from_batches(held)
+
+    def _parts(self, group: pa.Table) -> Iterator[tuple[tuple[str, ...], pa.Table]]:
+        """Rows by the values of the columns that part the table, without those."""
+        names = list(self.table.partition_by)
+        if not names:
+            yield (), group
+            return
+        for row in group.select(names).group_by(names).aggregate([]).to_pylist():
+            here = reduce(and_, (pc.field(name) == row[name] for name in names))
+            yield tuple(str(row[name]) for name in names), group.filter(here).drop_columns(names)
 
     def _within(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The batch's rows that are wanted, as the contract has them; ContractBroken where they are others."""
@@ -104,6 +118,42 @@ class Writer:
             if not column.nullable and found.column(column.name).null_count:
                 raise ContractBroken(f"Rows made for {self.table.name} lack {column.name}.")
         return pa.RecordBatch.from_arrays(found.columns, schema=wanted)
+
+
+class _File(AbstractContextManager["_File"]):
+    """One file while it is written."""
+
+    def __init__(self, table: Table, folder: str, values: tuple[str, ...]) -> None:
+        self._values = dict(zip(table.partition_by, values, strict=True))
+        parts = [f"{name}={value}" for name, value in self._values.items()]
+        self._path = "/".join([*parts, f"part-{uuid.uuid4()}.snappy.parquet"])
+        self._files = filesystem(folder)
+        if parts:
+            self._files.create_dir("/".join(parts))
+        columns = [c for c in table.columns if c.name not in table.partition_by]
+        self._told = _Told([c.name for c in columns[: statistics(table)] if not c.type.startswith("array")])
+        self._file = pq.ParquetWriter(
+            self._path,
+            pa.schema([arrow_schema(table).field(c.name) for c in columns]),
+            filesystem=self._files,
+            compression="snappy",
+            use_dictionary=[c.name for c in columns if c.type == "string"],
+            write_page_checksum=True,
+        )
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, rows: pa.Table) -> None:
+        """Write a group of rows."""
+        self._file.write_table(rows, row_group_size=GROUP_ROWS)
+        self._told.add(rows)
+
+    def told(self) -> dict[str, Any]:
+        """What Delta is told of the file, once it is closed."""
+        size = self._files.get_file_info(self._path).size
+        values = orjson.dumps(self._values).decode()
+        return {"path": self._path, "size": size, "values": values, "stats": self._told.stats()}
 
 
 class _Sink:
@@ -134,6 +184,15 @@ def filesystem(folder: str) -> fs.FileSystem:
     return fs.SubTreeFileSystem(str(Path(folder.removeprefix("file://"))), fs.LocalFileSystem())
 
 
+def added(files: Iterable[Mapping[str, Any]]) -> list[AddAction]:
+    """Written files, to be committed."""
+    now_ms = int(time.time() * 1000)
+    return [
+        AddAction(file["path"], file["size"], orjson.loads(file["values"]), now_ms, True, file["stats"])
+        for file in files
+    ]
+
+
 def verified(found: ds.Dataset) -> ds.Dataset:
     """The same files, with the checksums of their pages verified when they are read."""
     parts = [
@@ -154,8 +213,8 @@ def counted(store: fs.FileSystem, path: str, column: str | None) -> tuple[int, i
 class _Told:
     """What Delta is told of a file's rows: their number, least and largest values and nulls of the plain columns."""
 
-    def __init__(self, table: Table) -> None:
-        self._columns = [c.name for c in table.columns if not c.type.startswith("array")]
+    def __init__(self, columns: list[str]) -> None:
+        self._columns = columns
         self._rows = 0
         self._least: dict[str, Any] = {}
         self._largest: dict[str, Any] = {}
@@ -165,6 +224,8 @@ class _Told:
         self._rows += rows.num_rows
         for name in self._columns:
             self._nulls[name] += rows.column(name).null_count
+            if pa.types.is_binary(rows.column(name).type):
+                continue  # Delta has no least and largest of bytes
             found = pc.min_max(rows.column(name)).as_py()
             if found["min"] is not None:
                 self._least[name] = min(self._least.get(name, found["min"]), found["min"])

@@ -1,6 +1,7 @@
 """Key material: where master keys come from, and the keys derived from them, one per purpose.
 
     python -m lakehouse.keys            make the local keys that are missing
+    python -m lakehouse.keys api NAME --roles read,label    make another API key; the API knows it after a restart
     python -m lakehouse.keys rotate     add a new master key, which wraps new data keys from now on
     python -m lakehouse.keys rewrap     wrap all data keys with the newest master key, while jobs run
 
@@ -12,10 +13,11 @@ import argparse
 import base64
 import hashlib
 import os
+import re
 import secrets
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -36,7 +38,19 @@ TOKENS = "FRAUDLAKE_TOKEN_KEY_VERSION"
 """Variable of the version that tokens are of; without it the lowest."""
 KEYRING = "keyring.json"
 API_KEYS = "api_keys.json"
+ROLES = ("decide", "replay", "read", "label", "reveal", "alerts")
+"""Of API keys; `serving.auth` says what each may do."""
+LOCAL_KEYS: Mapping[str, tuple[str, ...]] = {
+    "local": ("decide", "alerts"),
+    "replay": ("decide", "replay"),
+    "analyst": ("read", "label", "alerts"),
+    "officer": ("read", "reveal"),
+}
+"""API keys that `make keys` makes, by name."""
 MASTER_BYTES = 32
+RANDOM_VALUES = 17
+"""Different bytes in a master key, at least: zeros, a repeated text or hex digits have fewer; of random keys one
+in 10**14 does."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,8 @@ def _master(text: str, place: str) -> bytes:
         raise KeysMissing(f"{place} is not base64.", "It must be 32 random bytes in base64.") from None
     if len(raw) != MASTER_BYTES:
         raise KeysMissing(f"{place} has {len(raw)} bytes, expected {MASTER_BYTES}.", "Use 32 random bytes in base64.")
+    if len(set(raw)) < RANDOM_VALUES:
+        raise KeysMissing(f"{place} is not random.", "It is an example's, or a text's: use 32 random bytes in base64.")
     return raw
 
 
@@ -199,15 +215,22 @@ def create(folder: Path) -> list[str]:
         made.append(KEYRING)
     made += signing.create(folder, ("author", "approver", chain.ROLE), write_private)
     if not (folder / API_KEYS).exists():
-        entries = []
-        for name, roles in (("local", ["decide"]), ("replay", ["decide", "replay"])):
-            key = secrets.token_urlsafe(32)
-            write_private(folder / f"api-{name}.key", key.encode())
-            entries.append({"name": name, "sha256": api_key_digest(key), "roles": roles})
-            made.append(f"api-{name}.key")
-        write_private(folder / API_KEYS, orjson.dumps(entries, option=orjson.OPT_INDENT_2))
+        made += [api_key(folder, name, roles) for name, roles in LOCAL_KEYS.items()]
         made.append(API_KEYS)
     return made
+
+
+def api_key(folder: Path, name: str, roles: Sequence[str]) -> str:
+    """Make an API key of a new name in a folder; the file that holds it. KeysMissing for a name that is taken."""
+    path = folder / API_KEYS
+    entries = orjson.loads(path.read_bytes()) if path.exists() else []
+    if any(entry["name"] == name for entry in entries):
+        raise KeysMissing(f"There is a key {name} in {path}.", "Take another name, or remove that entry first.")
+    key = secrets.token_urlsafe(32)
+    write_private(folder / f"api-{name}.key", key.encode())
+    entries.append({"name": name, "sha256": api_key_digest(key), "roles": list(roles)})
+    write_private(path, orjson.dumps(entries, option=orjson.OPT_INDENT_2))
+    return f"api-{name}.key"
 
 
 def provide(settings: conf.Settings) -> list[str]:
@@ -228,16 +251,40 @@ def provide(settings: conf.Settings) -> list[str]:
     return made
 
 
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", text):
+        raise argparse.ArgumentTypeError("a name has small letters, digits and hyphens, at most 32")
+    return text
+
+
+def _roles(text: str) -> tuple[str, ...]:
+    found = tuple(text.split(","))
+    if unknown := sorted(set(found) - set(ROLES)):
+        raise argparse.ArgumentTypeError(f"there is no role {', '.join(unknown)}; there are {', '.join(ROLES)}")
+    return found
+
+
 def main(argv: list[str]) -> None:
-    """Create local keys where there are none, add a master key, or wrap data keys again."""
+    """Create local keys where there are none, make an API key, add a master key, or wrap data keys again."""
     parser = argparse.ArgumentParser(
         prog="python -m lakehouse.keys", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", nargs="?", choices=("rotate", "rewrap"), help="without it: make what is missing")
+    parser.add_argument(
+        "action", nargs="?", choices=("api", "rotate", "rewrap"), help="without it: make what is missing"
+    )
+    parser.add_argument("name", nargs="?", type=_name, help="of the API key")
+    parser.add_argument("--roles", type=_roles, default=(), help=f"of the API key: {', '.join(ROLES)}")
     parser.add_argument("--env")
     given = parser.parse_args(argv)
     settings = conf.load(given.env)
     folder = conf.resolve(settings.keys.folder)
+    if given.action == "api":
+        if not (given.name and given.roles):
+            parser.error("an API key needs a name and --roles")
+        made_file = api_key(folder, given.name, given.roles)
+        trail.record(settings, "key.made", made_file, {"roles": ",".join(given.roles)})
+        print(f"{folder / made_file}: {', '.join(given.roles)}")
+        return
     if given.action:
         # It stands on data keys, which stand on this module.
         from lakehouse import rotation

@@ -11,9 +11,13 @@ from lakehouse.settings import resolve
 
 def password(file: Path, service: str) -> str:
     """The password of a service; KeysMissing when there is none or others can read it."""
-    path = resolve(file)
+    return secret_of(resolve(file), f"`make up WITH={service}` makes one for the local {service}.")
+
+
+def secret_of(path: Path, do: str) -> str:
+    """The secret in a file; KeysMissing, with what to `do`, when there is none, or when others can read it."""
     if not path.exists():
-        raise KeysMissing(f"There is no {path}.", f"`make up WITH={service}` makes one for the local {service}.")
+        raise KeysMissing(f"There is no {path}.", do)
     if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise KeysMissing(f"{path} can be read by others.", f"chmod 600 {path}")
     return path.read_text().strip()

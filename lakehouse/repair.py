@@ -49,6 +49,7 @@ WAYS: Mapping[str, Way] = {
     bronze.DECISIONS.name: Way("landed", "bronze.job"),
     **{table.name: Way("interval", "silver.job", silver.BALANCE) for table in silver.TABLES},
     silver.DECISIONS.name: Way("continued", "silver.job"),
+    silver.TOKEN_MAP.name: Way("whole", "silver.tokens"),
     quality.SCORES.name: Way("interval", "silver.job", silver.BALANCE),
     gold.VECTORS.name: Way("interval", "features.job", gold.VECTORS),
     gold.FEATURES.name: Way("interval", "gold.job", gold.FEATURES),

@@ -33,31 +33,50 @@ class Scanned:
         return self.files.mapInArrow(lambda batches: work(scan(batches)), ddl)
 
 
-def scanned(spark: SparkSession, root: str, table: Table, span: Span, columns: Sequence[str]) -> Scanned:
-    """Rows of a table that is not partitioned; TableDamaged where it is not what its record says."""
-    assert not table.partition_by, f"{table.name} is partitioned; its files lack columns"
+def scanned(
+    spark: SparkSession, root: str, table: Table, span: Span, columns: Sequence[str], task_rows: int | None = None
+) -> Scanned:
+    """Columns that are in the files, so none that part the table; TableDamaged where it is not what its record says.
+
+    A task a file, or where `task_rows` is given, one for so many offsets of it.
+    """
+    lacking = {*columns} & {*table.partition_by}
+    assert not lacking, f"{table.name} is parted by {lacking}, which its files lack"
     assert table.position is not None
-    here = within(span, table.position)
-    paths = [
-        (path,)
+    position = table.position
+    parts = [
+        (path, start, end)
         for path, least, largest in _extents(root, table)
-        if (least is None or least < span.end) and (largest is None or largest >= span.start)
+        for start, end in _pieces(
+            span.start if least is None else max(least, span.start),
+            span.end if largest is None else min(largest + 1, span.end),
+            task_rows,
+        )
     ]
-    numbered = [(number, *path) for number, path in enumerate(paths)]
-    files = spark.createDataFrame(numbered, "number int, path string").repartitionById(max(1, len(paths)), "number")
-    folder, schema, wanted = table.path(root), arrow_schema(table), list(columns)
+    numbered = [(number, *part) for number, part in enumerate(parts)]
+    ddl = "number int, path string, start bigint, end bigint"
+    files = spark.createDataFrame(numbered, ddl).repartitionById(max(1, len(parts)), "number")
+    folder, wanted = table.path(root), list(columns)
+    schema = pa.schema([field for field in arrow_schema(table) if field.name not in table.partition_by])
 
     def scan(batches: Batches) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            for path in batch.column("path").to_pylist():
-                file = FORMAT.make_fragment(path, filesystem=filesystem(folder))
+            for part in batch.to_pylist():
+                here = within(Span(span.topic_id, span.partition, part["start"], part["end"]), position)
+                file = FORMAT.make_fragment(part["path"], filesystem=filesystem(folder))
                 options = {"filter": here, "batch_size": BATCH_ROWS, "use_threads": False}
                 try:
                     yield from file.scanner(schema=schema, columns=wanted, **options).to_batches()
                 except (OSError, pa.ArrowException) as error:
-                    raise OSError(f"{FILE}: {folder}/{path}: {said(error)}") from error
+                    raise OSError(f"{FILE}: {folder}/{part['path']}: {said(error)}") from error
 
     return Scanned(files, scan)
+
+
+def _pieces(start: int, end: int, most: int | None) -> list[tuple[int, int]]:
+    """Ranges that make up a range, of at most so many offsets each."""
+    step = most or max(1, end - start)
+    return [(at, min(at + step, end)) for at in range(start, end, step)]
 
 
 def _extents(root: str, table: Table) -> list[tuple[str, int | None, int | None]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -22,16 +22,13 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as UnreadableVariable
 
+from lakehouse.alert_settings import Alerts
 from lakehouse.errors import SettingsError
+from lakehouse.section import Count, Port, Seconds, Section
+from lakehouse.serving_settings import Api, Cassandra, DecisionStore, Feed, Limits, Postgres, Profiles, Redis, Spool
 
-Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
-Port = Annotated[int, Field(ge=1, le=65535)]
+Minor = Annotated[int, Field(ge=0)]
 PREFIX = "FRAUDLAKE__"
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Log(Section):
@@ -97,6 +94,7 @@ class Silver(Section):
     trigger_s: Count
     batch_records: Count
     task_rows: Count
+    working_folder: Path
 
 
 class Admission(Section):
@@ -159,51 +157,20 @@ class Engine(Section):
     max_keys_per_entity: Count
     metrics_port: Port
     takeover_after_s: Seconds
+    reasons_waiting: Count
+    delivery: Literal["idempotent", "transactional"]
 
 
-class Api(Section):
-    host: str
-    port: Port
-    decision_timeout_ms: Count
-    index_records: Count
-    body_limit_bytes: Count
+class ByAmount(Section):
+    approve_up_to_minor: Minor
+    challenge_up_to_minor: Minor
 
 
-class Profiles(Section):
-    store: Literal["in_process", "redis"]
-    ttl_s: Count
-    stale_after_s: Annotated[int, Field(ge=2)]
-    max_entries: Count
-
-
-class Redis(Section):
-    host: str
-    port: Port
-    password_file: Path
-
-
-class DecisionStore(Section):
-    kind: Literal["sqlite", "postgres", "cassandra"]
-    file: Path
-    batch_records: Count
-    read_timeout_ms: Count
-
-
-class Postgres(Section):
-    host: str
-    port: Port
-    database: str
-    user: str
-    password_file: Path
-
-
-class Cassandra(Section):
-    hosts: tuple[str, ...]
-    port: Port
-    datacenter: str
-    replication_factor: Count
-    user: str
-    password_file: Path
+class Ladder(Section):
+    approve_up_to_minor: Minor
+    without_model: Literal["stop", "rules"]
+    retry_s: Seconds
+    static_policy: dict[Literal["pos", "ecom", "moto", "atm", "wallet"], ByAmount]
 
 
 class Services(Section):
@@ -244,12 +211,17 @@ class Settings(BaseSettings):
     models: Models
     training: Training
     engine: Engine
+    ladder: Ladder
     api: Api
+    spool: Spool
+    limits: Limits
+    feed: Feed
     profiles: Profiles
     redis: Redis
     decision_store: DecisionStore
     postgres: Postgres
     cassandra: Cassandra
+    alerts: Alerts
     services: Services
 
     @classmethod

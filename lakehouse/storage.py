@@ -26,7 +26,8 @@ from lakehouse.crash import crash_point
 from lakehouse.delta import dataset, exists, followed, opened, within
 from lakehouse.delta import ensure as ensure
 from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
-from lakehouse.made import Made
+from lakehouse.made import Rows, as_frame
+from lakehouse.made import written as written_files
 from lakehouse.spans import Span as Span
 from lakehouse.tables import Table
 
@@ -113,16 +114,14 @@ def conforming(frame: DataFrame, table: Table) -> DataFrame:
     return frame.select(*wanted.names)
 
 
-def append_once(
-    frame: DataFrame | Made, root: str, table: Table, spans: Sequence[Span], contiguous: bool = False
-) -> bool:
+def append_once(rows: Rows, root: str, table: Table, spans: Sequence[Span], contiguous: bool = False) -> bool:
     """Append the rows of `spans` that the table does not hold yet, one commit per partition; whether it lacked any.
 
     `contiguous` tables hold every offset, so a gap is an error; others hold only some kinds of records. Where no row
-    lacked, the frame was not computed.
+    lacked, a frame was not computed.
     """
     lacked = False
-    written = _files_of(frame, root) if isinstance(frame, Made) else _rows_of(conforming(frame, table), root)
+    written = _files_of(conforming(rows, table) if isinstance(rows, DataFrame) else rows, root)
     for span in spans:
         before: dict[str, int] | None = None
         while True:
@@ -150,32 +149,14 @@ _Write = Callable[[DeltaReader, Table, Span, str], bool]
 """Commits a span's rows with some metadata; what the reader shows is what was decided on. Whether it went through."""
 
 
-def _rows_of(frame: DataFrame, root: str) -> _Write:
-    def written(reader: DeltaReader, table: Table, span: Span, metadata: str) -> bool:
-        # Delta checks the application's version inside the transaction. It counts our commits and is read together
-        # with the ends: who decided on older ends fails (at the same time) or is skipped (later), and looks again.
-        application = f"{table.name}|{span.key}"
-        (
-            _within(frame, table, span)
-            .write.format("delta")
-            .mode("append")
-            .option("userMetadata", metadata)
-            .option("txnAppId", application)
-            .option("txnVersion", (reader.transaction_version(application) or 0) + 1)
-            .save(table.path(root))
-        )
-        return True
-
-    return written
-
-
-def _files_of(made: Made, root: str) -> _Write:
+def _files_of(made: Rows, root: str) -> _Write:
     files: dict[Span, list[AddAction | RemoveAction]] = {}
 
     def written(reader: DeltaReader, table: Table, span: Span, metadata: str) -> bool:
         if span not in files:
             assert table.position is not None
-            files[span] = list(made.written(root, within(span, table.position)))
+            files[span] = list(written_files(made, root, table, within(span, table.position)))
+        # It counts our commits, and two that were decided on the same ends are refused by Delta itself.
         application = f"{table.name}|{span.key}"
         version = (reader.transaction_version(application) or 0) + 1
         # No second attempt on what was decided: whoever else has committed meanwhile, the ends are looked at again.
@@ -198,11 +179,6 @@ def _here(place: Sequence[str], span: Span) -> Column:
     return (topic_id == span.topic_id) & (partition == span.partition) & (offset >= span.start) & (offset < span.end)
 
 
-def _within(frame: DataFrame, table: Table, span: Span) -> DataFrame:
-    assert table.position is not None
-    return frame.where(_here(table.position, span))
-
-
 def _refuse_gap(done: int | None, span: Span, table: Table) -> None:
     if done is not None and span.start > done:
         raise RangeMissing(
@@ -221,8 +197,8 @@ def _refuse_other_topic(ends: dict[str, int], span: Span, table: Table) -> None:
         )
 
 
-def overwrite_interval(frame: DataFrame | Made, root: str, table: Table, span: Span, contiguous: bool = False) -> None:
-    """Replace the rows of a span by the frame's, in one commit: the repair form of append_once.
+def overwrite_interval(rows: Rows, root: str, table: Table, span: Span, contiguous: bool = False) -> None:
+    """Replace the rows of a span by these, in one commit: the repair form of append_once.
 
     A table may be continued this way: a span that begins at or before its end moves the end.
     """
@@ -240,7 +216,8 @@ def overwrite_interval(frame: DataFrame | Made, root: str, table: Table, span: S
         f"AND `{offset_column}` >= {span.start} AND `{offset_column}` < {span.end}"
     )
     writer = (
-        _within(conforming(frame.rows() if isinstance(frame, Made) else frame, table), table, span)
+        conforming(as_frame(rows), table)
+        .where(_here(table.position, span))
         .write.format("delta")
         .mode("overwrite")
         .option("replaceWhere", condition)

@@ -22,7 +22,7 @@ EVENTS = "events"
 DECISIONS = "decisions"
 
 EVENT_KINDS = ("payment", "authorisation", "label", "control", "answer", "outcome", "erasure", "staged")
-DECISION_KINDS = ("decision", "engine_start")
+DECISION_KINDS = ("decision", "engine_start", "reasons")
 """Schema subjects by topic. Records of `decisions` are keyed by transaction_id; those of `events` have no key."""
 
 SEGMENTS = 7

@@ -14,12 +14,22 @@ from pyspark import daemon
 
 from lakehouse.warming import warm_all
 
+YOUNG_OBJECTS = 50_000
 PREPARED_FOR_FORKS = ("jemalloc_bg_thd",)
 
 
 def _threads() -> list[str]:
     tasks = Path("/proc/self/task")
     return [(task / "comm").read_text().strip() for task in tasks.iterdir()] if tasks.exists() else ["python"]
+
+
+def settle() -> None:
+    """Make the collector of garbage fit for batches, once everything is loaded."""
+    # What is loaded by now stays: no collection needs to walk through it again.
+    gc.collect()
+    gc.freeze()
+    # A batch is tens of thousands of small objects and no cycles among them: not a reason to look each time.
+    gc.set_threshold(YOUNG_OBJECTS)
 
 
 def main() -> None:
@@ -29,9 +39,7 @@ def main() -> None:
     except Exception:
         # The workers would fail with the same error, where the job can report it.
         traceback.print_exc()
-    # What is loaded by now stays: no worker's collections need to walk through it again.
-    gc.collect()
-    gc.freeze()
+    settle()
     others = [name for name in _threads() if name not in PREPARED_FOR_FORKS]
     if len(others) > 1:
         print(f"worker daemon: threads before forking: {', '.join(others)}", file=sys.stderr)

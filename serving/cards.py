@@ -1,18 +1,18 @@
 """Decisions from the store as answers: pages of a card, single ones by id."""
 
-import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from prometheus_client import Histogram
 from pydantic import BaseModel, Field
 
-from lakehouse.errors import FraudlakeError
+from decisions.outcome import REJECTED
 from serving.decision_store import DecisionStore, Place, StoredDecision
 from serving.decision_writer import FAILURES
+from serving.in_time import InTime
 from serving.problems import Problem
+from serving.replies import Reply
 from serving.schemas import DecisionAnswer, Position
 
 T = TypeVar("T")
@@ -36,6 +36,7 @@ class CardDecision(BaseModel):
     decided_at: datetime | None
     outcome: str = Field(description="the effective outcome")
     decided_outcome: str = Field(description="the engine's; rejected: admission refused the payment")
+    challenge: str | None = Field(description="how its challenge ended: approved, declined or expired; null before")
     degraded: bool = Field(description="the API had answered without the engine")
     risk: str | None
     score: float | None
@@ -57,11 +58,11 @@ class CardDecisions(BaseModel):
 
 
 class Reads:
-    """Asks the store in threads of its own, so that one which is slow or hangs is in nobody else's way."""
+    """Asks the store of decisions, in threads of its own."""
 
     def __init__(self, store: DecisionStore, timeout_s: float) -> None:
-        self._store, self._timeout_s = store, timeout_s
-        self._threads = ThreadPoolExecutor(READERS, "decision reads")
+        self._store = store
+        self._in_time = InTime(READERS, "decision reads", timeout_s, "Stored decisions cannot be read", FAILURES)
 
     async def page(self, card_token: str, limit: int, before: Place | None) -> list[StoredDecision]:
         """A page and one more, which tells whether there is another; Problem 503 when the store does not answer."""
@@ -71,21 +72,35 @@ class Reads:
         """The decision of a transaction, or of a decision's own id."""
         return await self._asked(lambda: self._store.by_transaction(id) or self._store.by_decision(id))
 
-    async def _asked(self, work: Callable[[], T]) -> T:
-        asked = self._threads.submit(work)
+    async def first_answer(self, transaction_id: str) -> Reply | None:
+        """What a payment of long ago was answered; None too where the store does not answer."""
         try:
-            with SECONDS.time():
-                return await asyncio.wait_for(asyncio.wrap_future(asked), self._timeout_s)
-        except TimeoutError:
-            why = f"It did not answer within {self._timeout_s:g} s."
-        except FraudlakeError as error:
-            why = str(error)
-        FAILURES.labels("read").inc()
-        raise Problem(503, "Stored decisions cannot be read", f"{why} Deciding goes on without it.") from None
+            found = await self._asked(lambda: self._store.by_transaction(transaction_id))
+        except Problem:
+            return None
+        if found is None or found.outcome == REJECTED:
+            return None
+        return Reply(
+            found.transaction_id,
+            decision_id=found.decision_id,
+            topic_id=found.topic_id,
+            partition=found.partition,
+            offset=found.offset,
+            outcome=found.outcome,
+            risk=found.risk,
+            score=found.score,
+            rung=found.rung,
+            answered=found.answered,
+            ended=found.ended,
+        )
+
+    async def _asked(self, work: Callable[[], T]) -> T:
+        with SECONDS.time():
+            return await self._in_time.asked(work)
 
     def close(self) -> None:
         """Let go of threads and store; a thread that hangs is not waited for."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._in_time.close()
         self._store.close()
 
 
@@ -115,6 +130,7 @@ def answer_of(found: StoredDecision) -> DecisionAnswer:
         decided_outcome=found.outcome,
         risk=found.risk,
         score=found.score,
+        challenge=found.ended,
         degraded=found.answered is not None,
         rung=found.rung,
         position=_position(found),
@@ -129,6 +145,7 @@ def _card_decision(found: StoredDecision) -> CardDecision:
         decided_at=_time(found.decided_at),
         outcome=found.effective,
         decided_outcome=found.outcome,
+        challenge=found.ended,
         degraded=found.answered is not None,
         risk=found.risk,
         score=found.score,

@@ -17,7 +17,9 @@ from lakehouse import cql
 from lakehouse.errors import ContractBroken
 from lakehouse.settings import Settings
 from serving.decision_store import (
+    ANSWER,
     COLUMNS,
+    END,
     KEY,
     SCHEMA_VERSION,
     TYPES,
@@ -56,23 +58,25 @@ _COLUMNS = ", ".join(f'"{name}" {_NAMES[TYPES[name]]}' for name in COLUMNS)
 _WHOLE_KEY = " AND ".join(f'"{name}" = ?' for name in KEY)
 TABLES = (
     "CREATE TABLE IF NOT EXISTS schema_version (world text PRIMARY KEY, version int)",
-    f"CREATE TABLE IF NOT EXISTS decisions ({_COLUMNS}, answered text, "
+    f"CREATE TABLE IF NOT EXISTS decisions ({_COLUMNS}, answered text, ended text, "
     f"PRIMARY KEY (card_token, {_names(_PLACE)})) {_NEWEST}",
     f"CREATE TABLE IF NOT EXISTS by_transaction (transaction_id text, {_PLACED}, "
     f"PRIMARY KEY (transaction_id, {_names(_PLACE)})) {_NEWEST}",
     f"CREATE TABLE IF NOT EXISTS by_decision (decision_id text PRIMARY KEY, {_PLACED})",
-    'CREATE TABLE IF NOT EXISTS answers (transaction_id text PRIMARY KEY, outcome text, "offset" bigint)',
+    'CREATE TABLE IF NOT EXISTS answers (transaction_id text, kind text, outcome text, "offset" bigint, '
+    "PRIMARY KEY (transaction_id, kind))",
     'CREATE TABLE IF NOT EXISTS progress (topic_id text, "partition" bigint, "first" bigint, "next" bigint, '
     'epoch bigint, decided bigint, PRIMARY KEY (topic_id, "partition"))',
 )
-_FOUND = f"SELECT {_names(COLUMNS)}, answered FROM decisions WHERE card_token = ?"
+_FOUND = f"SELECT {_names(COLUMNS)}, answered, ended FROM decisions WHERE card_token = ?"
 STATEMENTS = {
     "add_decision": f"INSERT INTO decisions ({_names(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})",
     "add_by_transaction": f"INSERT INTO by_transaction (transaction_id, {_names(KEY)}) VALUES (?, ?, {_MARKS})",
     "add_by_decision": f"INSERT INTO by_decision (decision_id, {_names(KEY)}) VALUES (?, ?, {_MARKS})",
-    "add_answer": 'INSERT INTO answers (transaction_id, outcome, "offset") VALUES (?, ?, ?) USING TIMESTAMP ?',
-    "answer": f"UPDATE decisions USING TIMESTAMP ? SET answered = ? WHERE {_WHOLE_KEY}",
-    "answers": 'SELECT transaction_id, outcome, "offset" FROM answers WHERE transaction_id IN ?',
+    "add_answer": 'INSERT INTO answers (transaction_id, kind, outcome, "offset") VALUES (?, ?, ?, ?) USING TIMESTAMP ?',
+    ANSWER: f"UPDATE decisions USING TIMESTAMP ? SET answered = ? WHERE {_WHOLE_KEY}",
+    END: f"UPDATE decisions USING TIMESTAMP ? SET ended = ? WHERE {_WHOLE_KEY}",
+    "answers": 'SELECT transaction_id, kind, outcome, "offset" FROM answers WHERE transaction_id IN ?',
     "set_progress": 'INSERT INTO progress (topic_id, "partition", "first", "next", epoch, decided) '
     "VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
     "progress": 'SELECT topic_id, "partition", "first", "next", epoch, decided FROM progress '
@@ -132,7 +136,8 @@ class InCassandra:
         def work(connected: Connected) -> None:
             connected.all(_rows_of(decisions))
             connected.all(
-                ("add_answer", (one.transaction_id, one.outcome, one.offset, FIRST - one.offset)) for one in answers
+                ("add_answer", (one.transaction_id, one.kind, one.outcome, one.offset, FIRST - one.offset))
+                for one in answers
             )
             connected.all(_answered(connected, decisions))
             connected.all(_answering(connected, answers))
@@ -150,7 +155,7 @@ class InCassandra:
         name = "of_card" if before is None else "of_card_before"
         values = (card_token, *(() if before is None else before.values()), limit)
         found = self._asked(lambda connected: connected.rows(name, values))
-        return [unrow(one[:-1], one[-1]) for one in found]
+        return [unrow(one) for one in found]
 
     def by_transaction(self, transaction_id: str) -> StoredDecision | None:
         """The last decision of a transaction that is no conflict."""
@@ -173,7 +178,7 @@ class InCassandra:
             return connected.rows("one", places[0]) if places else []
 
         found = self._asked(work)
-        return unrow(found[0][:-1], found[0][-1]) if found else None
+        return unrow(found[0]) if found else None
 
     def _asked(self, work: Callable[[Connected], T]) -> T:
         try:
@@ -240,13 +245,13 @@ def _answered(connected: Connected, decisions: Sequence[StoredDecision]) -> Iter
             places.setdefault(one.transaction_id, []).append(one)
     ids = iter(places)
     while some := list(islice(ids, IDS_AT_ONCE)):
-        for transaction_id, outcome, offset in connected.rows("answers", (some,)):
+        for transaction_id, kind, outcome, offset in connected.rows("answers", (some,)):
             for one in places[transaction_id]:
-                yield "answer", (FIRST - offset, outcome, one.card_token, *one.place.values())
+                yield kind, (FIRST - offset, outcome, one.card_token, *one.place.values())
 
 
 def _answering(connected: Connected, answers: Sequence[Answer]) -> Iterable[tuple[str, Sequence[Any]]]:
     """Answers to decisions that are there."""
     for one in answers:
         for key in connected.rows("places", (one.transaction_id,)):
-            yield "answer", (FIRST - one.offset, one.outcome, *key)
+            yield one.kind, (FIRST - one.offset, one.outcome, *key)

@@ -14,11 +14,12 @@ from typing import Any, Protocol, get_args
 
 import orjson
 
+from decisions.effective import effective
 from lakehouse.settings import Settings
 
 CONFLICT = "conflict"
 """Refused because the id was taken by other content: such a record never stands for the first one."""
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of tables and columns; a store made by another version is refused."""
 MAX_PAGE = 100
 MOST_TEXT = 256
@@ -83,6 +84,8 @@ class StoredDecision:
     control_digest: str
     answered: str | None = None
     """What the API answered without the engine; never of a conflict."""
+    ended: str | None = None
+    """How its challenge ended: approved, declined or expired; never of a conflict."""
 
     @property
     def place(self) -> Place:
@@ -97,10 +100,10 @@ class StoredDecision:
     @property
     def effective(self) -> str:
         """The effective outcome."""
-        return self.answered or self.outcome
+        return effective(self.outcome, self.answered, self.ended) or self.outcome
 
 
-COLUMNS = tuple(field.name for field in fields(StoredDecision) if field.name != "answered")
+COLUMNS = tuple(field.name for field in fields(StoredDecision) if field.name not in ("answered", "ended"))
 """Of the table of decisions, in the order of `row`."""
 TYPES: Mapping[str, type] = {
     **{field.name: (get_args(field.type) or (field.type,))[0] for field in fields(StoredDecision)},
@@ -118,11 +121,12 @@ def stored(found: Mapping[str, Any]) -> StoredDecision:
     Refused payments claim what they like. No text is longer than a database can index, and none has the character that
     PostgreSQL does not take: one record must not be in the way of all others.
     """
-    values = {name: _storable(found[name]) for name in COLUMNS}
+    values = {name: storable(found[name]) for name in COLUMNS}
     return StoredDecision(**{**values, "rejected_by": tuple(found["rejected_by"])})
 
 
-def _storable(value: Any) -> Any:
+def storable(value: Any) -> Any:
+    """A value as every store can take it."""
     return value[:MOST_TEXT].replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
@@ -134,21 +138,27 @@ def row(decision: StoredDecision) -> list[Any]:
     return values
 
 
-def unrow(values: Sequence[Any], answered: str | None) -> StoredDecision:
-    """The decision of a row, with what the API had answered its transaction."""
-    given = dict(zip(COLUMNS, values, strict=True))
+def unrow(values: Sequence[Any]) -> StoredDecision:
+    """The decision of a row; two more values are what the API answered its transaction, and how its challenge ended."""
+    given = dict(zip((*COLUMNS, "answered", "ended"), values, strict=True))
     names = tuple(name for name in given["rejected_by"].split(",") if name)
-    return StoredDecision(**{**given, "rejected_by": names, "answered": None if CONFLICT in names else answered})
+    later = {"answered": None, "ended": None} if CONFLICT in names else {}
+    return StoredDecision(**{**given, "rejected_by": names, **later})
 
 
 _REJECTED = COLUMNS.index("rejected_by")
 
 
+ANSWER, END = "answer", "outcome"
+"""Kinds of records that come after a decision, or in its place."""
+
+
 @dataclass(frozen=True)
 class Answer:
-    """What the API answered a transaction without the engine, by its position on topic `events`."""
+    """What the API answered a transaction without the engine, or how its challenge ended, by position on `events`."""
 
     transaction_id: str
+    kind: str
     outcome: str
     topic_id: str
     partition: int
@@ -180,8 +190,8 @@ class DecisionStore(Protocol):
     def write(self, decisions: Sequence[StoredDecision], answers: Sequence[Answer], progress: Progress) -> None:
         """Take decisions and answers in, and note how far that is; all is durable when this returns.
 
-        What is there already, by source position, is not doubled. Of the answers to a transaction the first on the log
-        stays, whether it comes before its decision or after. Progress never goes back.
+        What is there already, by source position, is not doubled. Of the answers to a transaction, and of its ends,
+        the first on the log stays, whether it comes before its decision or after. Progress never goes back.
         """
 
     def progress(self, topic_id: str, partition: int) -> Progress | None:

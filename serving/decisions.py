@@ -1,10 +1,11 @@
-"""One payment through the log and back: produce, wait for the engine, answer without it when it is late."""
+"""One payment through the log and back: produce, wait for the engine, answer by the ladder when either is late."""
 
 import asyncio
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,19 +14,22 @@ from prometheus_client import Counter, Histogram
 
 from decisions.outcome import REJECTED
 from lakehouse.crypto import Digests
+from lakehouse.errors import FraudlakeError
 from lakehouse.registry import PREFIX_BYTES, registry
-from lakehouse.single import written
+from lakehouse.single import read, written
 from lakehouse.texts import Ints
+from serving.fallback import Fallback, Fallen
+from serving.following import PARTITION
 from serving.log_writer import LogWriter
 from serving.problems import Problem
-from serving.replies import Replies, Reply
+from serving.replies import Answered, Replies, Reply
 from serving.schemas import DecisionAnswer, Position
+from serving.spooling import Spooling
 
-LATE_OUTCOME = "review"
-LATE_RUNG = "late"
-"""What a payment is answered whose decision did not come in time: somebody looks at it. Never approved by an error."""
-ACKNOWLEDGE_S = 2.0
-"""How long the broker may take to have the payment before the caller is told that nothing was decided."""
+LATE, AWAY = "decision_late", "log_away"
+"""Why a payment was answered without the engine; the first part of an answer's reason, whose second is the rung."""
+ACKNOWLEDGE_S = 1.0
+"""How long the broker may take to have a record before payments go to the spool: once, then they go there at once."""
 
 REQUESTS = Counter("fraudlake_api_decisions", "Payments answered", ["outcome", "degraded"])
 SECONDS = Histogram(
@@ -34,89 +38,159 @@ SECONDS = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 1),
 )
 
+WITHOUT_ENGINE = Counter("fraudlake_api_without_engine", "Payments answered without the engine", ["reason", "rung"])
+
 _PAYMENT, _ANSWER = registry().latest("payment"), registry().latest("answer")
 
 
 @dataclass(frozen=True)
+class Payment:
+    """A payment that wants its answer: request, record, when it was received, and the monotonic time of that."""
+
+    request: Any
+    record: bytes
+    received_at: datetime
+    began: float
+
+    @property
+    def transaction_id(self) -> str:
+        """The caller's id."""
+        return str(self.request.transaction_id)
+
+
+@dataclass(frozen=True)
 class Path:
-    """What a decision needs: the log, the replies, the keys of digests, the time limit."""
+    """What a decision needs: the log, the spool for when it is away, the replies, digests, ladder, time limit."""
 
     writer: LogWriter
+    spooling: Spooling
     replies: Replies
     digests: Digests
+    fallback: Fallback
+    older: Callable[[str], Awaitable[Reply | None]]
+    """Asks the store of decisions; None also where it does not answer."""
     timeout_s: float
     host: str
-    partition: int = 0
+    partition: int = PARTITION
 
     async def decide(self, request: Any, received_at: datetime) -> DecisionAnswer:
-        """The answer to a payment; Problem 409 for a known id with other content, 503 when the broker is away."""
+        """The answer to a payment.
+
+        Problem 409 for a known id with other content, 503 when neither log nor spool would have it.
+        """
         began = time.monotonic()
         record = written(_PAYMENT, {**request.__dict__, "received_at": received_at})
-        transaction_id: str = request.transaction_id
-        known = self._known(transaction_id, record)
-        reply = await self._through_log(transaction_id, record, received_at) if known is None else known
+        payment = Payment(request, record, received_at, began)
+        reply = self._known(payment)
+        if reply is None:
+            reply = await (self._spooled(payment) if self.spooling.away else self._through_log(payment))
         SECONDS.observe(time.monotonic() - began)
         return self._answered(reply)
+
+    def restore(self) -> None:
+        """Know again what an earlier process answered whose payments are still in the spool."""
+        for one in self.spooling.spool.each():
+            answer = read(_ANSWER, one.answer)
+            rung = answer["reason"].partition(":")[2]
+            digest = self._content(one.payment)
+            self.replies.answered([Answered(answer["transaction_id"], answer["outcome"], rung, digest)])
 
     def _content(self, record: bytes) -> bytes:
         whole = np.array([PREFIX_BYTES]), np.array([len(record)])
         mark: Ints = _PAYMENT.codec.decode(np.frombuffer(record, np.uint8), *whole, mark="received_at").mark
         return self.digests.content("payment", record[PREFIX_BYTES : int(mark[0, 0])], record[int(mark[1, 0]) :])
 
-    def _known(self, transaction_id: str, record: bytes) -> Reply | None:
-        """The first answer to a transaction that was decided before."""
-        known = self.replies.find(transaction_id)
-        if known is None or known.outcome is None or known.outcome == REJECTED:
+    def _known(self, payment: Payment) -> Reply | None:
+        """The first answer to a transaction that was decided or answered before."""
+        known = self.replies.find(payment.transaction_id)
+        if known is None or known.effective is None or known.outcome == REJECTED or not known.content_digest:
             return None
-        if known.content_digest != self._content(record):
+        return self._same(payment, known)
+
+    def _same(self, payment: Payment, reply: Reply) -> Reply:
+        """A reply, which must be to this content: Problem 409 where the id was another payment's before."""
+        # Mostly the decision is of this very record, which costs less to see.
+        same = reply.payload_digest == self.digests.payload(payment.record) or not reply.content_digest
+        if reply.is_conflict or not (same or reply.content_digest == self._content(payment.record)):
             raise Problem(
                 409, "Another payment has this transaction_id", "Send a new transaction_id, or the same content again."
             )
-        return known
+        return reply
 
-    async def _through_log(self, transaction_id: str, record: bytes, received_at: datetime) -> Reply:
-        began = time.monotonic()
-        waiting = self.replies.wait(transaction_id)
-        durable = self.writer.put(record, self.partition)
+    async def _through_log(self, payment: Payment) -> Reply:
+        waiting = self.replies.wait(payment.transaction_id, self.digests.payload(payment.record))
+        durable = self.writer.put(payment.record, self.partition)
         try:
             async with asyncio.timeout(self.timeout_s):
-                return await waiting
+                return self._same(payment, await waiting)
         except TimeoutError:
             pass
         finally:
-            self.replies.forget(transaction_id, waiting)
-        await self._acknowledged(durable)
-        # Of a replayed payment in its own time: every record on the log moves the engine's clock.
-        return await self._late(transaction_id, received_at + timedelta(seconds=time.monotonic() - began))
+            self.replies.forget(payment.transaction_id, waiting)
+        if not await self._acknowledged(durable):
+            return await self._spooled(payment)
+        return await self._late(payment)
 
-    async def _acknowledged(self, durable: Future[int]) -> int:
+    async def _acknowledged(self, durable: Future[int]) -> bool:
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(durable), ACKNOWLEDGE_S)
+            await asyncio.wait_for(asyncio.wrap_future(durable), ACKNOWLEDGE_S)
         except (TimeoutError, OSError):
+            self.spooling.lost()
+            return False
+        return True
+
+    async def _late(self, payment: Payment) -> Reply:
+        """Answer without the engine; the answer is an event of its own and the effective outcome from then on."""
+        known = self.replies.find(payment.transaction_id)
+        if known is not None and known.effective is not None:
+            return self._same(payment, known)
+        if known is None and (older := await self.older(payment.transaction_id)) is not None:
+            # The engine makes no second decision: this is a repeat of a payment that memory no longer has.
+            return older
+        fallen, answer = self._fallen(payment, LATE)
+        if not await self._acknowledged(self.writer.put(answer, self.partition)):
+            return await self._on_disk(payment, fallen, answer)
+        return self._told(payment, fallen)
+
+    async def _spooled(self, payment: Payment) -> Reply:
+        """Answer without log and engine: payment and answer go to the spool."""
+        known = self.replies.find(payment.transaction_id)
+        if known is not None and known.effective is not None:
+            return self._same(payment, known)
+        return await self._on_disk(payment, *self._fallen(payment, AWAY))
+
+    async def _on_disk(self, payment: Payment, fallen: Fallen, answer: bytes) -> Reply:
+        try:
+            await asyncio.wrap_future(self.spooling.put(payment.record, answer))
+        except (FraudlakeError, OSError):
             raise Problem(
                 503,
                 "The payment could not be written",
                 "Nothing was decided. Send it again with the same transaction_id.",
             ) from None
+        return self._told(payment, fallen)
 
-    async def _late(self, transaction_id: str, answered_at: datetime) -> Reply:
-        """Answer without the engine; the answer is an event of its own and the effective outcome from then on."""
-        known = self.replies.find(transaction_id)
-        if known is not None and known.effective is not None:
-            return known
+    def _fallen(self, payment: Payment, why: str) -> tuple[Fallen, bytes]:
+        """What the ladder says of a payment, and the record of that answer."""
+        fallen = self.fallback.answer(payment.request, payment.record)
+        WITHOUT_ENGINE.labels(why, fallen.rung).inc()
         answer = {
             "answer_id": str(uuid.uuid4()),
-            "transaction_id": transaction_id,
-            "received_at": answered_at,
-            "outcome": LATE_OUTCOME,
-            "reason": "decision_late",
+            "transaction_id": payment.transaction_id,
+            # Of a replayed payment in its own time: every record on the log moves the engine's clock.
+            "received_at": payment.received_at + timedelta(seconds=time.monotonic() - payment.began),
+            "outcome": fallen.outcome,
+            "reason": f"{why}:{fallen.rung}",
             "host": self.host,
         }
-        record = written(_ANSWER, answer)
-        await self._acknowledged(self.writer.put(record, self.partition))
-        self.replies.answered([(transaction_id, LATE_OUTCOME)])
-        late = self.replies.find(transaction_id) or Reply(transaction_id, answered=LATE_OUTCOME)
-        return replace(late, rung=late.rung or LATE_RUNG)
+        return fallen, written(_ANSWER, answer)
+
+    def _told(self, payment: Payment, fallen: Fallen) -> Reply:
+        """The reply, known from now on; the first answer where another request was faster."""
+        answered = Answered(payment.transaction_id, *fallen, self._content(payment.record))
+        self.replies.answered([answered])
+        found = self.replies.find(payment.transaction_id)
+        return found or Reply(payment.transaction_id, answered=fallen.outcome, answered_rung=fallen.rung)
 
     def _answered(self, reply: Reply) -> DecisionAnswer:
         if reply.outcome == REJECTED and reply.answered is None:
@@ -144,7 +218,11 @@ def described(reply: Reply) -> DecisionAnswer:
         decided_outcome=reply.outcome,
         risk=reply.risk,
         score=reply.score,
+        challenge=reply.ended,
         degraded=reply.answered is not None,
-        rung=reply.rung or LATE_RUNG,
+        rung=reply.answered_rung or reply.rung,
+        reason_codes=None if reply.outcome is None else list(reply.reason_codes),
+        rules_fired=None if reply.outcome is None else list(reply.rules_fired),
+        model_reasons=reply.model_reasons,
         position=None if reply.offset < 0 else place,
     )

@@ -8,7 +8,8 @@ from prometheus_client import Counter
 from pydantic import BaseModel, Field
 
 from lakehouse.errors import SettingsError
-from lakehouse.settings import Profiles, Settings
+from lakehouse.serving_settings import Profiles
+from lakehouse.settings import Settings
 from serving.profile_store import InProcess, Look, ProfileStore, now_ms
 from serving.profiles import KINDS, Profile
 from serving.schemas import Position

@@ -1,12 +1,12 @@
 """The two readers of a replica: decisions, and the answers of all replicas; each a thread that feeds the replies."""
 
-import asyncio
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from confluent_kafka import Message
 
+from decisions.reason_codes import SENTENCES
 from lakehouse import broker, topics
 from lakehouse.errors import FraudlakeError
 from lakehouse.fencing import Fence
@@ -14,8 +14,12 @@ from lakehouse.log import logger
 from lakehouse.registry import PREFIX_BYTES, registry
 from lakehouse.settings import Settings
 from lakehouse.single import read
-from serving.profile_writer import ProfileWriter
-from serving.replies import Replies, Reply
+from serving.decision_store import ANSWER, END
+from serving.replies import Answered, Reply
+from serving.schemas import ModelReasons, Reason
+
+_TOLD = {ANSWER: "outcome", END: "result"}
+"""The field of a kind of record that tells the outcome."""
 
 PARTITION = 0
 BATCH = 512
@@ -23,7 +27,9 @@ WAIT_S = 0.2
 EVENTS_PER_PAYMENT = 3
 """A payment, its authorisation and now and then a label: how far back answers of recent payments can lie."""
 
-_START, _ANSWER = (registry().latest(kind) for kind in ("engine_start", "answer"))
+_START, _REASONS = (registry().latest(kind) for kind in ("engine_start", "reasons"))
+_ADDED, _AS_THEY_ARE = "added_", ("decision_id", "features", "expected_score")
+_ANSWERS = {(schema := registry().latest(kind)).prefix: (schema, kind, told) for kind, told in _TOLD.items()}
 _DECISIONS = {schema.prefix: schema for schema in registry().versions("decision")}
 
 
@@ -65,25 +71,69 @@ def reply(found: dict[str, Any]) -> Reply:
         found["score"],
         found["rung"],
         tuple(found["rejected_by"]),
+        tuple(found.get("reason_codes", ())),
+        tuple(found.get("rules_fired", ())),
+        payload_digest=found["payload_digest"],
     )
 
 
-def answer_records(messages: list[Message]) -> list[tuple[int, dict[str, Any]]]:
-    """(offset, fields) of the answers among records of topic `events`."""
-    values = ((message.offset(), message.value() or b"") for message in messages)
-    return [(offset, read(_ANSWER, value)) for offset, value in values if value[:PREFIX_BYTES] == _ANSWER.prefix]
+def model_reasons(values: Iterable[bytes]) -> list[tuple[str, ModelReasons]]:
+    """(transaction id, reasons) of the records among some of topic `decisions` that say them.
+
+    They need no fence: reasons of a decision are the same whoever computes them.
+    """
+    out = []
+    for found in (read(_REASONS, value) for value in values if value[:PREFIX_BYTES] == _REASONS.prefix):
+        codes = [Reason(code=code, sentence=SENTENCES.get(code, code)) for code in found["codes"]]
+        added = {name.removeprefix(_ADDED): share for name, share in found.items() if name.startswith(_ADDED)}
+        reasons = ModelReasons(codes=codes, added=added, **{name: found[name] for name in _AS_THEY_ARE})
+        out.append((found["transaction_id"], reasons))
+    return out
 
 
-def answers(messages: list[Message]) -> list[tuple[str, str]]:
-    """(transaction id, outcome) of the answers among records of topic `events`."""
-    return [(one["transaction_id"], one["outcome"]) for _, one in answer_records(messages)]
+def is_answer(message: Message) -> bool:
+    """Whether a record of topic `events` is an answer of the API."""
+    return (message.value() or b"").startswith(registry().latest("answer").prefix)
+
+
+class Word(NamedTuple):
+    """What came after a decision: an answer of the API, or how a challenge ended."""
+
+    offset: int
+    transaction_id: str
+    kind: str
+    outcome: str
+    reason: str = ""
+
+
+def answer_records(messages: list[Message]) -> list[Word]:
+    """Answers and ends of challenges among records of topic `events`."""
+    out = []
+    for message in messages:
+        value = message.value() or b""
+        known = _ANSWERS.get(value[:PREFIX_BYTES])
+        if known is not None:
+            schema, kind, told = known
+            found = read(schema, value)
+            out.append(Word(message.offset(), found["transaction_id"], kind, found[told], found.get("reason", "")))
+    return out
+
+
+def answered(words: Sequence[Word]) -> list[Answered]:
+    """The answers of the API among them."""
+    return [Answered(w.transaction_id, w.outcome, w.reason.partition(":")[2]) for w in words if w.kind == ANSWER]
+
+
+def ended(words: Sequence[Word]) -> list[tuple[str, str]]:
+    """(transaction id, result) of the ends of challenges among them."""
+    return [(w.transaction_id, w.outcome) for w in words if w.kind == END]
 
 
 class Follower:
     """A thread that reads a topic from some way back and hands what it finds to the event loop."""
 
     def __init__(
-        self, settings: Settings, topic: str, back: int, take: Callable[[list[Message]], None], low_latency: bool
+        self, settings: Settings, topic: str, back: int, take: Callable[[list[Message], int], None], low_latency: bool
     ) -> None:
         self._settings, self._low_latency = settings, low_latency
         self._name = topics.topic_name(settings, topic)
@@ -116,9 +166,9 @@ class Follower:
         try:
             while not self._stop.is_set():
                 messages = broker.take(reader, BATCH, WAIT_S)
-                if messages:
-                    self._take(messages)
-                    self.position = messages[-1].offset() + 1
+                if reader.next != self.position:
+                    self._take(messages, reader.next)
+                    self.position = reader.next
         except Exception as error:
             self.failed = error.what if isinstance(error, FraudlakeError) else f"{type(error).__name__}: {error}"
             log.error("a reader ended; this replica is not ready", reason=self.failed)
@@ -127,21 +177,24 @@ class Follower:
 
 
 def followers(
-    settings: Settings, replies: Replies, profiles: ProfileWriter, loop: asyncio.AbstractEventLoop
+    settings: Settings,
+    decided: Callable[[list[dict[str, Any]], list[tuple[str, ModelReasons]], int], None],
+    came: Callable[[list[Message]], None],
 ) -> list[Follower]:
-    """The two readers of a replica, not started: first that of decisions, which are also handed to `profiles`."""
+    """The two readers of a replica, not started: first that of decisions.
+
+    `decided` takes what counts, models' reasons and the position behind both, `came` the records of `events`, each in
+    its own thread.
+    """
     reader = DecisionReader()
 
-    def take_decisions(messages: list[Message]) -> None:
-        found = reader.decisions(messages)
-        if found:
-            loop.call_soon_threadsafe(replies.decided, [reply(one) for one in found])
-        profiles.take(found, messages[-1].offset() + 1)
+    def take_decisions(messages: list[Message], position: int) -> None:
+        why = model_reasons(message.value() or b"" for message in messages)
+        decided(reader.decisions(messages), why, position)
 
-    def take_events(messages: list[Message]) -> None:
-        found = answers(messages)
-        if found:
-            loop.call_soon_threadsafe(replies.answered, found)
+    def take_events(messages: list[Message], _: int) -> None:
+        if messages:
+            came(messages)
 
     back = settings.api.index_records
     return [

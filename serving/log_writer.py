@@ -41,7 +41,11 @@ class LogWriter:
             else:
                 future.set_exception(OSError(error.str()))
 
-        self._producer.produce(self._name, record, partition=partition, on_delivery=delivered)
+        try:
+            self._producer.produce(self._name, record, partition=partition, on_delivery=delivered)
+        except BufferError:
+            # The broker has been away for so long that the client holds all that it may.
+            future.set_exception(OSError("the client's queue is full"))
         return future
 
     def close(self, timeout_s: float) -> None:

@@ -6,12 +6,27 @@ every other replica answered.
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from decisions.effective import effective
+from serving.decision_store import CONFLICT
+from serving.schemas import ModelReasons
+
+
+class Answered(NamedTuple):
+    """What the API answered a transaction without the engine, on which rung; the digest where this replica did."""
+
+    transaction_id: str
+    outcome: str
+    rung: str
+    content_digest: bytes = b""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What is known of a payment; `answered` is set where the API answered without the engine."""
+    """What is known of a payment; `answered`: the API's word without the engine; `ended`: how its challenge ended."""
 
     transaction_id: str
     content_digest: bytes = b""
@@ -24,12 +39,24 @@ class Reply:
     score: float | None = None
     rung: str = ""
     rejected_by: tuple[str, ...] = ()
+    reason_codes: tuple[str, ...] = ()
+    rules_fired: tuple[str, ...] = ()
+    model_reasons: ModelReasons | None = None
+    """Known some moments after the decision, of payments that were not approved."""
     answered: str | None = None
+    ended: str | None = None
+    answered_rung: str = ""
+    payload_digest: bytes = b""
+
+    @property
+    def is_conflict(self) -> bool:
+        """Whether its id belongs to another payment."""
+        return CONFLICT in self.rejected_by
 
     @property
     def effective(self) -> str | None:
         """The effective outcome."""
-        return self.answered or self.outcome
+        return effective(self.outcome, self.answered, self.ended)
 
 
 class Replies:
@@ -38,44 +65,59 @@ class Replies:
     def __init__(self, size: int) -> None:
         self._size = size
         self._known: OrderedDict[str, Reply] = OrderedDict()
-        self._waiting: dict[str, list[asyncio.Future[Reply]]] = {}
+        self._waiting: dict[str, list[tuple[asyncio.Future[Reply], bytes]]] = {}
 
     def find(self, transaction_id: str) -> Reply | None:
         """What is known of a transaction."""
         return self._known.get(transaction_id)
 
-    def wait(self, transaction_id: str) -> asyncio.Future[Reply]:
-        """A future of the transaction's decision."""
+    def wait(self, transaction_id: str, payload_digest: bytes) -> asyncio.Future[Reply]:
+        """A future of the transaction's decision, for who sent a record of this digest."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(transaction_id, []).append(future)
+        self._waiting.setdefault(transaction_id, []).append((future, payload_digest))
         return future
 
     def forget(self, transaction_id: str, future: asyncio.Future[Reply]) -> None:
         """Stop waiting."""
-        futures = self._waiting.get(transaction_id, [])
-        if future in futures:
-            futures.remove(future)
-        if not futures:
-            self._waiting.pop(transaction_id, None)
+        left = [one for one in self._waiting.pop(transaction_id, []) if one[0] is not future]
+        if left:
+            self._waiting[transaction_id] = left
 
     def decided(self, replies: list[Reply]) -> None:
         """Take decisions in, in the topic's order. A conflict never replaces what the first request was told."""
         for reply in replies:
-            if "conflict" in reply.rejected_by:
-                continue
-            known = self._known.get(reply.transaction_id)
-            reply = reply if known is None else replace(reply, answered=known.answered)
-            self._put(reply)
-            for future in self._waiting.pop(reply.transaction_id, []):
-                if not future.done():
+            if not reply.is_conflict:
+                known = self._known.get(reply.transaction_id)
+                if known is not None:
+                    told = {"answered": known.answered, "answered_rung": known.answered_rung, "ended": known.ended}
+                    reply = replace(reply, **told)  # type: ignore[arg-type]
+                self._put(reply)
+            # A refusal is the answer to its own record only: another one of that id may be good.
+            for future, payload_digest in self._waiting.get(reply.transaction_id, []):
+                if not future.done() and (not reply.rejected_by or payload_digest == reply.payload_digest):
                     future.set_result(reply)
 
-    def answered(self, answers: list[tuple[str, str]]) -> None:
-        """Take answers of the API in: (transaction id, outcome). The first answer stays."""
-        for transaction_id, outcome in answers:
-            known = self._known.get(transaction_id, Reply(transaction_id))
+    def explained(self, found: list[tuple[str, ModelReasons]]) -> None:
+        """Take models' reasons in, by transaction, of the decision that they name."""
+        for transaction_id, reasons in found:
+            known = self._known.get(transaction_id)
+            if known is not None and known.decision_id == reasons.decision_id:
+                self._known[transaction_id] = replace(known, model_reasons=reasons)
+
+    def answered(self, answers: Sequence[Answered]) -> None:
+        """Take answers of the API in. The first answer stays."""
+        for one in answers:
+            known = self._known.get(one.transaction_id, Reply(one.transaction_id))
             if known.answered is None:
-                self._put(replace(known, answered=outcome))
+                digest = known.content_digest or one.content_digest
+                self._put(replace(known, answered=one.outcome, answered_rung=one.rung, content_digest=digest))
+
+    def ended(self, ends: list[tuple[str, str]]) -> None:
+        """Take ends of challenges in: (transaction id, result). The first end stays."""
+        for transaction_id, result in ends:
+            known = self._known.get(transaction_id, Reply(transaction_id))
+            if known.ended is None:
+                self._put(replace(known, ended=result))
 
     def _put(self, reply: Reply) -> None:
         self._known[reply.transaction_id] = reply

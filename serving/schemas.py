@@ -33,16 +33,34 @@ def _field(field: dict[str, Any]) -> tuple[Any, Any]:
     return (kind, Field(description=field["doc"], **bounds))
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A body that has its fields and no other; what is wrong with it never shows what it held."""
+
     model_config = ConfigDict(extra="forbid", strict=False, hide_input_in_errors=True)
 
 
 _FIELDS: Any = {f["name"]: _field(f) for f in _SCHEMA.parsed["fields"]}
-PaymentRequest: Any = create_model("PaymentRequest", __base__=_Strict, __doc__=_SCHEMA.parsed["doc"], **_FIELDS)
+PaymentRequest: Any = create_model("PaymentRequest", __base__=Strict, __doc__=_SCHEMA.parsed["doc"], **_FIELDS)
 
 
 PAYMENT_SCHEMA: dict[str, Any] = PaymentRequest.model_json_schema()
 """Of the request's body, for the OpenAPI page."""
+
+_LABEL = registry().latest("label")
+_LABEL_FIELDS: Any = {
+    **{f["name"]: _field(f) for f in _LABEL.parsed["fields"] if f["name"] != "received_at"},
+    "source": (str, Field("analyst", max_length=32, description="analyst, customer, chargeback or early_warning")),
+    "confidence": (float, Field(1.0, ge=0, le=1, description="0 to 1")),
+    "label_available_at": (
+        AwareDatetime | None,
+        Field(None, description="from when on the finding could be known; the time of arrival where it is left out"),
+    ),
+}
+LabelRequest: Any = create_model("LabelRequest", __base__=Strict, __doc__=_LABEL.parsed["doc"], **_LABEL_FIELDS)
+
+
+LABEL_SCHEMA: dict[str, Any] = LabelRequest.model_json_schema()
+"""Of the body of a label."""
 
 
 class Position(BaseModel):
@@ -51,6 +69,23 @@ class Position(BaseModel):
     topic_id: str
     partition: int
     offset: int
+
+
+class Reason(BaseModel):
+    """A reason code with its sentence for people."""
+
+    code: str
+    sentence: str
+
+
+class ModelReasons(BaseModel):
+    """Why the models gave their score: shares of it by family of features, `expected_score` is an unknown payment's."""
+
+    decision_id: str
+    codes: list[Reason]
+    features: list[str] = Field(description="those that raised the score most, the strongest first")
+    expected_score: float
+    added: dict[str, float] = Field(description="what each family of features added to the score")
 
 
 class DecisionAnswer(BaseModel):
@@ -62,6 +97,16 @@ class DecisionAnswer(BaseModel):
     decided_outcome: str | None = Field(description="the engine's; null while it has not decided")
     risk: str | None = Field(description="low, medium, high or critical")
     score: float | None = Field(description="0 to 1, rounded to 1e-6")
+    challenge: str | None = Field(description="how its challenge ended: approved, declined or expired; null before")
     degraded: bool = Field(description="the API answered without the engine")
     rung: str = Field(description="the rung of the ladder that answered")
+    reason_codes: list[str] | None = Field(
+        default=None, description="of lists and rules that acted; null where unknown"
+    )
+    rules_fired: list[str] | None = Field(
+        default=None, description="id@version of rules that acted; null where unknown"
+    )
+    model_reasons: ModelReasons | None = Field(
+        default=None, description="the models' reasons, which follow a decision that did not approve; null until known"
+    )
     position: Position | None

@@ -8,13 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from expectations.admission import ACCEPTED, DUPLICATE, LABEL, QUARANTINED, Admission, Candidates, Verdicts
-from expectations.control import ControlEvent
+from expectations.control import ControlEvent, Staged
 from lakehouse.topics import EVENT_KINDS
-
-NARROW_COLUMNS = (
-    *("offset", "kind", "broken", "identity_high", "identity_low", "content_high", "content_low", "received_ms"),
-    *("amount", "currency_code", "category_code", "country_code", "available_ms"),
-)
 
 
 @dataclass(frozen=True)
@@ -42,8 +37,8 @@ def _digests(pairs: np.ndarray) -> pa.Array:
     return pa.array([row.tobytes() for row in pairs.astype(">i8")], pa.binary())
 
 
-def candidates(narrow: pa.Table, controls: dict[int, ControlEvent]) -> Candidates:
-    """The narrow columns, in log order, as admission takes them; `controls` by offset."""
+def candidates(narrow: pa.Table, controls: dict[int, ControlEvent], staged: dict[int, Staged]) -> Candidates:
+    """The narrow columns, in log order, as admission takes them; `controls` and `staged` by offset."""
 
     def ints(name: str) -> np.ndarray:
         return np.asarray(narrow.column(name).to_numpy())
@@ -61,15 +56,20 @@ def candidates(narrow: pa.Table, controls: dict[int, ControlEvent]) -> Candidate
         category=ints("category_code"),
         country=ints("country_code"),
         controls={int(np.searchsorted(offset, at)): event for at, event in controls.items()},
+        staged={int(np.searchsorted(offset, at)): said for at, said in staged.items()},
     )
 
 
 def judged(
-    admission: Admission, narrow: pa.Table, controls: dict[int, ControlEvent], foreign: Sequence[tuple[int, str]]
+    admission: Admission,
+    narrow: pa.Table,
+    controls: dict[int, ControlEvent],
+    foreign: Sequence[tuple[int, str]],
+    staged: dict[int, Staged],
 ) -> Judged:
     """Admit a range; `foreign` are offsets of records of no kind of this topic, with the reason."""
     narrow = narrow.sort_by("offset")
-    records = candidates(narrow, controls)
+    records = candidates(narrow, controls, staged)
     verdicts = admission.admit(records)
     accepted = verdicts.status == ACCEPTED
     repeated = verdicts.status == DUPLICATE

@@ -1,35 +1,45 @@
-"""One range of bronze.events into silver: mask on the workers, judge in order, write every table once."""
+"""One range of bronze.events into silver: mask on the workers, judge in order, write every table once.
+
+The rows stay in Arrow: Python workers read, mask, join with their verdicts and write them. On a way through the JVM
+each value would become part of a row and of a batch again, several times.
+"""
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from functools import reduce
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame, Row
-from pyspark.sql import functions as F
 
 from expectations.admission import Admission
-from expectations.control import ControlEvent
+from expectations.control import ControlEvent, Staged
 from expectations.restoring import restored
 from expectations.scoring import Scores
-from expectations.suites import broken_expression
-from lakehouse import keys, storage
+from lakehouse import delta, keys, storage
 from lakehouse.contracts import bronze, silver
 from lakehouse.data_keys import day_key_name
 from lakehouse.envelope import UNREADABLE
 from lakehouse.errors import BalanceBroken, KeyDestroyed, RangeMissing
+from lakehouse.files import arrow_schema
 from lakehouse.jobs import Context
 from lakehouse.log import logger
+from lakehouse.made import Made, Rows
 from lakehouse.registry import registry
+from lakehouse.scanned import scanned
+from lakehouse.settings import resolve
 from lakehouse.storage import Span
 from lakehouse.tables import Table
 from lakehouse.topics import EVENT_KINDS
-from silver import erasing
-from silver.admitting import NARROW_COLUMNS, Judged, judged
+from lakehouse.workplace import workplace
+from silver import erasing, key_events
+from silver.admitting import Judged, judged
 from silver.erasing import Erasure
 from silver.erasure_report import places
-from silver.masking import NARROW, masked_ddl, masking
+from silver.keeping import NARROWED, TOLD_DDL, Kept, admitted_to, filling
+from silver.masking import NARROW, READ, masking
 from silver.personal import Erased
 from silver.repairs import repair_rows
 
@@ -38,7 +48,6 @@ WRITERS = 3
 _UNKNOWN_ID = "unknown_schema_id"
 _NO_PREFIX = "not_in_confluent_wire_format"
 _OTHER_TOPIC = "kind_of_another_topic"
-_REPORT_DDL = silver.ERASURE_REPORT.ddl.replace(" NOT NULL", "")
 
 
 class EventBatch:
@@ -48,27 +57,36 @@ class EventBatch:
         self._context = context
         self._keys = keys.source(context.settings)
         self._admission: dict[str, tuple[int, Admission]] = {}
-        self._scores = Scores(context.spark, context.root, context.settings.quality)
+        self._scores = Scores(context.root, context.settings.quality)
         self._run = uuid.uuid4().hex
         self._log = logger("silver").bind(run=self._run)
 
     def take(self, span: Span) -> None:
         """Admit the records of a range; the tables hold it once, however often this is called."""
-        arrived = self._arrived(span)
-        admission = self._admission_at(span)
-        present = self._present(arrived)
-        erasures = self._erasures(span, arrived, present)
-        masked = self._masked(arrived, present, erasing.by_customer(erasures))
-        try:
-            foreign, repairs = self._apart(arrived)
-            narrow = self._narrow(masked)
+        context, arrived = self._context, self._arrived(span)
+        rows = storage.read_span(context.spark, context.root, bronze.EVENTS, span)
+        events = key_events.arrived(self._keys, rows, _ids(key_events.KIND, _schemas(arrived)))
+        start = span.start
+        while start < span.end:
+            admission = self._admission_at(replace(span, start=start))
+            switch = key_events.next_switch(events, start, admission.in_force, admission.trust)
+            end = span.end if switch is None else switch + 1
+            here = (pc.field("offset") >= start) & (pc.field("offset") < end)
+            self._take(replace(span, start=start, end=end), arrived.filter(here), admission)
+            start = end
+
+    def _take(self, span: Span, arrived: pa.Table, admission: Admission) -> None:
+        """Admit a range whose tokens are of one key version; a change of it stands at the end."""
+        version = admission.in_force.token_version
+        erasures = self._erasures(span, arrived, version)
+        with workplace(resolve(self._context.settings.silver.working_folder)) as folder:
+            kept = self._masked(span, erasing.by_customer(erasures), folder, version)
+            narrow = kept.rows(NARROWED, NARROW)
             if self._context.interval:
                 _refuse_unreadable(narrow, span)
-            verdicts = judged(admission, narrow, _controls(masked), foreign)
-            self._write(span, arrived, masked, verdicts, repairs, erasures)
-        finally:
-            for frame in masked.values():
-                frame.unpersist()
+            foreign, repairs = _apart(arrived)
+            verdicts = judged(admission, narrow, _controls(kept), foreign, _staged(kept))
+            self._write(span, kept, folder, verdicts, repairs, erasures)
         self._admission[span.key] = (span.end, admission)
         self._log.info(
             "admitted",
@@ -80,8 +98,13 @@ class EventBatch:
             duplicates=verdicts.duplicates,
         )
 
-    def _arrived(self, span: Span) -> DataFrame:
-        return storage.read_span(self._context.spark, self._context.root, bronze.EVENTS, span)
+    def _arrived(self, span: Span) -> pa.Table:
+        """What is known of a range without opening it; KeysMissing where a row names no data key."""
+        columns = ["offset", "schema_id", "sealing_key", "repairs"]
+        rows = delta.rows(self._context.root, bronze.EVENTS, columns, delta.within(span))
+        for key_id in pc.unique(rows.column("sealing_key")).to_pylist():
+            day_key_name(key_id)
+        return rows
 
     def _admission_at(self, span: Span) -> Admission:
         # Taken out while it moves: after a failure it stands neither before nor behind the range.
@@ -91,77 +114,26 @@ class EventBatch:
             admission = restored(context.settings, context.root, span.topic_id, span.partition, span.start)
         return admission
 
-    def _present(self, arrived: DataFrame) -> set[int]:
-        """The schema ids of a range; KeysMissing where a row names no data key."""
-        rows = arrived.select("schema_id", "sealing_key").distinct().collect()
-        for key_id in {row["sealing_key"] for row in rows}:
-            day_key_name(key_id)
-        return {row["schema_id"] for row in rows}
-
-    def _erasures(self, span: Span, arrived: DataFrame, present: set[int]) -> list[Erasure]:
+    def _erasures(self, span: Span, arrived: pa.Table, version: int) -> list[Erasure]:
         """All that count up to the end of a range, in the order of the log."""
-        ids = [s.id for s in registry().schemas if s.kind == erasing.KIND and s.id in present]
-        before = erasing.held(self._context.root, span.topic_id, span.partition, span.start)
-        return erasing.first_of_each([*before, *erasing.arrived(self._keys, arrived, ids)])
+        context = self._context
+        rows = storage.read_span(context.spark, context.root, bronze.EVENTS, span)
+        before = erasing.held(context.root, span.topic_id, span.partition, span.start)
+        found = erasing.arrived(self._keys, rows, _ids(erasing.KIND, _schemas(arrived)), version)
+        return erasing.first_of_each([*before, *found])
 
-    def _masked(self, arrived: DataFrame, present: set[int], erased: Erased) -> dict[str, DataFrame]:
-        """Typed and masked rows by kind, with the rules they break; persisted, they hold no clear value."""
-        parts: dict[str, list[DataFrame]] = {}
-        for schema in registry().schemas:
-            if schema.id not in present or schema.kind not in EVENT_KINDS:
-                continue
-            table = silver.BY_KIND[schema.kind]
-            rows = arrived.where(F.col("schema_id") == schema.id).select(
-                "topic_id",
-                "partition",
-                "offset",
-                "broker_time",
-                "payload_digest",
-                "sealed",
-                "sealing_key",
-                "ingested_at",
-            )
-            masked = rows.mapInArrow(masking(self._keys, schema.id, erased), masked_ddl(table))
-            broken = F.expr(f"coalesce(fault, {broken_expression(table.name)})")
-            parts.setdefault(schema.kind, []).append(masked.withColumn("broken", broken))
-        return {kind: reduce(DataFrame.unionByName, frames).persist() for kind, frames in parts.items()}
-
-    def _narrow(self, masked: dict[str, DataFrame]) -> pa.Table:
-        frames = []
-        for kind, frame in masked.items():
-            available = F.unix_millis("label_available_at") if kind == "label" else F.lit(0).cast("bigint")
-            number = F.lit(EVENT_KINDS.index(kind)).cast("bigint")
-            frames.append(
-                frame.withColumn("available_ms", F.coalesce(available, F.lit(0)))
-                .withColumn("kind", number)
-                .select(*NARROW_COLUMNS)
-            )
-        if not frames:
-            empty = ", ".join(f"`{n}` {'string' if n == 'broken' else 'bigint'}" for n in NARROW_COLUMNS)
-            return self._context.spark.createDataFrame([], empty).toArrow()
-        return reduce(DataFrame.unionAll, frames).toArrow()
-
-    def _apart(self, arrived: DataFrame) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
-        """Offset and reason of records that are of no kind of this topic; offset and position of what repairs one."""
-        known = {s.id: s.kind for s in registry().schemas}
-        ours = [i for i, kind in known.items() if kind in EVENT_KINDS]
-        foreign = F.col("schema_id").isNull() | ~F.col("schema_id").isin(ours)
-        others = (
-            arrived.where(foreign | F.col("repairs").isNotNull()).select("offset", "schema_id", "repairs").collect()
-        )
-        refused = []
-        for row in others:
-            schema_id = row["schema_id"]
-            if schema_id not in ours:
-                reason = _NO_PREFIX if schema_id is None else _OTHER_TOPIC if schema_id in known else _UNKNOWN_ID
-                refused.append((row["offset"], reason))
-        return refused, [(row["offset"], row["repairs"]) for row in others if row["repairs"] is not None]
+    def _masked(self, span: Span, erased: Erased, folder: Path, version: int) -> Kept:
+        """Typed and masked rows by kind, with what admission looks at; they hold no clear value."""
+        context = self._context
+        task_rows = context.settings.silver.task_rows
+        found = scanned(context.spark, context.root, bronze.EVENTS, span, READ, task_rows)
+        return Kept(found.mapped(masking(self._keys, erased, version, str(folder)), TOLD_DDL).toArrow())
 
     def _write(
         self,
         span: Span,
-        arrived: DataFrame,
-        masked: dict[str, DataFrame],
+        kept: Kept,
+        folder: Path,
         verdicts: Judged,
         repairs: list[tuple[int, str]],
         erasures: list[Erasure],
@@ -179,8 +151,8 @@ class EventBatch:
         # The tables do not depend on each other. Scores are counted from them; the balance says that the range is done.
         with ThreadPoolExecutor(WRITERS) as writers:
             written = [
-                writers.submit(self._put_kind, kind, frame, verdicts.accepted_rows[kind], span)
-                for kind, frame in masked.items()
+                writers.submit(self._put, self._accepted(kind, kept, folder, verdicts), silver.BY_KIND[kind], span)
+                for kind in kept.kinds
             ]
             for table, rows in (
                 (silver.QUARANTINE, verdicts.refused_rows),
@@ -189,58 +161,101 @@ class EventBatch:
             ):
                 # A repair also replaces what is no longer refused or repeated.
                 if rows.num_rows or self._context.interval:
-                    written.append(writers.submit(self._put, self._aside(arrived, rows, table), table, span))
+                    written.append(writers.submit(self._put, self._aside(span, rows, table), table, span))
         for one in written:
             one.result()
         if self._context.interval:
             self._scores.again(span)
         else:
             self._scores.take(span)
-        self._erase(span, arrived, erasures)
+        self._erase(span, erasures)
         self._put(self._balance(span, verdicts), silver.BALANCE, span)
 
-    def _erase(self, span: Span, arrived: DataFrame, erasures: list[Erasure]) -> None:
+    def _erase(self, span: Span, erasures: list[Erasure]) -> None:
         """Destroy the keys of those whose erasures lie in the range, and report what is left where."""
         context, now = self._context, [one for one in erasures if one.offset >= span.start]
         if not now and not context.interval:
             return
         keys_gone = erasing.carried_out(context.settings, span.topic_id, span.partition, erasures, now)
-        offsets = [one.offset for one in now]
-        times = arrived.where(F.col("offset").isin(offsets)).select("offset", "broker_time", "ingested_at").toArrow()
+        offsets = pc.field("offset").isin([one.offset for one in now])
+        columns = ["offset", "broker_time", "ingested_at"]
+        times = delta.rows(context.root, bronze.EVENTS, columns, delta.within(span) & offsets)
         by_offset = {row["offset"]: (row["broker_time"], row["ingested_at"]) for row in times.to_pylist()}
         rows = places(context.settings, context.root, span, now, by_offset)
-        columns = silver.ERASURE_REPORT.column_names
-        frame = context.spark.createDataFrame([tuple(row[n] for n in columns) for row in rows], _REPORT_DDL)
-        self._put(frame, silver.ERASURE_REPORT, span)
+        self._put(pa.Table.from_pylist(rows, arrow_schema(silver.ERASURE_REPORT)), silver.ERASURE_REPORT, span)
         if now:
             self._log.info("erased", start=span.start, end=span.end, erasures=len(now), keys=keys_gone)
 
-    def _put_kind(self, kind: str, frame: DataFrame, admitted: pa.Table, span: Span) -> None:
+    def _accepted(self, kind: str, kept: Kept, folder: Path, verdicts: Judged) -> Made:
+        """The accepted rows of a kind, to be made of the kept files."""
         table = silver.BY_KIND[kind]
-        filled = F.broadcast(self._context.spark.createDataFrame(admitted))
-        rows = frame.drop("broken", *(name for name, _ in NARROW)).join(filled, "offset")
-        self._put(rows.select(*table.column_names), table, span)
+        files = kept.numbered(kind)
+        frame = self._context.spark.createDataFrame(files, "number int, path string")
+        tasks = frame.repartitionById(files[-1][0] + 1, "number")
+        return Made(tasks, filling(table, admitted_to(folder, kind, verdicts.accepted_rows[kind])), table)
 
-    def _put(self, rows: DataFrame, table: Table, span: Span) -> None:
+    def _put(self, rows: Rows, table: Table, span: Span) -> None:
         if self._context.interval:
             storage.overwrite_interval(rows, self._context.root, table, span)
         else:
             storage.append_once(rows, self._context.root, table, [span])
 
-    def _aside(self, arrived: DataFrame, rows: pa.Table, table: Table) -> DataFrame:
-        listed = F.broadcast(self._context.spark.createDataFrame(rows))
-        return arrived.withColumn("run", F.lit(self._run)).join(listed, "offset").select(*table.column_names)
+    def _aside(self, span: Span, rows: pa.Table, table: Table) -> pa.Table:
+        """What came of some records, with what is said of them in `rows`."""
+        schema, said = arrow_schema(table), rows.sort_by("offset")
+        there = [name for name in bronze.EVENTS.column_names if name in schema.names]
+        offset = said.column("offset").combine_chunks()
+        if len(offset):
+            span = replace(span, start=offset[0].as_py(), end=offset[-1].as_py() + 1)
+        wanted = delta.within(span) & pc.field("offset").isin(offset)
+        arrived = delta.rows(self._context.root, bronze.EVENTS, there, wanted).sort_by("offset")
+        run = pa.array([self._run] * said.num_rows, pa.string())
+        columns = [
+            run
+            if name == "run"
+            else (said if name in said.column_names else arrived).column(name).cast(schema.field(name).type)
+            for name in schema.names
+        ]
+        return pa.table(columns, schema=schema)
 
-    def _balance(self, span: Span, verdicts: Judged) -> DataFrame:
-        row = (
-            *(span.topic_id, span.partition, span.end - 1, span.start),
-            *(verdicts.received, verdicts.accepted, verdicts.quarantined, verdicts.duplicates, verdicts.clock_ms),
-            self._run,
-        )
-        names = "topic_id string, partition int, offset bigint, start_offset bigint, received bigint, accepted bigint, "
-        names += "quarantined bigint, duplicates bigint, clock_ms bigint, run string"
-        frame = self._context.spark.createDataFrame([row], names)
-        return frame.withColumn("engine_clock", F.timestamp_millis("clock_ms")).drop("clock_ms")
+    def _balance(self, span: Span, verdicts: Judged) -> pa.Table:
+        clock = None if verdicts.clock_ms is None else datetime.fromtimestamp(verdicts.clock_ms / 1000, UTC)
+        row = {
+            "topic_id": span.topic_id,
+            "partition": span.partition,
+            "offset": span.end - 1,
+            "start_offset": span.start,
+            "received": verdicts.received,
+            "accepted": verdicts.accepted,
+            "quarantined": verdicts.quarantined,
+            "duplicates": verdicts.duplicates,
+            "engine_clock": clock,
+            "run": self._run,
+        }
+        return pa.Table.from_pylist([row], arrow_schema(silver.BALANCE))
+
+
+def _schemas(arrived: pa.Table) -> set[int]:
+    """The schema ids of a range."""
+    return set(pc.unique(arrived.column("schema_id")).to_pylist())
+
+
+def _ids(kind: str, present: set[int]) -> list[int]:
+    """Those of a kind that are present."""
+    return [s.id for s in registry().schemas if s.kind == kind and s.id in present]
+
+
+def _apart(arrived: pa.Table) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+    """Offset and reason of records that are of no kind of this topic; offset and position of what repairs one."""
+    known = {s.id: s.kind for s in registry().schemas}
+    ours = pa.array([i for i, kind in known.items() if kind in EVENT_KINDS], pa.int32())
+    refused = []
+    for row in arrived.filter(pc.invert(pc.is_in(arrived.column("schema_id"), ours))).to_pylist():
+        schema_id = row["schema_id"]
+        reason = _NO_PREFIX if schema_id is None else _OTHER_TOPIC if schema_id in known else _UNKNOWN_ID
+        refused.append((row["offset"], reason))
+    repairs = arrived.filter(pc.is_valid(arrived.column("repairs"))).to_pylist()
+    return refused, [(row["offset"], row["repairs"]) for row in repairs]
 
 
 def _refuse_unreadable(narrow: pa.Table, span: Span) -> None:
@@ -256,21 +271,23 @@ def _refuse_unreadable(narrow: pa.Table, span: Span) -> None:
         )
 
 
-def _controls(masked: dict[str, DataFrame]) -> dict[int, ControlEvent]:
+def _controls(kept: Kept) -> dict[int, ControlEvent]:
     """Control events by offset."""
-    frame = masked.get("control")
-    rows: list[Row] = [] if frame is None else frame.where("fault IS NULL").collect()
+    names = ["offset", *(f.name for f in fields(ControlEvent))]
+    # One that cannot be decoded has no columns.
     return {
-        row["offset"]: ControlEvent(
-            row["control_id"],
-            row["scope"],
-            row["version"],
-            row["previous_digest"],
-            row["payload"],
-            row["author"],
-            row["approver"],
-            bytes(row["author_signature"]),
-            bytes(row["approver_signature"]),
-        )
-        for row in rows
+        row.pop("offset"): ControlEvent(**row) for row in _of(kept, "control", names) if row["control_id"] is not None
     }
+
+
+def _staged(kept: Kept) -> dict[int, Staged]:
+    """What was said of staged models, by offset."""
+    rows = _of(kept, "staged", ["offset", "model_digest", "refused"])
+    return {
+        row["offset"]: Staged(row["model_digest"], row["refused"]) for row in rows if row["model_digest"] is not None
+    }
+
+
+def _of(kept: Kept, kind: str, names: list[str]) -> list[dict[str, Any]]:
+    # Without times: a claimed one may be no date.
+    return kept.rows(kind, None).select(names).to_pylist() if kind in kept.kinds else []

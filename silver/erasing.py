@@ -8,29 +8,28 @@ between does the range again, and finds the same.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from expectations.decoded import broken_rules, decode
 from lakehouse import delta, trail
 from lakehouse.contracts import silver
-from lakehouse.crypto import Digests, Tokens
+from lakehouse.crypto import Digests, Tokens, up_to
 from lakehouse.data_keys import DataKeys
-from lakehouse.envelope import open_values
 from lakehouse.key_store import KeyName
 from lakehouse.keys import KeySource, source
 from lakehouse.registry import registry
 from lakehouse.settings import Settings
-from lakehouse.texts import Texts
 from silver.personal import subject_key
+from silver.sound import sound
 
 Batches = Iterable[pa.RecordBatch]
 
 KIND = "erasure"
-FOUND = "offset bigint, erasure_id string, customer_token string"
+FOUND = "offset bigint, erasure_id string, customer_token string, former_tokens array<string>"
 
 
 @dataclass(frozen=True, order=True)
@@ -40,34 +39,51 @@ class Erasure:
     offset: int
     erasure_id: str
     customer_token: str
+    former_tokens: tuple[str, ...] = ()
+    """The customer's tokens of the key versions before."""
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """All names of the customer up to here."""
+        return (*self.former_tokens, self.customer_token)
+
+    @staticmethod
+    def of(row: Mapping[str, Any]) -> "Erasure":
+        """The erasure of a row of silver, or of one that `looking` found."""
+        return Erasure(row["offset"], row["erasure_id"], row["customer_token"], tuple(row["former_tokens"] or ()))
 
 
-def looking(keys: KeySource, schema_id: int) -> Callable[[Batches], Batches]:
-    """A function for mapInArrow: sealed rows of erasures -> those that are sound, with a token for the customer."""
+def looking(keys: KeySource, schema_id: int, version: int) -> Callable[[Batches], Batches]:
+    """A function for mapInArrow: sealed rows of erasures -> those that are sound, with the customer's tokens.
+
+    `version` is that of the tokens where the rows lie.
+    """
 
     def looked(batches: Batches) -> Batches:
         keyring, data_keys = keys.keyring(), DataKeys(keys)
-        schema, digests, tokens = registry().by_id()[schema_id], Digests(keyring), Tokens(keyring)
+        schema, digests = registry().by_id()[schema_id], Digests(keyring)
+        *former, tokens = up_to(keyring, version)
         for rows in batches:
-            texts = Texts.of(open_values(rows, data_keys, {}))
-            broker_ms = rows.column("broker_time").cast(pa.int64()).to_numpy() // 1000
-            end = texts.start + texts.length
-            found = decode(schema, texts.buffer.tobytes(), texts.start, end, broker_ms, digests)
-            sound = [row for row, names in enumerate(broken_rules(found)) if not names]
-            customers = [found.batch.texts("customer_id").get(row) for row in sound]
+            found, good = sound(rows, schema, data_keys, digests)
+            customers = [found.batch.texts("customer_id").get(row) for row in good]
+            ids = [found.batch.texts(KIND + "_id").get(row).decode() for row in good]
+            before = former_of(former, customers)
             yield pa.RecordBatch.from_pydict(
                 {
-                    "offset": rows.column("offset").take(pa.array(sound, pa.int64())),
-                    "erasure_id": pa.array(
-                        [found.batch.texts(KIND + "_id").get(row).decode() for row in sound], pa.string()
-                    ),
-                    "customer_token": pa.array(
-                        [tokens.text(digest) for digest in tokens.digests("customer", customers)], pa.string()
-                    ),
+                    "offset": rows.column("offset").take(pa.array(good, pa.int64())),
+                    "erasure_id": pa.array(ids, pa.string()),
+                    "customer_token": pa.array(tokens.texts("customer", customers), pa.string()),
+                    "former_tokens": pa.array(before, pa.list_(pa.string())),
                 }
             )
 
     return looked
+
+
+def former_of(former: Sequence[Tokens], customers: Sequence[bytes]) -> list[list[str]]:
+    """The tokens of every customer under the versions before, the oldest first."""
+    by_version = [tokens.texts("customer", customers) for tokens in former]
+    return [list(names) for names in zip(*by_version, strict=True)] if former else [[] for _ in customers]
 
 
 def first_of_each(erasures: Iterable[Erasure]) -> list[Erasure]:
@@ -91,24 +107,27 @@ def held(root: str, topic_id: str, partition: int, before: int | None = None) ->
     here = delta.of_partition(topic_id, partition)
     if before is not None:
         here &= pc.field("offset") < before
-    rows = delta.rows(root, silver.ERASURES, ["offset", "erasure_id", "customer_token"], here)
-    return first_of_each(Erasure(**row) for row in rows.to_pylist())
+    rows = delta.rows(root, silver.ERASURES, ["offset", "erasure_id", "customer_token", "former_tokens"], here)
+    return first_of_each(map(Erasure.of, rows.to_pylist()))
 
 
-def arrived(keys: KeySource, rows: DataFrame, schema_ids: Sequence[int]) -> list[Erasure]:
-    """The sound erasures among some rows of bronze."""
-    found = []
+def arrived(keys: KeySource, rows: DataFrame, schema_ids: Sequence[int], version: int) -> list[Erasure]:
+    """The sound erasures among some rows of bronze, whose tokens are of one version."""
+    found: list[Erasure] = []
     for schema_id in schema_ids:
         of_schema = rows.where(F.col("schema_id") == schema_id)
         columns = of_schema.select("topic_id", "partition", "offset", "broker_time", "sealed", "sealing_key")
-        found += [Erasure(**row.asDict()) for row in columns.mapInArrow(looking(keys, schema_id), FOUND).collect()]
+        of_version = columns.mapInArrow(looking(keys, schema_id, version), FOUND)
+        found += [Erasure.of(row.asDict()) for row in of_version.collect()]
     return found
 
 
 def keys_of(topic_id: str, partition: int, erasures: Mapping[str, Sequence[int]], one: Erasure) -> list[KeyName]:
-    """The keys that an erasure destroys: all generations before it."""
-    before = erasures[one.customer_token].index(one.offset) + 1
-    return [subject_key(topic_id, partition, one.customer_token, number) for number in range(before)]
+    """The keys that an erasure destroys: all generations before it, under every name that the customer had."""
+    # A name of a version before has one generation more than erasures: what came between the last one and the switch.
+    counts = {token: len(erasures.get(token, ())) + 1 for token in one.former_tokens}
+    counts[one.customer_token] = erasures[one.customer_token].index(one.offset) + 1
+    return [subject_key(topic_id, partition, token, n) for token, count in counts.items() for n in range(count)]
 
 
 def carried_out(

@@ -20,6 +20,7 @@ from typing import Any
 import orjson
 import pyarrow.compute as pc
 
+from expectations.switching import token_version
 from lakehouse import broker, delta, jobs, keys, single, topics, trail
 from lakehouse import settings as conf
 from lakehouse.agreement import agreed
@@ -32,7 +33,6 @@ from lakehouse.registry import registry
 from lakehouse.settings import Settings
 from silver import erasing
 from silver.erasure_report import EXPIRES, KEPT, UNREADABLE
-from silver.personal import subject_key
 
 
 class ErasureRefused(Terminal):
@@ -53,8 +53,8 @@ def request(settings: Settings, customer_id: str, erasure_id: str) -> list[int]:
     The same erasure given again is a duplicate there and changes nothing.
     """
     identity = topics.identify(settings, topics.EVENTS)
-    tokens = Tokens(keys.source(settings).keyring())
-    token = tokens.text(tokens.digests("customer", [customer_id.encode()])[0])
+    version = token_version(settings, conf.lake_root(settings), identity.topic_id, 0)
+    (token,) = Tokens(keys.source(settings).keyring(), version).texts("customer", [customer_id.encode()])
     fields = {
         "erasure_id": erasure_id,
         "customer_id": customer_id,
@@ -91,20 +91,24 @@ def report(settings: Settings, erasure_id: str) -> dict[str, Any]:
         "erasure_id": erasure_id,
         "customer_token": first["customer_token"],
         "positions": [f"{topic_id}/{partition}/{offset}" for topic_id, partition, offset in partitions],
-        **_destroyed(settings, root, partitions, first["customer_token"]),
+        **_destroyed(settings, root, partitions),
         "places": _places(rows),
     }
 
 
-def _destroyed(
-    settings: Settings, root: str, positions: Sequence[tuple[str, int, int]], token: str
-) -> dict[str, int | str | None]:
+def _destroyed(settings: Settings, root: str, positions: Sequence[tuple[str, int, int]]) -> dict[str, int | str | None]:
     """How many keys there were, how many are left, and when the last one was destroyed."""
     store = DataKeys(keys.source(settings)).store
     names = []
     for topic_id, partition, offset in positions:
-        offsets = erasing.by_customer(erasing.held(root, topic_id, partition))[token]
-        names += [subject_key(topic_id, partition, token, number) for number in range(offsets.index(offset) + 1)]
+        known = erasing.held(root, topic_id, partition)
+        by_token = erasing.by_customer(known)
+        names += [
+            name
+            for one in known
+            if one.offset == offset
+            for name in erasing.keys_of(topic_id, partition, by_token, one)
+        ]
     found = store.find(names) if store.exists() else {}
     times = [key.destroyed_at for key in found.values() if key.destroyed_at is not None]
     last = datetime.fromtimestamp(max(times) / 1000, UTC).isoformat(timespec="seconds") if times else None

@@ -27,7 +27,7 @@ _OUTSIDE_OF_TABLES = ("topic decisions", "engine snapshots", "profile store")
 
 def _counts(root: str, table: Table, span: Span, erasures: Sequence[Erasure]) -> Counter[Erasure]:
     """Rows of each erasure's customer up to the erasure itself."""
-    tokens = pa.array(sorted({one.customer_token for one in erasures}), pa.string())
+    tokens = pa.array(sorted({token for one in erasures for token in one.tokens}), pa.string())
     here = (
         delta.of_partition(span.topic_id, span.partition)
         & (pc.field("offset") < span.end)
@@ -37,7 +37,7 @@ def _counts(root: str, table: Table, span: Span, erasures: Sequence[Erasure]) ->
     of: dict[str, list[int]] = {}
     for token, offset in zip(rows["customer_token"].to_pylist(), rows["offset"].to_pylist(), strict=True):
         of.setdefault(token, []).append(offset)
-    return Counter({one: sum(o <= one.offset for o in of.get(one.customer_token, ())) for one in erasures})
+    return Counter({one: sum(o <= one.offset for token in one.tokens for o in of.get(token, ())) for one in erasures})
 
 
 def expiry_of_day(settings: Settings, ingested_on: date) -> date:

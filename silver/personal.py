@@ -5,13 +5,14 @@ id, partition and customer token of the row say whose. Erasing destroys it, wher
 that names no customer has a key of its ingest day, `silver|2026-01-31|g1`, which goes with bronze's of that day.
 """
 
+import os
 import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from lakehouse.crypto import PersonalSeal
+from lakehouse.crypto import BLOCK_BYTES, PersonalSeal, fernet_head
 from lakehouse.data_keys import DataKeys, day_key_id, day_key_name, old_key_id
 from lakehouse.key_store import KeyName
 
@@ -91,10 +92,15 @@ class Sealer:
         known = [self._known[*source, group] for group in groups]
         table, place, columns = self._table, f"{source[0]}/{source[1]}/", list(fields)
         sealed: list[str | None] = []
+        head, random = fernet_head(), os.urandom(BLOCK_BYTES * len(known))
         # A row's values are gathered when they are sealed: tens of thousands at a time keep the collector busy.
-        for (_, seal), at, values in zip(known, offsets, zip(*fields.values(), strict=True), strict=True):
+        rows = zip(known, offsets, zip(*fields.values(), strict=True), range(0, len(random), BLOCK_BYTES), strict=True)
+        for (_, seal), at, values, block in rows:
+            if seal is None:
+                sealed.append(None)
+                continue
             bound = dict(zip(columns, values, strict=True))
-            sealed.append(None if seal is None else seal.seal(table, f"{place}{at}", bound))
+            sealed.append(seal.seal(table, f"{place}{at}", bound, head, random[block : block + BLOCK_BYTES]))
         return sealed, [key_id for key_id, _ in known]
 
     def _meet(self, source: tuple[str, int], groups: Sequence[Group]) -> None:

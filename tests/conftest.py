@@ -198,6 +198,7 @@ def new_settings(state_folder: Path) -> NewSettings:
                 "models": base.models.model_copy(update={"store": folder / "models"}),
                 "engine": base.engine.model_copy(update={"state_folder": folder / "state"}),
                 "decision_store": base.decision_store.model_copy(update={"file": folder / "decisions.sqlite"}),
+                "alerts": base.alerts.model_copy(update={"file": folder / "alerts.sqlite"}),
             }
         )
 

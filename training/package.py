@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from decisions import bundle
 from decisions.bundle import Model
-from decisions.forests import of_xgboost
 from features import snapshot
 from features.catalogue import NAMES, feature_set_hash
 from lakehouse.signing import Signer
@@ -22,14 +20,13 @@ WEIGHTS = {"xgboost": 0.7, "isolation_forest": 0.3}
 
 def model_of(fitted: Fitted, cuts: dict[str, float], digest: str = "") -> Model:
     """The fitted models as the engine scores them."""
-    forest, base = of_xgboost(orjson.loads(xgboost_json(fitted)))
     manifest = {
         "weights": WEIGHTS,
         "calibration": fitted.calibration,
         "isolation_expected_path": fitted.isolation_expected_path,
         "cuts": cuts,
     }
-    return Model(digest, manifest, forest, base, fitted.isolation, fitted.medians)
+    return Model.of(digest, manifest, xgboost_json(fitted)).with_anomaly(fitted.isolation, fitted.medians)
 
 
 def xgboost_json(fitted: Fitted) -> bytes:
@@ -55,6 +52,7 @@ def packed(
         {"kind": "isolation forest"},
         {**snapshot.prefixed(fitted.isolation.arrays(), "forest"), "medians": fitted.medians},
     )
+    tested = model.scores(rows)
     manifest = {
         **about,
         **model.manifest,
@@ -63,7 +61,8 @@ def packed(
         "xgboost": {"trees": fitted.trees, **fitted.parameters},
         "self_test": {
             "vectors": [[None if np.isnan(x) else float(x) for x in row] for row in rows],
-            "scores": model.scores(rows).ensemble.tolist(),
+            "scores": tested.ensemble.tolist(),
+            "xgboost": tested.xgboost.tolist(),
         },
     }
     files = {bundle.XGBOOST: xgboost_json(fitted), bundle.ISOLATION: arrays.read_bytes()}

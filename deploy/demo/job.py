@@ -3,13 +3,17 @@
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from deploy.demo import measuring, plan, tables
+from deploy.demo import measuring, plan, receiver, tables, watching
+from deploy.demo.customers import Customers, Told
+from deploy.demo.lake import Lake
 from deploy.demo.plan import API_SHARE, FAULTS_OF_EACH_KIND, Plan
 from deploy.demo.steps import Steps
 from deploy.local import job as services
@@ -26,6 +30,7 @@ class Demo:
 
     def __init__(self, world: Plan, settings: Settings, steps: Steps) -> None:
         self.world, self.settings, self.steps = world, settings, steps
+        self.tables = Lake(conf.lake_root(settings))
         # One session for every pass over the lake: it starts while the services do.
         self.lake = self.steps.begin("lakehouse.jobs", *LAKE)
 
@@ -56,43 +61,85 @@ class Demo:
         digest = self.steps.run(
             "training", "training.job", "--predictions", str(self.world.predictions), "--test-end-ms", end
         )
-        # In the world's time: a record that is received today would move the engine's clock past the live part.
-        moment = datetime.fromtimestamp(measuring.history_end_ms(self.world) / 1000, UTC).isoformat()
-        then = ("--received-at", moment)
-        self.steps.run(
-            "model into force", "decisions.control", "activate", "--scope", "model", "--digest", digest, *then
-        )
-        rules = str(conf.home() / "conf" / "rules.json")
-        self.steps.run("rules into force", "decisions.control", "rules", "activate", rules, *then)
-
-    def start(self, name: str, module: str, port: int, setting: str) -> None:
-        """Start the engine or the API and wait until it serves."""
-        self.steps.say(f"{name} starts")
-        service = Service(name, services.services_folder(self.settings))
-        require_free(port, setting)
-        service.start([sys.executable, "-m", module], {}, conf.home())
-        service.wait_ready(lambda: port_answers(port), self.settings.services.start_timeout_s)
+        model = ("activate", "--scope", "model", "--digest", digest, "--stage-here")
+        self.steps.run("model into force", "decisions.control", *model, *self._begun())
+        rules = str(self._shipped_rules())
+        self.steps.run("rules into force", "decisions.control", "rules", "activate", rules, *self._begun())
 
     def serve(self) -> None:
-        """Engine and API."""
-        self.start("engine", "decisions.job", self.settings.engine.metrics_port, "engine.metrics_port")
-        self.start("api", "serving.job", self.settings.api.port, "api.port")
+        """Engine, API, alerts and the receiver of these: all start at once, then each is waited for."""
+        at = self.settings
+        ready: dict[Service, Callable[[], bool]] = {}
+        for name, module, port, setting in (
+            ("engine", "decisions.job", at.engine.metrics_port, "engine.metrics_port"),
+            ("api", "serving.job", at.api.port, "api.port"),
+            ("alerts", "serving.alerts", at.alerts.metrics_port, "alerts.metrics_port"),
+        ):
+            require_free(port, setting)
+            ready[self._started(name, module)] = partial(port_answers, port)
+        targets = receiver.target_files(conf.resolve(at.keys.folder)).values()
+        for file in targets:
+            # Of a receiver that was killed.
+            file.unlink(missing_ok=True)
+        receiving = self._started("receiver", "deploy.demo.receiver", str(self.world.delivered))
+        ready[receiving] = lambda: all(file.exists() for file in targets)
+        for service, answers in ready.items():
+            service.wait_ready(answers, at.services.start_timeout_s)
 
-    def live(self) -> None:
-        """Live payments, and then what they became in the lake."""
+    def _started(self, name: str, module: str, *arguments: str) -> Service:
+        self.steps.say(f"{name} starts")
+        service = Service(name, services.services_folder(self.settings))
+        service.start([sys.executable, "-m", module, *arguments], {}, conf.home())
+        return service
+
+    def live(self) -> Told:
+        """Live payments, with rules and lists changed on their way, what was told of them, and what they became."""
         world = self.world
         key = conf.resolve(self.settings.keys.folder) / "api-replay.key"
+        is_changed = world.rules.exists()
+        if not is_changed:
+            share = watching.watched_share(world.rate * world.live_seconds)
+            world.watched.write_text("\n".join(watching.worst_of(self.tables, share)))
         # A part that was begun is never played again: its payments may be on the log.
         world.after_a_part().save()
-        self.steps.run(
+        with self.steps.beside(
             f"{world.live_seconds:.0f} s of live payments at {world.rate:.0f}/s, {API_SHARE:.0%} through the API",
+            "times faster than the clock",
             "simulator.job",
             *("live", *self._world_options(), "--skip", str(world.live_seconds * world.played)),
             *("--seconds", str(world.live_seconds), "--api-share", str(API_SHARE)),
             *("--api-url", f"http://{self.settings.api.host}:{self.settings.api.port}", "--api-key-file", str(key)),
             *("--results", str(world.live_results), "--truth", str(world.truth), "--manifest", str(world.manifest)),
-        )
+        ):
+            if not is_changed:
+                self.change()
+        with self.steps.timed("alerts delivered, customers answer"):
+            told = Customers(world, self.settings, self.steps.say).settle()
         self.steps.request("live payments and decisions into the lake", self.lake, jobs.ALL_DONE)
+        return told
+
+    def change(self) -> None:
+        """Merchants onto the watch list, and a rule that challenges whoever pays them, while payments flow."""
+        world = self.world
+        add = ("lists", "add", "--list", "watch", "--kind", "merchant", "--file", str(world.watched))
+        reason = ("--reason", "the largest share of payments reported as fraud")
+        self.steps.run("merchants onto the watch list", "decisions.control", *add, *reason, *self._begun())
+        world.rules.write_text(watching.with_rule(self._shipped_rules().read_text()))
+        self.steps.run(
+            "a rule that challenges them", "decisions.control", "rules", "activate", str(world.rules), *self._begun()
+        )
+
+    def _begun(self) -> tuple[str, str]:
+        """That something was received when the live parts begin, in the world's time.
+
+        A record that is received today would move the engine's clock past them.
+        """
+        moment = datetime.fromtimestamp(measuring.history_end_ms(self.world) / 1000, UTC)
+        return "--received-at", moment.isoformat()
+
+    @staticmethod
+    def _shipped_rules() -> Path:
+        return conf.home() / "conf" / "rules.json"
 
     def audit(self) -> dict[str, Any]:
         """What the auditor says of topics and tables; the demo fails when it finds something."""
@@ -109,10 +156,10 @@ class Demo:
             "lake": str(self.settings.lake.root),
         }
 
-    def report(self) -> None:
+    def report(self, told: Told | None) -> None:
         """Measure, print, write .fraudlake/demo.json."""
-        root = conf.lake_root(self.settings)
-        found = measuring.report(self.world, self.settings, root, self.steps, self.addresses(), self.audit())
+        audit = self.audit()
+        found = measuring.report(self.world, self.settings, self.tables, self.steps, self.addresses(), audit, told)
         path = plan.state_folder() / "demo.json"
         path.write_text(json.dumps(found, indent=1))
         tables.show(found, Console())
@@ -140,11 +187,12 @@ def run(world: Plan, go_on: bool, added: Sequence[str]) -> None:
             )
             demo.history()
             demo.model()
+        told = None
         if not world.data:
             demo.serve()
-            demo.live()
+            told = demo.live()
         steps.end(demo.lake)
-        demo.report()
+        demo.report(told)
     except KeyboardInterrupt:
         steps.say("stopping everything")
         services.down(settings)

@@ -11,21 +11,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from sklearn.metrics import average_precision_score
 
+from deploy.demo.acted import acted
+from deploy.demo.customers import Told
 from deploy.demo.lake import Lake, Truth
-from deploy.demo.plan import Plan
+from deploy.demo.plan import DemoFailed, Plan
 from deploy.demo.steps import Steps
 from lakehouse.contracts import gold
-from lakehouse.errors import BalanceBroken, Terminal
+from lakehouse.errors import BalanceBroken
 from lakehouse.settings import Settings
 
 Doubles = npt.NDArray[np.float64]
 NOT_APPROVED = ("challenge", "review", "decline")
 LEAST_ACCEPTED_SHARE = 0.999
 """Of recorded payments; of a synthetic world's valid payments, all."""
-
-
-class DemoFailed(Terminal):
-    """Something that the demo promises does not hold."""
 
 
 def history_end_ms(plan: Plan) -> int:
@@ -120,10 +118,19 @@ def check_quarantine(plan: Plan, lake: Lake) -> None:
 
 
 def report(
-    plan: Plan, settings: Settings, root: str, steps: Steps, addresses: dict[str, str], audit: dict[str, Any]
+    plan: Plan,
+    settings: Settings,
+    lake: Lake,
+    steps: Steps,
+    addresses: dict[str, str],
+    audit: dict[str, Any],
+    told: Told | None,
 ) -> dict[str, Any]:
-    """Everything, as .fraudlake/demo.json holds it; DemoFailed or BalanceBroken where something does not add up."""
-    lake, truth = Lake(root), Truth.of(plan)
+    """Everything, as .fraudlake/demo.json holds it; DemoFailed or BalanceBroken where something does not add up.
+
+    `told` is what was delivered and answered; None without a live part.
+    """
+    truth = Truth.of(plan)
     balance = lake.balance()
     if balance["received"] != balance["accepted"] + balance["quarantined"] + balance["duplicates"]:
         raise BalanceBroken(f"silver.balance does not add up: {balance}.")
@@ -146,6 +153,7 @@ def report(
         "detection": figures,
         "patterns": patterns,
         "live": live_figures,
+        "acted": None if told is None else acted(lake, told),
         "alerts": sum(outcomes.get(name, 0) for name in NOT_APPROVED),
         "audit": audit,
         "addresses": addresses,

@@ -10,14 +10,22 @@ from typing import Any
 
 import yaml
 
+from deploy.demo.receiver import CUSTOMERS, ONCALL
 from deploy.local.job import ADDED, names
 from lakehouse import settings as conf
-from lakehouse.errors import SettingsError
+from lakehouse.errors import SettingsError, Terminal
 
 FAULTS_OF_EACH_KIND = 25
 API_SHARE = 0.2
 MOST_PARTS, LONGEST_LIVE_D = 10, 60
 """World time runs thousands of times faster in a live part, and no event may lie in the future: parts need room."""
+
+LEAST_EXPIRY_S, LONGEST_EXPIRY_S = 600, 86_400
+"""Customers are played when a live part is over: what it asked at its beginning must still be open."""
+
+
+class DemoFailed(Terminal):
+    """Something that the demo promises does not hold."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,21 @@ class Plan:
         return self.folder / "live.parquet"
 
     @property
+    def rules(self) -> Path:
+        """The shipped rules and the one that is added live; there once that was asked for."""
+        return self.folder / "rules.json"
+
+    @property
+    def watched(self) -> Path:
+        """Merchants that are put on the watch list, one a line."""
+        return self.folder / "watched.txt"
+
+    @property
+    def delivered(self) -> Path:
+        """What the receiver was sent in this live part."""
+        return self.folder / f"delivered-{self.played}.jsonl"
+
+    @property
     def log(self) -> Path:
         """Everything that the steps printed."""
         return self.folder / "demo.log"
@@ -86,11 +109,28 @@ class Plan:
             "models": {"store": f"{where}/models", "name": f"fraud-{self.run_id}"},
             "engine": {"state_folder": f"{where}/state"},
             "decision_store": {"file": f"{where}/decisions.sqlite"},
+            "alerts": {"file": f"{where}/alerts.sqlite", **({} if self.data else self._alerts())},
             # A recording has neither categories nor countries.
             "quality": {"docs_folder": f"{where}/data_docs", **({"expected_columns": []} if self.data else {})},
             "training": {"seed": self.seed, "search_trials": 1},
         }
         return f"# The current world, written by `make demo`; `make wipe` removes it.\n{yaml.safe_dump(values)}"
+
+    def _alerts(self) -> dict[str, Any]:
+        """Reviews and declines go to the on-call desk, questions to the bank's notification service: one receiver."""
+        api = conf.load("local").api
+        expiry_s = min(LONGEST_EXPIRY_S, LEAST_EXPIRY_S + int(self.live_seconds))
+        return {
+            "rules": [{"name": "not-approved", "outcomes": ["decline", "review"], "channels": [ONCALL]}],
+            "channels": [{"name": name, "kind": "webhook"} for name in (ONCALL, CUSTOMERS)],
+            "allow_private": ["127.0.0.0/8"],
+            "group_s": 2,
+            "verification": {
+                "channel": CUSTOMERS,
+                "base_url": f"http://{api.host}:{api.port}",
+                "expiry_s": expiry_s,
+            },
+        }
 
     def begin(self) -> None:
         """Make the folder and put the world's settings in force."""
@@ -175,7 +215,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m deploy.demo.job",
         description="From nothing to live decisions: history through Kafka, bronze, silver and gold, training, the "
-        "engine and the API, then live payments; ends with a table and .fraudlake/demo.json.",
+        "engine and the API, then live payments, with a rule added meanwhile, alerts delivered and customers asked; "
+        "ends with tables and .fraudlake/demo.json.",
     )
     made.add_argument("--seed", type=int, default=1, help="of the synthetic world (default 1)")
     made.add_argument("--days", type=_above(0, int), default=60, help="of history (default 60)")

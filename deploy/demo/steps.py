@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,7 @@ class Steps:
     began: float = field(default_factory=time.monotonic)
     seconds: dict[str, float] = field(default_factory=dict)
     _children: list[subprocess.Popen[str]] = field(default_factory=list)
+    _beside: bool = False
 
     @property
     def elapsed_s(self) -> float:
@@ -39,20 +40,34 @@ class Steps:
 
     def run(self, title: str, module: str, *arguments: str) -> str:
         """Run `python -m module arguments`; its last line. FraudlakeError with the log's end when it fails."""
-        with self._timed(title):
+        with self.timed(title):
             child = self.begin(module, *arguments)
-            lines = self._follow(child, None)
+            lines = self._follow(child)
             self._ended(title, child, lines)
         return lines[-1] if lines else ""
+
+    @contextlib.contextmanager
+    def beside(self, title: str, ready: str, module: str, *arguments: str) -> Iterator[None]:
+        """The same, with other steps in the block, which begins when a line has `ready`; its end is waited for."""
+        with self.timed(title):
+            child = self.begin(module, *arguments)
+            lines = self._follow(child, lambda line: ready in line)
+            if not lines or ready not in lines[-1]:
+                self._ended(title, child, lines)
+                raise FraudlakeError(f"The step '{title}' ended before it said '{ready}'.", f"See {self.log}.")
+            self._beside = True
+            yield
+            self._beside = False
+            self._ended(title, child, self._follow(child))
 
     def request(self, title: str, child: subprocess.Popen[str], answer: str) -> None:
         """Send a line to a process from `begin` and wait for its answer; FraudlakeError when it ends instead."""
         assert child.stdin is not None
-        with self._timed(title):
+        with self.timed(title):
             with contextlib.suppress(BrokenPipeError):  # it has ended: its output says why
                 child.stdin.write("\n")
                 child.stdin.flush()
-            lines = self._follow(child, answer)
+            lines = self._follow(child, lambda line: line == answer)
             if not lines or lines[-1] != answer:
                 self._ended(title, child, lines)
 
@@ -60,7 +75,7 @@ class Steps:
         """Close the input of a process from `begin` and wait for its end."""
         assert child.stdin is not None
         child.stdin.close()
-        self._ended("ending", child, self._follow(child, None))
+        self._ended("ending", child, self._follow(child))
 
     def stop(self) -> None:
         """End the steps at hand, children included."""
@@ -73,7 +88,8 @@ class Steps:
             child.wait()
 
     @contextlib.contextmanager
-    def _timed(self, title: str) -> Iterator[None]:
+    def timed(self, title: str) -> Iterator[None]:
+        """A step that is no process: the block."""
         self.say(title)
         started = time.monotonic()
         yield
@@ -84,7 +100,8 @@ class Steps:
         with self.log.open("a") as log:
             log.write(f"\n$ python -m {module} {' '.join(arguments)}\n")
         child = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            # What measures at the same time comes first: an operator's tool would start on a machine of its own.
+            [*(["nice"] if self._beside else []), sys.executable, "-m", module, *arguments],
             cwd=conf.home(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -95,8 +112,8 @@ class Steps:
         self._children.append(child)
         return child
 
-    def _follow(self, child: subprocess.Popen[str], until: str | None) -> list[str]:
-        """Its lines, copied to log and screen, up to `until` or its end."""
+    def _follow(self, child: subprocess.Popen[str], until: Callable[[str], bool] | None = None) -> list[str]:
+        """Its lines, copied to log and screen, up to the one that is `until`, which is only logged, or its end."""
         assert child.stdout is not None
         lines: list[str] = []
         with self.log.open("a") as log:
@@ -106,7 +123,7 @@ class Steps:
                 if _NOISE.match(line):
                     continue
                 lines.append(line.rstrip())
-                if lines[-1] == until:
+                if until is not None and until(lines[-1]):
                     break
                 print(f"          {lines[-1][:150]}", flush=True)
         return lines
@@ -114,6 +131,10 @@ class Steps:
     def _ended(self, title: str, child: subprocess.Popen[str], lines: list[str]) -> None:
         status = child.wait()
         self._children.remove(child)
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
         if status:
             end = "\n".join(lines[-12:])
             raise FraudlakeError(

@@ -55,5 +55,28 @@ def show(report: Mapping[str, Any], console: Console) -> None:
                 ],
             )
         )
+    if report["acted"] is not None:
+        _acted(report["acted"], console)
     for name, address in report["addresses"].items():
         console.print(f"{name}: {address}")
+
+
+def _acted(acted: Mapping[str, Any], console: Console) -> None:
+    """What rules, lists, alerts and customers did."""
+    console.print(_table("Decisions by rule", [(name, f"{n:,}") for name, n in acted["rules"].items()]))
+    live, told, asked = acted["live_rule"], acted["delivered"], acted["customers"]
+    rows = [
+        (f"{live['rule']}, added after so many decisions", f"{live['decisions_before']:,}"),
+        ("  decided by it since, each at a watched merchant", f"{live['fired']:,}"),
+    ]
+    rows += [(f"list entries met, {name}", f"{n:,}") for name, n in acted["lists"].items()]
+    console.print(_table("Added while payments flowed", rows))
+    rows = [
+        ("alerts delivered", f"{told['alerts']:,} in {told['messages']:,} messages"),
+        ("  repeats of these, not told again", f"{told['repeated']:,}"),
+        ("customers asked", f"{asked['asked']:,}"),
+    ]
+    rows += [(f"  answered: {name}", f"{n:,}") for name, n in asked["answers"].items()]
+    rows += [(f"  ended as {name}", f"{n:,}") for name, n in asked["ends"].items()]
+    rows += [(f"  effective outcome {name}", f"{n:,}") for name, n in asked["effective_outcomes"].items()]
+    console.print(_table("Told and asked", rows))

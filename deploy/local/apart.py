@@ -24,7 +24,7 @@ def free_ports(number: int) -> list[int]:
 
 def variables(folder: Path) -> dict[str, str]:
     """Environment variables that put everything below `folder` and every listener on a free port."""
-    broker, controller, mlflow, metrics, api, redis, postgres, cassandra, storage = free_ports(9)
+    broker, controller, mlflow, metrics, api, redis, postgres, cassandra, storage, alerts = free_ports(10)
     return {
         "FRAUDLAKE_ENV": "test",
         "FRAUDLAKE__STATE_DIR": str(folder),
@@ -46,7 +46,10 @@ def variables(folder: Path) -> dict[str, str]:
         "FRAUDLAKE__SERVICES__MLFLOW_PORT": str(mlflow),
         "FRAUDLAKE__REDIS__PORT": str(redis),
         "FRAUDLAKE__REDIS__PASSWORD_FILE": str(folder / "keys" / "redis.key"),
+        "FRAUDLAKE__SPOOL__FOLDER": str(folder / "spool"),
         "FRAUDLAKE__DECISION_STORE__FILE": str(folder / "decisions.sqlite"),
+        "FRAUDLAKE__ALERTS__METRICS_PORT": str(alerts),
+        "FRAUDLAKE__ALERTS__FILE": str(folder / "alerts.sqlite"),
         "FRAUDLAKE__POSTGRES__PORT": str(postgres),
         "FRAUDLAKE__POSTGRES__PASSWORD_FILE": str(folder / "keys" / "postgres.key"),
         "FRAUDLAKE__CASSANDRA__PORT": str(cassandra),

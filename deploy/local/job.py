@@ -17,8 +17,8 @@ from lakehouse import settings as conf
 from lakehouse.errors import FraudlakeError
 from lakehouse.settings import Settings
 
-OWN_PROCESSES = ("api", "engine")
-"""Started by hand or by the demo; they stop before what they stand on."""
+OWN_PROCESSES = ("alerts", "receiver", "api", "engine")
+"""Started by the demo; they stop before what they stand on."""
 
 ALWAYS = (mlflow, kafka)
 ADDED: Mapping[str, tuple[ModuleType, dict[str, Any]]] = {

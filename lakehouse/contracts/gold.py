@@ -54,9 +54,21 @@ DECISIONS = Table(
         *_PAYMENT,
         Column("decided_outcome", "string", "the engine's outcome"),
         Column("answered_outcome", "string", "the API's, where it could not wait", nullable=True),
-        Column("effective_outcome", "string", "answered where there is an answer, else decided"),
+        Column("challenge_result", "string", "how its challenge ended: approved, declined or expired", nullable=True),
+        Column(
+            "effective_outcome",
+            "string",
+            "how its challenge ended (approved: approve; declined, expired: decline), else answered, else decided",
+        ),
         Column("risk", "string", "low, medium, high or critical", nullable=True),
         Column("score", "double", "0 to 1", nullable=True),
+        Column("score_with_rules", "double", "0 to 1, with what rules added; its band counts", nullable=True),
+        Column("rules_fired", "array<string>", "id@version of the active rules that fired and acted", nullable=True),
+        Column("reason_codes", "array<string>", "of lists and of the rules that acted", nullable=True),
+        Column(
+            "lists_hit", "array<string>", "list:kind of every entry that names somebody of the payment", nullable=True
+        ),
+        Column("rung", "string", "rung of the ladder that decided", nullable=True),
         Column("amount_base_minor", "bigint", "minor units of the base currency", nullable=True),
         Column("card_token", "string", "the card's token", personal="token"),
         Column("customer_token", "string", "the customer's token", personal="token"),

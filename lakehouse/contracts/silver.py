@@ -204,7 +204,7 @@ CONTROL = _kind(
         OneOf(
             "scope_known",
             "scope",
-            ("lists", "model", "reference", "rules", "suppressions", "thresholds"),
+            ("keys", "lists", "model", "reference", "rules", "staging", "suppressions", "thresholds"),
         ),
         Between("version_plausible", "version", 1, 2_147_483_647),
     ),
@@ -218,8 +218,22 @@ ANSWERS = _kind(
 OUTCOMES = _kind(
     "outcome", "outcomes", "outcome_id", rules=(OneOf("result_known", "result", ("approved", "declined", "expired")),)
 )
-ERASURES = _kind("erasure", "erasures", "erasure_id", rules=())
-STAGED = _kind("staged", "staged", "staged_id", rules=())
+ERASURES = _kind(
+    "erasure",
+    "erasures",
+    "erasure_id",
+    rules=(),
+    extra=(
+        Column(
+            "former_tokens",
+            "array<string>",
+            "the customer's tokens of the key versions that were in force before, the oldest first",
+            nullable=True,
+            personal="token",
+        ),
+    ),
+)
+STAGED = _kind("staged", "staged", "staged_id", rules=(Length("model_digest_length", "model_digest", 64, 64),))
 
 BY_KIND: Mapping[str, Table] = {
     "payment": PAYMENTS,
@@ -321,6 +335,21 @@ ERASURE_REPORT = Table(
         Column("ground", "string", "of what is kept: why it may be", nullable=True),
     ),
 )
+TOKEN_MAP = Table(
+    name="silver.token_map",
+    meaning="What a token is called under the next key version; made before and after a token key is changed.",
+    grain="one token of one kind and the version after it",
+    key=("kind", "old_token", "to_version"),
+    columns=(
+        Column("kind", "string", "card, customer, device, ip, email or address"),
+        Column("old_token", "string", "the token under the version before", personal="token"),
+        Column("new_token", "string", "the token under the new version", personal="token"),
+        Column("from_version", "int", "version of the old token's key"),
+        Column("to_version", "int", "version of the new token's key"),
+        Column("carried", "boolean", "nobody can open the value any more: the new token is a digest of the old one"),
+    ),
+    position=None,
+)
 DECISIONS = Table(
     name="silver.decisions",
     meaning="Decisions of the engine that was in office; repeats and those of fenced engines are left out.",
@@ -338,3 +367,4 @@ DECISIONS = Table(
 )
 
 TABLES = (*BY_KIND.values(), QUARANTINE, REPAIRS, DUPLICATES, ERASURE_REPORT, BALANCE, DECISIONS)
+"""What silver.job writes."""

@@ -23,6 +23,14 @@ from tests.lakehouse.records import T0, raw, record
 
 LIVE_FROM = 40
 """Offset from which an engine decides."""
+ENDS = (
+    *(("t104", "approved"), ("t105", "declined"), ("t106", "expired"), ("t102", "approved")),
+    *(("t104", "declined"), ("t1", "approved"), ("nobody", "approved")),
+)
+"""How challenges ended: of t102, which the API answered too; of t104 twice; of t1, whose id a conflict has taken."""
+MEANT = {"approved": "approve", "declined": "decline", "expired": "decline"}
+ON_A_LOWER_RUNG, AT_THE_CAP = "t107", "t108"
+"""Payments that the engine scored otherwise than the batch, rightly: without an anomaly model, from another vector."""
 FEATURES = ("amount_minor", "hour_utc", "card_count_24h", "merchant_count_7d")
 SET = "f" * 16
 MODEL = "ab" * 32
@@ -88,9 +96,11 @@ def events():
     sent.append(("payment", {**sent[again][1], "received_at": T0 + 99_900}, "duplicate", again))
     for number in (1, 2):
         sent.append(("answer", {"answer_id": f"a{number}", "transaction_id": f"t{100 + number}"}, "accepted", None))
-        sent.append(("outcome", {"outcome_id": f"o{number}", "transaction_id": f"t{103 + number}"}, "accepted", None))
         sent.append(("erasure", {"erasure_id": f"e{number}", "customer_id": f"C-{number}"}, "accepted", None))
         sent.append(("staged", {"staged_id": f"s{number}", "epoch": number}, "accepted", None))
+    for number, (name, result) in enumerate(ENDS):
+        fields = {"outcome_id": f"o{number}", "transaction_id": name, "result": result}
+        sent.append(("outcome", fields, "accepted", None))
     sent.append(("control", {"control_id": "c2", "version": 2}, "accepted", None))
     return sent
 
@@ -272,10 +282,15 @@ class LittleLake:
             "model_digest": MODEL,
             **self._score(offset),
         }
+        name = fields["transaction_id"]
+        if name == ON_A_LOWER_RUNG:
+            only_accepted |= {"rung": "without_anomaly", "score": 0.07, "score_isolation_forest": None}
+        if name == AT_THE_CAP:
+            only_accepted |= {"rung": "state_capped", "score": 0.08, "vector": bytes(len(vector))}
         return {
             **self._position(topics.EVENTS, offset),
             "decision_id": secret("decision", offset).hex(),
-            "transaction_id": fields["transaction_id"],
+            "transaction_id": name,
             "event_time": fields["event_time"],
             "received_at": fields["received_at"],
             "outcome": ("approve", "review")[offset % 2] if accepted else "rejected",
@@ -303,8 +318,11 @@ class LittleLake:
         # The second engine decides one again; the first one wakes up and decides one more.
         sent += [("decision", self._decision(offset, second)) for offset in live[len(half) - 1 :]]
         sent.append(("decision", self._decision(live[-1], 0)))
+        # Reasons follow a decision; they are in bronze, and no table of decisions takes them for one.
+        sent.append(("reasons", {"offset": live[0]}))
         values = [raw(kind, **fields) for kind, fields in sent]
         answers = {f["transaction_id"]: f["outcome"] for o, f in self.fields.items() if self.events[o][0] == "answer"}
+        ends = dict(reversed(ENDS))
         known = set()
         for offset, value, broker_time in self._sent(topics.DECISIONS, values):
             self.rows["bronze.decisions"].append(self._landed(topics.DECISIONS, offset, value, broker_time))
@@ -316,13 +334,15 @@ class LittleLake:
             row = {c.name: typed(c, found[c.name]) for c in silver.DECISIONS.columns if c.name in found}
             row |= {f"decision_{name}": value for name, value in self._position(topics.DECISIONS, offset).items()}
             self.rows["silver.decisions"].append({**row, "ingested_at": LANDED})
-            answered = None if row["outcome"] == "rejected" else answers.get(row["transaction_id"])
+            takes = row["outcome"] != "rejected"
+            answered, ended = (said.get(row["transaction_id"]) if takes else None for said in (answers, ends))
             self.rows["gold.decisions"].append(
                 {
                     **row,
                     "decided_outcome": row["outcome"],
                     "answered_outcome": answered,
-                    "effective_outcome": answered or row["outcome"],
+                    "challenge_result": ended,
+                    "effective_outcome": MEANT.get(ended) or answered or row["outcome"],
                 }
             )
 

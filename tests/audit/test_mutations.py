@@ -21,7 +21,7 @@ WITNESSED = {
     "silver.labels": (*_CARRIED, "label_id", "is_fraud", "label_available_at", "amount_minor"),
     "silver.control": (*_CARRIED, "control_id", "payload", "author_signature"),
     "silver.answers": (*_CARRIED, "answer_id", "outcome", "transaction_id"),
-    "silver.outcomes": (*_CARRIED, "outcome_id", "result"),
+    "silver.outcomes": (*_CARRIED, "outcome_id", "result", "transaction_id"),
     "silver.erasures": (*_CARRIED, "erasure_id", "requested_by"),
     "silver.staged": (*_CARRIED, "staged_id", "epoch"),
     "silver.quarantine": (*_CARRIED, "kind", "sealed", "sealing_key", "broker_time"),
@@ -31,7 +31,11 @@ WITNESSED = {
     "features.vectors": (*_PAYMENT, "vector"),
     "gold.features": (*_PAYMENT, *FEATURES),
     "gold.scores": _PAYMENT,
-    "gold.decisions": ("effective_outcome", "decided_outcome", "answered_outcome", "amount_base_minor", "card_token"),
+    "gold.decisions": (
+        *("effective_outcome", "decided_outcome", "answered_outcome", "challenge_result"),
+        *("amount_base_minor", "card_token"),
+        *("score_with_rules", "rules_fired", "reason_codes", "lists_hit", "rung"),
+    ),
 }
 """Columns that somebody else tells too; audit/README.md says which are nobody's."""
 KINDS = ("drop", "double", "alter", "swap")
@@ -49,6 +53,8 @@ def changed(value: pa.Scalar) -> object:
         return bytes([(held or b"\0")[0] ^ 1]) + (held or b"")[1:]
     if pa.types.is_string(kind):
         return f"{held}x"
+    if pa.types.is_list(kind) and pa.types.is_string(kind.value_type):
+        return [*(held or []), "x"]
     if pa.types.is_list(kind):
         return [held[0] + 1, *held[1:]]
     return (held or 0) + 1
@@ -119,3 +125,56 @@ def test_a_mutation_is_found_and_its_layer_named(lake, look, seed, tmp_path, num
     assert told, what
     assert all(table in tables for _, _, tables, _ in told), what
     assert all(finding["repair"] for finding in found["findings"]), what
+
+
+def place(lake, name, transaction_id):
+    """(offset of a decided payment, its place among the rows of a table of gold)."""
+    offsets = sorted(row["offset"] for row in lake.rows[name])
+    (found,) = [row["offset"] for row in lake.rows["gold.decisions"] if row["transaction_id"] == transaction_id]
+    return found, offsets.index(found)
+
+
+@pytest.mark.parametrize("column", ["score", "score_xgboost", "score_isolation_forest"])
+def test_a_score_other_than_the_engines_is_altered_in_gold(lake, look, tmp_path, column):
+    root = shutil.copytree(lake.root, tmp_path / "lake")
+    offset, at = place(lake, "gold.scores", "t110")
+    Damage(str(root), "gold.scores", random.Random(0)).altered(column, at)
+    code, found = look(root)
+    assert code == 1
+    told = [(f["what"], f["fact"], f["tables"], f["examples"], f["repair"]) for f in found["findings"]]
+    command = f"python -m gold.job --from-position {offset} --to-position {offset + 1}"
+    assert told == [("altered", "scores", ["gold.scores"], [{"offset": offset}], command)]
+
+
+def test_without_the_topic_a_score_that_differs_names_both_tables(lake, look, tmp_path):
+    root = shutil.copytree(lake.root, tmp_path / "lake")
+    _, at = place(lake, "gold.scores", "t110")
+    Damage(str(root), "gold.scores", random.Random(0)).altered("score", at)
+    _, found = look(root, "--without-topics")
+    assert [(f["fact"], f["tables"]) for f in found["findings"]] == [("scores", ["gold.scores", "silver.decisions"])]
+
+
+@pytest.mark.parametrize("name", ["t101", "t102", "t104", "t105", "t106", "t1"])
+def test_an_end_that_gold_does_not_tell_as_silver_does_is_named_with_its_repair(lake, look, tmp_path, name):
+    root = shutil.copytree(lake.root, tmp_path / "lake")
+    offset, at = place(lake, "gold.decisions", name)
+    Damage(str(root), "gold.decisions", random.Random(0)).altered("challenge_result", at)
+    code, found = look(root)
+    assert code == 1
+    told = {(f["what"], f["fact"], *f["tables"], f["repair"]) for f in found["findings"]}
+    command = f"python -m gold.job --from-position {offset} --to-position {offset + 1}"
+    assert ("altered", "end of its challenge", "gold.decisions", command) in told
+    assert {one[2:] for one in told} == {("gold.decisions", command)}
+
+
+@pytest.mark.parametrize("name", ["t102", "t105", "t106"])
+def test_an_effective_outcome_that_leaves_out_how_the_challenge_ended_is_altered(lake, look, tmp_path, name):
+    root = shutil.copytree(lake.root, tmp_path / "lake")
+    offset, _ = place(lake, "gold.decisions", name)
+    DeltaTable(TABLES["gold.decisions"].path(str(root))).update(
+        {"effective_outcome": "coalesce(answered_outcome, decided_outcome)"}, predicate=f"offset = {offset}"
+    )
+    _, found = look(root)
+    assert [(f["fact"], f["tables"], f["examples"]) for f in found["findings"]] == [
+        ("effective outcome", ["gold.decisions"], [{"offset": offset}])
+    ]

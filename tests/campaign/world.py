@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
 from benchmarks.place import apart
 from decisions import control
 from deploy.local import job as services
@@ -98,7 +96,7 @@ def _in_force(settings: Settings, folder: Path) -> None:
     reference = (conf.home() / "conf" / "reference.json").read_text()
     control.activate(settings, "reference", reference, author, approver, long_ago)
     digest = models.stored(conf.resolve(settings.models.store), folder / "scratch", keys)
-    control.activate(settings, "model", orjson.dumps({"digest": digest}).decode(), author, approver, long_ago)
+    control.put_model(settings, digest, author, approver, long_ago, here=True)
 
 
 def records(number: int, seed: int) -> list[bytes]:

@@ -5,22 +5,20 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from decisions import bundle, control
+from decisions import control
 from decisions.engine import Engine
 from decisions.intake import Message
 from decisions.job import Process
 from features import snapshot
 from features.store import Place, new
 from lakehouse import broker as log
-from lakehouse import keys, topics
 from lakehouse import settings as conf
+from lakehouse import topics
 from lakehouse.errors import RangeMissing, SnapshotRefused, TopicReplaced
 from lakehouse.settings import Settings
-from lakehouse.signing import trust
 from tests.conftest import NewSettings
 from tests.crash.conftest import activate_reference, events
 from tests.crash.table import noted, outcome
@@ -95,9 +93,8 @@ def world(broker: str, new_settings: NewSettings, tmp_path: Path, model: tuple[P
     topics.ensure(settings)
     activate_reference(settings)
     folder = conf.resolve(settings.keys.folder)
-    payload = orjson.dumps({"digest": model[1]}).decode()
     long_ago = int(time.time() * 1000) - 10 * 86_400_000
-    control.activate(settings, "model", payload, folder / "author.pem", folder / "approver.pem", long_ago)
+    control.put_model(settings, model[1], folder / "author.pem", folder / "approver.pem", long_ago, here=True)
     made = Decided(settings, events(settings))
     made.go_on()
     made.go_on()
@@ -107,10 +104,9 @@ def world(broker: str, new_settings: NewSettings, tmp_path: Path, model: tuple[P
 
 def _expected(world: Decided) -> list[int]:
     """The source offsets that an engine decides to which nothing ever happened."""
-    settings, store = world.settings, conf.resolve(world.settings.models.store)
-    identity, trusted = topics.identify(settings, topics.EVENTS), trust(conf.resolve(settings.keys.folder))
-    state = new(settings, Place(identity.topic_id, 0, 0))
-    engine = Engine(state, keys.source(settings).keyring(), lambda digest: bundle.load(store, digest, trusted))
+    settings = world.settings
+    identity = topics.identify(settings, topics.EVENTS)
+    engine = Engine.of(settings, new(settings, Place(identity.topic_id, 0, 0)))
     records = log.read_range(settings, identity.name, 0, 0, world.end(topics.EVENTS))
     bodies = engine.decide([Message(m.offset(), m.timestamp()[1], m.value() or b"") for m in records])
     return sorted(offset for body in bodies for offset in body.offset.tolist())

@@ -1,17 +1,17 @@
 """A stretch of log from the simulator, as messages, behind the control events that it needs."""
 
 import numpy as np
+import orjson
 
-from decisions import bundle
 from decisions.control import encoded, prepared
 from decisions.engine import Engine
 from decisions.intake import Message
+from decisions.staging import BY_HAND, staged_record
 from expectations.control import Version
 from features import store
 from features.store import Place
-from lakehouse import keys
 from lakehouse import settings as conf
-from lakehouse.signing import signer, trust
+from lakehouse.signing import signer
 from simulator.options import Options
 from simulator.world import days, world
 
@@ -31,6 +31,16 @@ def control(settings, versions, scope, payload, received_ms=END_MS - 10**9):
     return encoded(event, received_ms)
 
 
+def model(settings, versions, digest, received_ms=END_MS - 10**9):
+    """The records that stage a model and put it into force."""
+    payload = orjson.dumps({"digest": digest}).decode()
+    return [
+        control(settings, versions, "staging", payload, received_ms),
+        staged_record(digest, received_ms, BY_HAND, None),
+        control(settings, versions, "model", payload, received_ms),
+    ]
+
+
 def reference():
     return (conf.home() / "conf" / "reference.json").read_text()
 
@@ -46,12 +56,10 @@ def messages(values, first=0):
     return [Message(first + i, END_MS, value) for i, value in enumerate(values)]
 
 
-def engine(settings, state=None):
+def engine(settings, state=None, told=None):
     """An engine over a fresh state, or over the one given."""
-    trusted = trust(keys_folder(settings))
-    model_store = conf.resolve(settings.models.store)
     state = store.new(settings, Place(TOPIC_ID, 0, 0)) if state is None else state
-    return Engine(state, keys.source(settings).keyring(), lambda digest: bundle.load(model_store, digest, trusted))
+    return Engine.of(settings, state, told)
 
 
 def decided(engine, messages, cuts=()):

@@ -62,13 +62,19 @@ def _write(settings: Settings, *records: bytes) -> None:
 
 def test_what_is_activated_is_accepted_and_the_next_version_follows_it(world: Settings) -> None:
     assert _versions(world) == {}
-    assert [_activate(world), _activate(world, payload=CHANGED), _activate(world, "model", MODEL)] == [0, 1, 2]
+    assert [_activate(world), _activate(world, payload=CHANGED)] == [0, 1]
+    assert _activate(world, "staging", MODEL) == 2
+    with pytest.raises(ControlRefused, match="model abababababab is not staged"):
+        _activate(world, "model", MODEL)
+    _write(world, raw("staged", staged_id="s0", refused="It was altered."), raw("staged"))
+    assert _activate(world, "model", MODEL) == 5
     assert _versions(world) == {
         "reference": Version(2, payload_digest(CHANGED), CHANGED),
+        "staging": Version(1, payload_digest(MODEL), MODEL),
         "model": Version(1, payload_digest(MODEL), MODEL),
     }
     _write(world, raw("payment"))
-    assert _verdicts(world) == [Verdict("accepted")] * 4
+    assert _verdicts(world) == [Verdict("accepted")] * 7
 
 
 def test_a_change_is_in_the_trail_before_and_after_it_is_on_the_log(world: Settings) -> None:

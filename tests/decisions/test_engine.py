@@ -3,7 +3,6 @@
 import logs
 import models
 import numpy as np
-import orjson
 import pytest
 
 from decisions.outcome import OUTCOMES
@@ -18,7 +17,7 @@ def world(settings, tmp_path):
     digest = models.stored(settings.models.store, tmp_path / "scratch", logs.keys_folder(settings))
     values = [
         logs.control(settings, versions, "reference", logs.reference()),
-        logs.control(settings, versions, "model", orjson.dumps({"digest": digest}).decode()),
+        *logs.model(settings, versions, digest),
         *logs.payments(faults=1),
     ]
     return settings, logs.messages(values)
@@ -101,9 +100,9 @@ def test_a_decision_names_the_model_that_was_in_force_at_its_place(settings, tmp
     values = logs.payments()
     middle = len(values) // 2
     activate = [logs.control(settings, versions, "reference", logs.reference())]
-    activate.append(logs.control(settings, versions, "model", orjson.dumps({"digest": one}).decode()))
-    swap = logs.control(settings, versions, "model", orjson.dumps({"digest": other}).decode())
-    messages = logs.messages([*activate, *values[:middle], swap, *values[middle:]])
+    activate += logs.model(settings, versions, one)
+    swap = logs.model(settings, versions, other)
+    messages = logs.messages([*activate, *values[:middle], *swap, *values[middle:]])
     found = logs.columns(logs.decided(logs.engine(settings), messages))
     at = middle + len(activate)
     assert {d["model_digest"].decode() for d in found if d["offset"] < at} == {one}
@@ -118,6 +117,6 @@ def test_without_a_model_in_force_a_payment_stops_the_engine_by_name(settings):
 
 
 def test_a_model_that_cannot_be_verified_stops_the_engine(settings):
-    payload = orjson.dumps({"digest": "0" * 64}).decode()
+    messages = logs.messages(logs.model(settings, {}, "0" * 64))
     with pytest.raises(BundleRefused, match="missing"):
-        logs.decided(logs.engine(settings), logs.messages([logs.control(settings, {}, "model", payload)]))
+        logs.decided(logs.engine(settings), messages)

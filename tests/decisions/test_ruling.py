@@ -56,7 +56,7 @@ class Log:
         self.settings, self.versions, self.values = settings, {}, []
         digest = models.stored(settings.models.store, scratch, logs.keys_folder(settings), cuts=NEVER_CUTS)
         self.put("reference", logs.reference())
-        self.put("model", orjson.dumps({"digest": digest}).decode())
+        self.values += logs.model(settings, self.versions, digest)
 
     def put(self, scope, payload):
         self.values.append(logs.control(self.settings, self.versions, scope, payload))

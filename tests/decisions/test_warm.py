@@ -33,7 +33,7 @@ keys.create(folder)
 digest = models.stored(conf.resolve(settings.models.store), Path(settings.state_dir) / "scratch", folder)
 versions = {}
 values = [logs.control(settings, versions, "reference", logs.reference())]
-values.append(logs.control(settings, versions, "model", '{"digest":"%s"}' % digest))
+values += logs.model(settings, versions, digest)
 messages = logs.messages(values + logs.payments(faults=2))
 engine = logs.engine(settings)
 warm_all()

@@ -12,7 +12,7 @@ from expectations.control import ControlEvent
 from lakehouse import signing
 from lakehouse.signing import Trust
 from lakehouse.topics import EVENT_KINDS
-from tests.expectations.worlds import Model, Record, columns, fresh, judgements, state
+from tests.expectations.worlds import MODEL, Model, Record, columns, fresh, judgements, state
 from tests.lakehouse.records import REFERENCE, signed
 
 TABLES = [
@@ -29,17 +29,23 @@ def trust(state_folder: Path) -> Trust:
 
 @pytest.fixture(scope="module")
 def chain(state_folder: Path) -> list[ControlEvent]:
-    """Three versions of the tables that follow each other, one without a signature, one that skips a version."""
+    """Tables, requests to stage and models that follow each other; one without a signature, one skips a version."""
     folder, events, digest = state_folder / "keys", [], ""
     for version, payload in enumerate(TABLES, 1):
         events.append(
             signed(folder, payload=payload, version=version, previous_digest=digest, control_id=f"c{version}")
         )
         digest = events[-1].digest
+    for scope in ("staging", "model"):
+        digest = ""
+        for version in (1, 2):
+            changes = {"version": version, "previous_digest": digest, "control_id": f"{scope}{version}"}
+            events.append(signed(folder, scope, MODEL, **changes))
+            digest = events[-1].digest
     return [
         *events,
         signed(folder, control_id="c4", author_signature=b""),
-        signed(folder, control_id="c5", version=7, previous_digest=digest),
+        signed(folder, control_id="c5", version=7, previous_digest=events[2].digest),
     ]
 
 
@@ -110,7 +116,7 @@ def test_what_is_remembered_judges_as_what_was_seen(
         verdicts.engine_clock[accepted],
         head.offset[accepted],
     )
-    told.in_force.restore(seen.in_force.versions, seen.in_force.saved_entries())
+    told.in_force.restore(seen.in_force.versions, seen.in_force.saved_entries(), seen.in_force.staged)
     assert state(told) == state(seen)
     assert judgements(told.admit(tail), log[cut:]) == judgements(seen.admit(tail), log[cut:])
     assert state(told) == state(seen)

@@ -4,13 +4,14 @@ from pathlib import Path
 import orjson
 import pytest
 
-from expectations.control import ControlEvent, InForce, Version, payload_digest
+from expectations.control import ControlEvent, InForce, Staged, Version, payload_digest
 from lakehouse import signing
 from lakehouse.errors import ControlRefused
 from lakehouse.signing import Trust
 from tests.lakehouse.records import REFERENCE, signed
 
 MODEL = {"digest": "ab" * 32}
+READY, REFUSED = Staged("ab" * 32, None), Staged("ab" * 32, "It was altered.")
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,7 @@ def test_versions_of_a_scope_follow_each_other(keys_folder: Path, trust: Trust) 
     changed = {**REFERENCE, "country_risk": {}}
     second = signed(keys_folder, payload=changed, version=2, previous_digest=first.digest, control_id="c2")
     in_force.offer(second, trust)
+    in_force.hear(READY)
     in_force.offer(signed(keys_folder, "model", MODEL), trust)
     assert in_force.versions == {
         "reference": Version(2, second.digest, second.payload),
@@ -45,6 +47,7 @@ def test_the_digest_is_of_scope_version_and_digest_of_everything_in_force(keys_f
     assert in_force.digest == hashlib.sha256(b"[]").hexdigest()
     model, reference = signed(keys_folder, "model", MODEL), signed(keys_folder)
     in_force.offer(reference, trust)
+    in_force.hear(READY)
     in_force.offer(model, trust)
     listed = f'[["model",1,"{model.digest}"],["reference",1,"{reference.digest}"]]'
     assert in_force.digest == hashlib.sha256(listed.encode()).hexdigest()
@@ -53,13 +56,43 @@ def test_the_digest_is_of_scope_version_and_digest_of_everything_in_force(keys_f
 def test_what_is_restored_is_what_was_offered(keys_folder: Path, trust: Trust) -> None:
     in_force, other = InForce(), InForce()
     in_force.offer(signed(keys_folder), trust)
+    in_force.hear(READY)
     in_force.offer(signed(keys_folder, "model", MODEL), trust)
-    other.restore(in_force.versions, in_force.saved_entries())
-    assert (other.digest, other.versions, other.model_digest) == (
-        *(in_force.digest, in_force.versions, in_force.model_digest),
-    )
+    other.restore(in_force.versions, in_force.saved_entries(), in_force.staged)
+    assert other.model_digest == "ab" * 32
+    assert (other.digest, other.versions, other.staged) == (in_force.digest, in_force.versions, in_force.staged)
     assert other.reference is not None
     assert (other.reference.version, other.reference.base_currency) == (1, "EUR")
+
+
+def test_a_model_takes_force_only_while_the_newest_word_on_it_is_that_it_is_ready(
+    keys_folder: Path, trust: Trust
+) -> None:
+    in_force, model = InForce(), signed(keys_folder, "model", MODEL)
+    refused = "model abababababab is not staged: no `staged` record before this one says that it is ready"
+
+    def is_refused() -> bool:
+        with pytest.raises(ControlRefused, match=refused):
+            in_force.offer(model, trust)
+        return in_force.model_digest is None
+
+    assert is_refused()
+    in_force.offer(signed(keys_folder, "staging", MODEL), trust)
+    assert (is_refused(), in_force.asked) == (True, ["ab" * 32])
+    in_force.hear(REFUSED)
+    assert (is_refused(), in_force.asked) == (True, [])
+    in_force.hear(Staged("cd" * 32, None))
+    assert is_refused()
+    in_force.hear(READY)
+    in_force.hear(REFUSED)
+    assert is_refused()
+    in_force.hear(READY)
+    again = {"version": 2, "previous_digest": payload_digest(orjson.dumps(MODEL).decode()), "control_id": "c2"}
+    in_force.offer(signed(keys_folder, "staging", MODEL, **again), trust)  # type: ignore[arg-type]
+    assert is_refused()
+    in_force.hear(READY)
+    in_force.offer(model, trust)
+    assert in_force.model_digest == "ab" * 32
 
 
 FIRST = payload_digest(orjson.dumps(REFERENCE, option=orjson.OPT_SORT_KEYS).decode())
@@ -68,7 +101,12 @@ FIRST = payload_digest(orjson.dumps(REFERENCE, option=orjson.OPT_SORT_KEYS).deco
 @pytest.mark.parametrize(
     ("event", "why"),
     [
-        ({"scope": "keys"}, "There is no scope 'keys'"),
+        ({"scope": "everything"}, "There is no scope 'everything'"),
+        ({"scope": "keys", "payload": {"token_version": 1}}, "the next one is 2, not 1"),
+        ({"scope": "keys", "payload": {"token_version": 3}}, "the next one is 2, not 3"),
+        ({"scope": "keys", "payload": {"token_version": True}}, "must name a version"),
+        ({"scope": "keys", "payload": {"token_version": "2"}}, "must name a version"),
+        ({"scope": "keys", "payload": {}}, "must have exactly the keys token_version"),
         ({}, "reference version 1 does not follow version 1"),
         ({"version": 3, "previous_digest": FIRST}, "reference version 3 does not follow version 1"),
         ({"version": 2}, "reference version 2 does not follow version 1"),
@@ -83,6 +121,7 @@ FIRST = payload_digest(orjson.dumps(REFERENCE, option=orjson.OPT_SORT_KEYS).deco
         ({"scope": "model", "payload": {"digest": "ab"}}, "must name the bundle"),
         ({"scope": "model", "payload": {"digest": "AB" * 32}}, "must name the bundle"),
         ({"scope": "model", "payload": []}, "must name the bundle"),
+        ({"scope": "staging", "payload": {"digest": "ab"}}, "must name the bundle"),
         ({"scope": "model", "payload": "nothing"}, "is not JSON"),
     ],
 )

@@ -59,8 +59,8 @@ def test_deltas_fold_to_the_same_from_the_log_from_silver_and_from_a_snapshot(fo
     deltas = [delta([entry(1), entry(2, 500)]), delta([entry(3)], [gone]), delta([entry(2, 900)])]
     events = chain(folder, "lists", *deltas)
     live, silver, restored = offered(events, trust), InForce(), InForce()
-    silver.fold(rows(events))
-    restored.restore(live.versions, live.saved_entries())
+    silver.fold(rows(events), [])
+    restored.restore(live.versions, live.saved_entries(), live.staged)
     assert live.entries["lists"].by_key == {
         ("card", token(2), "block"): ("test", 900),
         ("card", token(3), "block"): ("test", 1 << 62),
@@ -88,7 +88,7 @@ def test_a_long_chain_is_folded_in_a_second(folder):
         {"scope": "lists", "version": n + 1, "previous_digest": "", "payload": delta([entry(n)])} for n in range(20_000)
     ]
     in_force, began = InForce(), time.perf_counter()
-    in_force.fold(events)
+    in_force.fold(events, [])
     assert len(in_force.entries["lists"].by_key) == 20_000
     assert time.perf_counter() - began < 3
 

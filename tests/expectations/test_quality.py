@@ -124,7 +124,7 @@ def test_a_score_is_written_once_and_low_ones_are_said(
     good = [payment(o) for o in range(1000)]
     put(silver.PAYMENTS, good[:940], 0, 1000)
     put(silver.QUARANTINE, [refused(o, "amount_plausible") for o in range(940, 1000)], 0, 1000)
-    writer = Scores(spark, root, settings.quality)
+    writer = Scores(root, settings.quality)
     writer.take(Span("T", 0, 0, 1000))
     writer.take(Span("T", 0, 0, 1000))
     found = scores(root)
@@ -140,7 +140,7 @@ def test_a_batch_that_was_partly_scored_is_scored_from_there_on(
     spark: SparkSession, settings: Settings, root: str, put: Put
 ) -> None:
     put(silver.PAYMENTS, [payment(o) for o in range(6)], 0, 6)
-    writer = Scores(spark, root, settings.quality)
+    writer = Scores(root, settings.quality)
     writer.take(Span("T", 0, 0, 2))
     writer.take(Span("T", 0, 0, 6))
     assert scores(root)[5, "silver.payments", "validity"] == (4, 4, "too_few")
@@ -150,13 +150,13 @@ def test_a_batch_that_was_partly_scored_is_scored_from_there_on(
 def test_an_expected_column_that_there_is_not_is_refused(spark: SparkSession, settings: Settings, root: str) -> None:
     wrong = settings.quality.model_copy(update={"expected_columns": ("silver.payments.amount_minor",)})
     with pytest.raises(SettingsError, match=r"quality\.expected_columns names silver\.payments\.amount_minor"):
-        Scores(spark, root, wrong)
+        Scores(root, wrong)
 
 
 @pytest.fixture
 def bad_interval(spark: SparkSession, settings: Settings, root: str, put: Put) -> Scores:
     """A good batch, one of which half is refused, and a good one again; each of 1,200 records."""
-    writer = Scores(spark, root, settings.quality)
+    writer = Scores(root, settings.quality)
     for begin, bad in ((0, 0), (1200, 600), (2400, 0)):
         end = begin + 1200
         put(silver.PAYMENTS, [payment(o) for o in range(begin, end - bad)], begin, end)
@@ -231,8 +231,8 @@ def test_an_interval_in_which_nothing_was_accepted_is_held_too(
 ) -> None:
     put(silver.PAYMENTS, [payment(0)], 0, 1000)
     put(silver.QUARANTINE, [refused(o, "amount_plausible") for o in range(1, 1001)], 0, 1001)
-    Scores(spark, root, settings.quality).take(Span("T", 0, 0, 1))
-    Scores(spark, root, settings.quality).take(Span("T", 0, 1, 1001))
+    Scores(root, settings.quality).take(Span("T", 0, 0, 1))
+    Scores(root, settings.quality).take(Span("T", 0, 1, 1001))
     with pytest.raises(QualityHeld, match="offsets 1 to 1001"):
         Gold(context(settings)).derive()
 
@@ -240,7 +240,7 @@ def test_an_interval_in_which_nothing_was_accepted_is_held_too(
 def test_a_window_that_reaches_into_what_was_released_is_judged_by_the_rest(
     spark: SparkSession, settings: Settings, root: str, put: Put, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = Scores(spark, root, settings.quality)
+    writer = Scores(root, settings.quality)
     put(silver.PAYMENTS, [payment(o) for o in range(300)], 0, 1000)
     put(silver.QUARANTINE, [refused(o, "amount_plausible") for o in range(300, 1000)], 0, 1000)
     writer.take(Span("T", 0, 0, 1000))

@@ -16,7 +16,7 @@ from lakehouse.contracts.silver import BY_KIND
 from lakehouse.crypto import Digests
 from lakehouse.settings import Settings
 from lakehouse.topics import EVENT_KINDS
-from tests.expectations.worlds import Record, columns, fresh, judgements, state
+from tests.expectations.worlds import MODEL, Record, columns, fresh, judgements, state
 from tests.lakehouse.records import REFERENCE, signed
 
 TOPIC = "T"
@@ -55,6 +55,9 @@ def _write(
         }
         if kind == "authorisation":
             table["result"] = ["approved"] * len(rows)
+        if kind == "staged":
+            table |= {"model_digest": [MODEL["digest"]] * len(rows)}
+            table |= {"refused": pa.array([r.refused for r in found], pa.string())}
         if kind == "control":
             table |= {
                 "scope": [r.event.scope for r in found if r.event],
@@ -72,7 +75,8 @@ def log(state_folder: Path) -> list[Record]:
     first = signed(folder)
     tables = {**REFERENCE, "rates_micro": {"EUR": 1_000_000, "USD": 900_000}}
     second = signed(folder, payload=tables, version=2, previous_digest=first.digest, control_id="c2")
-    model = signed(folder, "model", {"digest": "ab" * 32}, control_id="c3")
+    model = signed(folder, "model", MODEL, control_id="c3")
+    asked = signed(folder, "staging", MODEL, control_id="c4")
     made = [Record("t0", 0), Record("c1", 0, kind="control", event=first)]
     for hour in range(0, 130, 7):
         made.append(Record(f"t{hour % 5}", hour, hour % 3 == 0, amount=1000, currency=("EUR", "USD", "JPY")[hour % 3]))
@@ -82,6 +86,8 @@ def log(state_folder: Path) -> list[Record]:
         if hour == 35:
             made.append(Record("c2", hour, kind="control", event=second))
             made.append(Record("c3", hour, kind="control", event=model))
+            made.append(Record("s1", hour, 1, kind="staged"))
+            made.append(Record("c4", hour, kind="control", event=asked))
     return made
 
 

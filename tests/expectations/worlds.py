@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from expectations.admission import ACCEPTED, DUPLICATE, QUARANTINED, Admission, Candidates, Verdicts, horizons_ms
-from expectations.control import ControlEvent
+from expectations.control import ControlEvent, Staged
 from expectations.reference import short_codes
 from lakehouse import settings as conf
 from lakehouse.signing import Trust
@@ -22,9 +22,16 @@ from tests.lakehouse.records import HOUR, T0
 HORIZON_MS = dict.fromkeys(EVENT_KINDS, 48 * HOUR) | {"label": 400 * 24 * HOUR}
 
 
+MODEL = {"digest": "ab" * 32}
+"""The one model that these logs know."""
+
+
 @dataclass(frozen=True)
 class Record:
-    """One record as admission looks at it; `at_h` is received_at in hours after T0."""
+    """One record as admission looks at it; `at_h` is received_at in hours after T0.
+
+    A `staged` record with content says that the model was refused, one without that it is ready.
+    """
 
     identity: str
     at_h: float = 0
@@ -39,6 +46,11 @@ class Record:
     def received_ms(self) -> int:
         """In milliseconds."""
         return T0 + round(self.at_h * HOUR)
+
+    @property
+    def refused(self) -> str | None:
+        """Why the model is refused, of a `staged` record."""
+        return "altered" if self.content else None
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,7 @@ def columns(log: Sequence[Record], first: int = 0) -> Candidates:
         category=short_codes(Texts.of(["5411"] * len(log))),
         country=short_codes(Texts.of(["FR"] * len(log))),
         controls={row: r.event for row, r in enumerate(log) if r.event is not None},
+        staged={row: Staged(MODEL["digest"], r.refused) for row, r in enumerate(log) if r.kind == "staged"},
     )
 
 
@@ -112,6 +125,7 @@ class Model:
     seen: dict[tuple[str, str], tuple[int, int, int]] = field(default_factory=dict)
     reference: dict[str, Any] | None = None
     versions: dict[str, tuple[int, str]] = field(default_factory=dict)
+    is_staged: bool = False
 
     def judge(self, offset: int, record: Record) -> Judgement:
         """The judgement over the next record."""
@@ -132,6 +146,8 @@ class Model:
             return Judgement(QUARANTINED, f"control_refused: {why}")
         self.clock = now
         self.seen[record.kind, record.identity] = (now + HORIZON_MS[record.kind], record.content, offset)
+        if record.kind == "staged":
+            self.is_staged = record.refused is None
         if not priced or self.reference is None:
             return Judgement(ACCEPTED, "", -1, now)
         rate = self.reference["rates_micro"][record.currency]
@@ -145,7 +161,11 @@ class Model:
             return f"{event.scope} version {event.version} does not follow version {version}."
         if not self.trust.verifies(event.author, "author", event.message, event.author_signature):
             return f"The author's signature by {event.author} does not verify."
+        if event.scope == "model" and not self.is_staged:
+            return "model abababababab is not staged: no `staged` record before this one says that it is ready."
         self.versions[event.scope] = (event.version, event.digest)
+        if event.scope == "staging":
+            self.is_staged = False
         if event.scope == "reference":
             self.reference = orjson.loads(event.payload)
         return ""
@@ -157,6 +177,7 @@ def state(admission: Admission) -> dict[str, Any]:
     return {
         "clock": admission.clock,
         "in_force": admission.in_force.digest,
+        "staged": admission.in_force.staged,
         "version": admission.in_force.reference and admission.in_force.reference.version,
         "seen": sorted(map(tuple, live.tolist())),
     }

@@ -81,6 +81,21 @@ def test_a_starting_engine_takes_the_newest_snapshot_that_is_whole(settings, sta
     assert newest_good(settings, "T").place.next_offset == 900
 
 
+def test_a_state_under_other_tokens_than_the_log_has_behind_it_is_refused(settings, state, tmp_path):
+    payload = '{"token_version":2}'
+    state.admission.in_force.fold([{"scope": "keys", "version": 1, "previous_digest": "", "payload": payload}], [])
+    state.place = Place("T", 0, 800)
+    path = tmp_path / snapshot.file_name(800)
+    snapshot.write(path, *store.saved(state))
+    with pytest.raises(
+        SnapshotRefused, match=r"at offset 800 has tokens of version 1;.*version 2.*silver.tokens prepare"
+    ):
+        store.load(path, settings, "T")
+    state.token_version = 2
+    snapshot.write(path, *store.saved(state))
+    assert store.load(path, settings, "T").token_version == 2
+
+
 def test_a_snapshot_of_the_lake_that_is_ahead_of_the_engine_is_its_last_resort(settings, state, tmp_path):
     own, lake = tmp_path / "state", tmp_path / "lake"
     settings = settings.model_copy(

@@ -1,4 +1,4 @@
-"""What every payment was answered in the end: taken over once, and again where the API's answer arrives later."""
+"""What every payment was answered in the end: taken over once, and again where an answer or an end arrives later."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from decisions.effective import effective
 from gold.job import Gold
 from lakehouse import delta, storage
 from lakehouse.contracts import gold, silver
@@ -17,14 +18,15 @@ from tests.conftest import NewContext
 from tests.filled import row
 
 Put = Callable[[Table, Sequence[dict[str, Any]], int], None]
-Outcomes = dict[int, tuple[str | None, str]]
+Outcomes = dict[int, tuple[str | None, str | None, str]]
 
 
 @pytest.fixture
 def put(spark: SparkSession, settings: Settings) -> Put:
     """Adds rows to a table of silver, which then ends at an offset of its own topic."""
     root = str(settings.lake.root)
-    storage.ensure(root, silver.ANSWERS)
+    for table in (silver.ANSWERS, silver.OUTCOMES):
+        storage.ensure(root, table)
 
     def added(table: Table, rows: Sequence[dict[str, Any]], end: int) -> None:
         storage.ensure(root, table)
@@ -43,14 +45,22 @@ def answer(offset: int, name: str, outcome: str) -> dict[str, Any]:
     return row(silver.ANSWERS, offset, transaction_id=name, outcome=outcome)
 
 
+def end(offset: int, name: str, result: str) -> dict[str, Any]:
+    return row(silver.OUTCOMES, offset, transaction_id=name, result=result)
+
+
 def derived(new_context: NewContext, settings: Settings, interval: Interval | None = None) -> Outcomes:
-    """(answered, effective) by offset, after another pass."""
+    """(answered, how the challenge ended, effective) by offset, after another pass."""
     context = new_context(settings, interval)
     for table in (gold.DECISIONS,):
         storage.ensure(context.root, table)
     Gold(context).decide()
-    names = ["offset", "answered_outcome", "effective_outcome"]
-    return {r["offset"]: (r["answered_outcome"], r["effective_outcome"]) for r in held(context.root, names)}
+    told = ["answered_outcome", "challenge_result", "effective_outcome"]
+    rows = held(context.root, ["offset", "decided_outcome", *told])
+    for one in rows:
+        assert one["effective_outcome"] == effective(one["decided_outcome"], *(one[name] for name in told[:2]))
+    assert len({one["offset"] for one in rows}) == len(rows)
+    return {one["offset"]: tuple(one[name] for name in told) for one in rows}
 
 
 def held(root: str, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -62,32 +72,62 @@ def test_new_decisions_are_appended_and_no_old_row_is_written_again(
 ) -> None:
     root = str(settings.lake.root)
     put(silver.DECISIONS, [decision(3, "a"), decision(5, "b", "decline")], 16)
-    assert derived(context, settings) == {3: (None, "approve"), 5: (None, "decline")}
+    assert derived(context, settings) == {3: (None, None, "approve"), 5: (None, None, "decline")}
     assert storage.written_ends(root, gold.DECISIONS) == {"T/0": 6}
     files = set(delta.opened(root, gold.DECISIONS).file_uris())
     put(silver.DECISIONS, [decision(3, "a"), decision(5, "b", "decline"), decision(8, "c", "review")], 19)
-    assert derived(context, settings)[8] == (None, "review")
+    assert derived(context, settings)[8] == (None, None, "review")
     assert files < set(delta.opened(root, gold.DECISIONS).file_uris())
 
 
 def test_a_pass_that_finds_nothing_new_commits_nothing(put: Put, context: NewContext, settings: Settings) -> None:
     put(silver.DECISIONS, [decision(3, "a")], 14)
     put(silver.ANSWERS, [answer(4, "other", "decline")], 5)
+    put(silver.OUTCOMES, [end(5, "other", "declined")], 6)
     derived(context, settings)
     before = storage.version(str(settings.lake.root), gold.DECISIONS)
-    assert derived(context, settings) == {3: (None, "approve")}
+    assert derived(context, settings) == {3: (None, None, "approve")}
     assert storage.version(str(settings.lake.root), gold.DECISIONS) == before
 
 
-def test_an_answer_that_arrives_after_its_decision_becomes_the_effective_outcome(
+def test_answers_and_ends_count_whether_they_arrive_before_the_decision_is_taken_over_or_after(
     put: Put, context: NewContext, settings: Settings
 ) -> None:
-    conflict = decision(7, "a", "rejected", "conflict")
-    put(silver.DECISIONS, [decision(3, "a"), decision(5, "b"), conflict], 18)
-    assert derived(context, settings)[3] == (None, "approve")
-    put(silver.ANSWERS, [answer(4, "a", "review"), answer(6, "a", "decline")], 7)
-    # The first answer counts, and a repeat that was refused never takes it.
-    assert derived(context, settings) == {3: ("review", "review"), 5: (None, "approve"), 7: (None, "rejected")}
+    root = str(settings.lake.root)
+    asked = [decision(offset, name, "challenge") for offset, name in zip(range(3, 9), "abcdef", strict=True)]
+    put(silver.DECISIONS, [*asked, decision(9, "a", "rejected", "conflict")], 20)
+    put(silver.ANSWERS, [answer(10, "d", "review"), answer(11, "e", "review")], 12)
+    put(silver.OUTCOMES, [end(12, "a", "approved"), end(13, "e", "declined")], 14)
+    open_, refused = (None, None, "challenge"), (None, None, "rejected")
+    approved, disowned = (None, "approved", "approve"), ("review", "declined", "decline")
+    assert derived(context, settings) == {
+        3: approved,
+        4: open_,
+        5: open_,
+        6: ("review", None, "review"),
+        7: disowned,
+        8: open_,
+        9: refused,
+    }
+    # The first word of each kind counts; a repeat that was refused never takes one; nobody knows `x`.
+    later = [end(14, "a", "declined"), end(15, "b", "approved"), end(16, "c", "expired"), end(17, "d", "approved")]
+    put(silver.OUTCOMES, [*later, end(18, "b", "declined"), end(19, "x", "approved")], 20)
+    put(silver.ANSWERS, [answer(20, "f", "review"), answer(21, "f", "decline"), answer(22, "c", "review")], 23)
+    final = {
+        3: approved,
+        4: approved,
+        5: ("review", "expired", "decline"),
+        6: ("review", "approved", "approve"),
+        7: disowned,
+        8: ("review", None, "review"),
+        9: refused,
+    }
+    assert derived(context, settings) == final
+    before = storage.version(root, gold.DECISIONS)
+    assert derived(context, settings, Interval(4, 7)) == final
+    assert storage.version(root, gold.DECISIONS) == before + 1
+    assert derived(context, settings) == final
+    assert storage.version(root, gold.DECISIONS) == before + 1
 
 
 def test_an_interval_is_made_again_and_the_rest_is_left_alone(
@@ -97,6 +137,6 @@ def test_an_interval_is_made_again_and_the_rest_is_left_alone(
     put(silver.DECISIONS, [decision(3, "a"), decision(5, "b"), decision(8, "c")], 19)
     derived(context, settings)
     delta.opened(root, gold.DECISIONS).delete("offset = 5")
-    assert derived(context, settings) == {3: (None, "approve"), 8: (None, "approve")}
-    assert derived(context, settings, Interval(4, 7)) == dict.fromkeys((3, 5, 8), (None, "approve"))
+    assert derived(context, settings) == {3: (None, None, "approve"), 8: (None, None, "approve")}
+    assert derived(context, settings, Interval(4, 7)) == dict.fromkeys((3, 5, 8), (None, None, "approve"))
     assert storage.written_ends(root, gold.DECISIONS) == {"T/0": 9}

@@ -111,8 +111,7 @@ def history(broker, mlflow_server, spark, context, new_settings, tmp_path_factor
 
     one.digest = train(settings, None, folder / "predictions.parquet")
     one.history_end = int(snapshot.newest([conf.resolve(settings.features.snapshot_folder)])[0].name.split(".")[0])
-    payload = orjson.dumps({"digest": one.digest}).decode()
-    control.activate(settings, "model", payload, keys / "author.pem", keys / "approver.pem", END_MS)
+    control.put_model(settings, one.digest, keys / "author.pem", keys / "approver.pem", END_MS, here=True)
     return one
 
 

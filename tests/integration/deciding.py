@@ -36,6 +36,6 @@ def counted(settings):
     for offset, kind, record in read(settings, topics.DECISIONS):
         if kind == "engine_start":
             office = offset
-        elif record["epoch"] == office and record["offset"] not in found:
+        elif kind == "decision" and record["epoch"] == office and record["offset"] not in found:
             found[record["offset"]] = record
     return found

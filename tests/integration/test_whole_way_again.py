@@ -65,7 +65,7 @@ def test_an_engine_that_computes_something_else_is_found_out(history, decided, t
     keys = tmp_path / "keys"
     shutil.copytree(conf.resolve(history.settings.keys.folder), keys)
     keyring = orjson.loads((keys / KEYRING).read_bytes())
-    other = base64.b64encode(b"a key of 32 bytes that is no key").decode()
+    other = base64.b64encode(bytes(range(32))).decode()
     write_private(keys / KEYRING, orjson.dumps({**keyring, "masters": dict.fromkeys(keyring["masters"], other)}))
     code, found, _ = replayed(history, "--sample", "3", FRAUDLAKE__KEYS__FOLDER=str(keys))
     assert code == 1

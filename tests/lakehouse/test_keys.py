@@ -69,6 +69,9 @@ def test_an_environment_without_keys_is_refused(monkeypatch: pytest.MonkeyPatch)
         ("ключ", "is not base64"),
         ("c2hvcnQ=", "has 5 bytes, expected 32"),
         (base64.b64encode(bytes(33)).decode(), "has 33 bytes, expected 32"),
+        (base64.b64encode(bytes(32)).decode(), "is not random"),
+        (base64.b64encode(b"0123456789abcdef" * 2).decode(), "is not random"),
+        (base64.b64encode(b"changemechangemechangemechangeme").decode(), "is not random"),
     ],
 )
 def test_a_master_key_of_another_form_is_refused_without_repeating_it(
@@ -136,7 +139,9 @@ def test_local_keys_are_made_once_and_only_their_owner_can_read_them(tmp_path: P
     made = keys.create(folder)
     assert sorted(made) == [
         *(
+            "api-analyst.key",
             "api-local.key",
+            "api-officer.key",
             "api-replay.key",
             "api_keys.json",
             "approver.pem",
@@ -167,11 +172,38 @@ def test_what_is_missing_of_local_keys_is_made_and_the_rest_stays(tmp_path: Path
 def test_api_keys_are_stored_as_digests(tmp_path: Path) -> None:
     keys.create(tmp_path)
     entries = orjson.loads((tmp_path / "api_keys.json").read_bytes())
-    assert [(e["name"], e["roles"]) for e in entries] == [("local", ["decide"]), ("replay", ["decide", "replay"])]
+    assert [(e["name"], e["roles"]) for e in entries] == [
+        ("local", ["decide", "alerts"]),
+        ("replay", ["decide", "replay"]),
+        ("analyst", ["read", "label", "alerts"]),
+        ("officer", ["read", "reveal"]),
+    ]
     for entry in entries:
         key = (tmp_path / f"api-{entry['name']}.key").read_text()
         assert len(base64.urlsafe_b64decode(key + "=")) == 32
         assert entry["sha256"] == hashlib.sha256(key.encode()).hexdigest()
+
+
+def test_an_api_key_is_made_by_name_with_roles_and_is_in_the_audit_trail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys.create(tmp_path / "keys")
+    monkeypatch.setenv("FRAUDLAKE__KEYS__FOLDER", str(tmp_path / "keys"))
+    monkeypatch.setenv("FRAUDLAKE__TRAIL__FOLDER", str(tmp_path / "trail"))
+    monkeypatch.setenv("FRAUDLAKE__TRAIL__HEADS_FOLDER", str(tmp_path / "heads"))
+    keys.main(["api", "desk-2", "--roles", "read,label"])
+    entry = orjson.loads((tmp_path / "keys" / "api_keys.json").read_bytes())[-1]
+    assert (entry["name"], entry["roles"]) == ("desk-2", ["read", "label"])
+    key = (tmp_path / "keys" / "api-desk-2.key").read_text()
+    assert keys.api_key_digest(key) == entry["sha256"]
+    told = (tmp_path / "trail" / "trail.jsonl").read_text()
+    assert "api-desk-2.key" in told
+    assert key not in told + capsys.readouterr().out
+    with pytest.raises(KeysMissing, match="There is a key desk-2"):
+        keys.main(["api", "desk-2", "--roles", "read"])
+    for wrong in (["api", "desk-3"], ["api", "desk-3", "--roles", "root"], ["api", "Desk", "--roles", "read"]):
+        with pytest.raises(SystemExit):
+            keys.main(wrong)
 
 
 def test_the_settings_say_where_the_keys_are() -> None:

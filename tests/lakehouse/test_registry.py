@@ -20,6 +20,7 @@ IDS = {
     "label": 7,
     "outcome": 8,
     "payment": 9,
+    "reasons": 13,
     "staged": 10,
 }
 

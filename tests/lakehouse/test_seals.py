@@ -1,5 +1,6 @@
 import base64
 import json
+import os
 import time
 from itertools import permutations
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakehouse import keys
-from lakehouse.crypto import PersonalSeal, RecordSeal
+from lakehouse.crypto import BLOCK_BYTES, PersonalSeal, RecordSeal, fernet_head
 from lakehouse.data_keys import DataKeys, day_key_id, day_key_name
 from lakehouse.errors import ContractBroken, KeyDestroyed, KeysMissing, KeyUnknown
 from lakehouse.keys import KeySource
@@ -72,6 +73,10 @@ def test_the_same_record_is_never_sealed_to_the_same_bytes() -> None:
     assert len(set(seal.seal([b"record"] * 100, [b"p"] * 100))) == 100
 
 
+def _sealed(seal: PersonalSeal, table: str, position: str, values: dict[str, str | None]) -> str:
+    return seal.seal(table, position, values, fernet_head(), os.urandom(BLOCK_BYTES))
+
+
 PLACES = [("silver.payments", "topic/0/17"), ("silver.payments", "topic/0/18"), ("silver.labels", "topic/0/17")]
 
 
@@ -79,7 +84,7 @@ PLACES = [("silver.payments", "topic/0/17"), ("silver.payments", "topic/0/18"), 
 @given(st.dictionaries(st.text(max_size=10), st.none() | st.text(max_size=20), max_size=4))
 def test_personal_values_open_at_their_row_only(values: dict[str, str | None]) -> None:
     seal = PersonalSeal(FIRST)
-    sealed = [seal.seal(table, position, values) for table, position in PLACES]
+    sealed = [_sealed(seal, table, position, values) for table, position in PLACES]
     for (table, position), token in zip(PLACES, sealed, strict=True):
         assert seal.open(table, position, token) == values
     for a, b in permutations(range(3), 2):
@@ -90,15 +95,23 @@ def test_personal_values_open_at_their_row_only(values: dict[str, str | None]) -
 def test_a_personal_seal_is_a_fernet_token() -> None:
     """By the library itself, at every length around a block."""
     for size in range(40):
-        token = PersonalSeal(FIRST).seal(*PLACES[0], {"customer_id": "c" * size})
+        token = _sealed(PersonalSeal(FIRST), *PLACES[0], {"customer_id": "c" * size})
         content = json.loads(Fernet(base64.urlsafe_b64encode(FIRST)).decrypt(token))
         assert content["values"] == {"customer_id": "c" * size}
         assert abs(Fernet(base64.urlsafe_b64encode(FIRST)).extract_timestamp(token) - time.time()) < 5
 
 
+def test_rows_of_one_key_go_through_one_chain_and_each_has_a_vector_of_its_own() -> None:
+    seal = PersonalSeal(FIRST)
+    tokens = [_sealed(seal, *PLACES[0], {"customer_id": "C1"}) for _ in range(100)]
+    library = Fernet(base64.urlsafe_b64encode(FIRST))
+    assert len({library.decrypt(token) for token in tokens}) == 1
+    assert len({base64.urlsafe_b64decode(token)[9 : 9 + BLOCK_BYTES] for token in tokens}) == 100
+
+
 def test_personal_values_that_were_altered_do_not_open() -> None:
     seal = PersonalSeal(FIRST)
-    token = seal.seal(*PLACES[0], {"customer_id": "C1"})
+    token = _sealed(seal, *PLACES[0], {"customer_id": "C1"})
     for at in (0, 1, len(token) // 2, len(token) - 5):
         altered = token[:at] + ("A" if token[at] != "A" else "B") + token[at + 1 :]
         with pytest.raises(ContractBroken, match=r"silver\.payments at topic/0/17 was altered"):
@@ -109,7 +122,7 @@ def test_personal_values_that_were_altered_do_not_open() -> None:
 
 def test_errors_of_seals_say_where_and_not_what() -> None:
     seal = PersonalSeal(FIRST)
-    token = seal.seal(*PLACES[0], {"customer_id": "Somebody"})
+    token = _sealed(seal, *PLACES[0], {"customer_id": "Somebody"})
     with pytest.raises(ContractBroken) as refused:
         seal.open(*PLACES[1], token)
     assert "Somebody" not in str(refused.value)

@@ -304,7 +304,7 @@ def test_a_frame_that_is_not_what_the_contract_says_is_named(spark: SparkSession
 
 
 def test_what_the_contract_says_is_never_null_is_never_null(root: str, rows: Rows) -> None:
-    with pytest.raises(Exception, match="NOT NULL"):
+    with pytest.raises(Exception, match="lack value"):
         storage.append_once(rows(0, 5).withColumn("value", F.lit(None).cast("bigint")), root, THINGS, [_span(0, 5)])
     assert storage.written_ends(root, THINGS) == {}
 

@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.crypto import TOKEN_KINDS, Digests, Mac, Tokens, canonical, entity_key_of_token, entity_keys
+from lakehouse.crypto import (
+    TOKEN_KINDS,
+    Digests,
+    Mac,
+    Tokens,
+    canonical,
+    entity_key_of_token,
+    entity_keys,
+    up_to,
+    version_of,
+)
+from lakehouse.errors import KeysMissing
 from lakehouse.keys import Keyring
 from tests.lakehouse.test_keys import FIRST, SECOND, hkdf
 
@@ -140,3 +151,19 @@ def test_digests_are_hmacs_under_keys_of_version_1() -> None:
 def test_kinds_do_not_share_identities() -> None:
     digests = Digests(RING)
     assert digests.identity("label", b"x") != digests.identity("outcome", b"x")
+
+
+def test_what_nobody_can_open_gets_a_keyed_digest_of_its_token_and_kind() -> None:
+    old, key = GOLDEN["card"], hkdf(SECOND, "token|carried|v2")
+    digest = hmac.digest(key, b"card\0" + old.encode(), hashlib.sha256)
+    tokens = Tokens(RING, 2)
+    assert tokens.carried("card", old) == f"v2:{base64.urlsafe_b64encode(digest[:18]).decode()}"
+    assert tokens.carried("device", old) != tokens.carried("card", old)
+
+
+def test_tokens_of_every_version_are_made_up_to_the_one_in_force_and_no_further() -> None:
+    names = [tokens.texts("card", [FORMS["card"][0]])[0] for tokens in up_to(RING, 2)]
+    assert names[0] == GOLDEN["card"]
+    assert [version_of(name) for name in names] == [1, 2]
+    with pytest.raises(KeysMissing, match=r"master key version 3 here, which this process does not hold.*keys rotate"):
+        up_to(RING, 3)

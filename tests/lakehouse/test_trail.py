@@ -268,7 +268,7 @@ def test_keys_that_are_made_or_made_again_are_entered(here: Settings) -> None:
     assert set(made) == {("key.made", path.name) for path in here.keys.folder.iterdir()}
     (here.keys.folder / "approver.pem").unlink()
     keys.provide(here)
-    assert _told(here)[-2:] == [(9, "key.rotated", "approver.pem"), (10, "key.made", "trusted.json")]
+    assert _told(here)[-2:] == [(11, "key.rotated", "approver.pem"), (12, "key.made", "trusted.json")]
     assert keys.provide(here) == []
     everything = trail.place_of(here).entries.read_bytes()
     for path in here.keys.folder.glob("*.key"):

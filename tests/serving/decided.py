@@ -5,7 +5,7 @@ import signal
 
 from deploy.local import job as services
 from lakehouse import settings as conf
-from serving.decision_store import Answer, Progress, stored
+from serving.decision_store import ANSWER, END, Answer, Progress, stored
 from tests.lakehouse.records import T0, record
 
 
@@ -38,7 +38,11 @@ class Card:
 
     def answer(self, offset, outcome="review", at=0):
         """What the API answered the payment of an offset; the answer lies at `at` of topic `events`."""
-        return Answer(f"{self.token}/{offset}", outcome, f"{self.topic}-events", 0, at)
+        return Answer(f"{self.token}/{offset}", ANSWER, outcome, f"{self.topic}-events", 0, at)
+
+    def end(self, offset, result="approved", at=0):
+        """How the challenge of the payment of an offset ended."""
+        return Answer(f"{self.token}/{offset}", END, result, f"{self.topic}-events", 0, at)
 
     def progress(self, next_offset, first=0, epoch=-1, decided=-1):
         """A store that has all of its topic before an offset."""

@@ -3,13 +3,17 @@
 import http.client
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
+
+import uvicorn
 
 from deploy.local.process import port_answers
 from lakehouse import broker as log_broker
 from lakehouse import settings as conf
 from lakehouse import topics
+from serving.feed import Cut
 from tests.calling import call
 from tests.lakehouse.records import raw
 
@@ -21,6 +25,22 @@ def until(condition, timeout_s=30):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     return found
+
+
+@contextmanager
+def listening(app, lifespan="off"):
+    """The server of an app, in a thread of this process, with its `port`; without lifespan nothing runs behind it."""
+    config = uvicorn.Config(app, port=0, lifespan=lifespan, log_level="warning", ws=Cut, ws_max_size=1024)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        until(lambda: server.started or not thread.is_alive(), 60)
+        server.port = server.servers[0].sockets[0].getsockname()[1]
+        yield server
+    finally:
+        server.should_exit = True
+        thread.join(20)
 
 
 def decided(settings, *decisions):

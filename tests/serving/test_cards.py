@@ -59,6 +59,7 @@ def test_a_cards_decisions_page_by_page(world, card, tmp_path):
             "decided_at": "2025-01-06T08:00:00.005000Z",
             "outcome": "decline",
             "decided_outcome": "approve",
+            "challenge": None,
             "degraded": True,
             "risk": "low",
             "score": 0.25,

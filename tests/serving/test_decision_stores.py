@@ -159,6 +159,20 @@ def test_of_two_answers_the_first_on_the_log_stays(store, card, order):
     assert store.by_transaction(f"{card.token}/1").answered == "review"
 
 
+def test_the_end_of_a_challenge_is_over_answer_and_decision_whichever_comes_first(store, card):
+    card.put(store, 1, 2, 3, answers=[card.answer(2), card.end(3, "expired")], outcome="challenge")
+    store.write([], [card.end(2, at=7), card.end(2, "declined", at=5), card.end(4)], card.progress(4))
+    card.put(store, 4, outcome="challenge")
+    found = store.of_card(card.token, 20)
+    assert [(one.offset, one.answered, one.ended, one.effective) for one in found] == [
+        (4, None, "approved", "approve"),
+        (3, None, "expired", "decline"),
+        (2, "review", "declined", "decline"),
+        (1, None, None, "challenge"),
+    ]
+    assert store.by_transaction(f"{card.token}/2").effective == "decline"
+
+
 def test_a_conflict_neither_takes_the_answer_nor_the_place_of_the_first(store, card):
     first = card.fields(1)["transaction_id"]
     card.put(store, 1)

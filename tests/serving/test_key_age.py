@@ -104,7 +104,7 @@ def test_keys_of_the_environment_carry_their_date_beside_them(monkeypatch: pytes
     for name in [name for name in os.environ if name.startswith(keys.VARIABLE)]:
         monkeypatch.delenv(name)
     for version, fill in (("1", 1), ("2", 2)):
-        monkeypatch.setenv(f"{keys.VARIABLE}{version}", base64.b64encode(bytes([fill]) * 32).decode())
+        monkeypatch.setenv(f"{keys.VARIABLE}{version}", base64.b64encode(bytes(range(fill, fill + 32))).decode())
     monkeypatch.setenv(f"{keys.VARIABLE}2_MADE_AT", "2026-01-31T12:00:00Z")
     ring = keys.from_environment()
     assert (key_age.age_s(ring, made + timedelta(days=1)), ring.token_version) == (86_400, 1)

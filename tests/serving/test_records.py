@@ -8,7 +8,7 @@ import pytest
 
 from lakehouse.registry import registry
 from lakehouse.single import written
-from serving.following import DecisionReader, answers, reply
+from serving.following import DecisionReader, answer_records, answered, ended, reply
 from serving.schemas import PaymentRequest
 from simulator.playing import bodies
 from tests.lakehouse.records import raw
@@ -80,7 +80,11 @@ def test_a_rejected_payment_may_claim_a_time_that_is_no_date():
     assert (found.outcome, found.rejected_by) == ("rejected", ("event_time_plausible",))
 
 
-def test_answers_are_found_among_other_events():
-    answer = raw("answer", transaction_id="t9", outcome="review")
-    assert answers([Record(0, raw("payment")), Record(1, answer), Record(2, None)]) == [("t9", "review")]
+def test_answers_and_ends_of_challenges_are_found_among_other_events():
+    answer = raw("answer", transaction_id="t9", outcome="review", reason="decision_late:static_policy")
+    end = raw("outcome", transaction_id="t8", result="expired")
+    found = answer_records([Record(0, raw("payment")), Record(1, answer), Record(2, None), Record(3, end)])
+    assert found == [(1, "t9", "answer", "review", "decision_late:static_policy"), (3, "t8", "outcome", "expired", "")]
+    assert answered(found) == [("t9", "review", "static_policy", b"")]
+    assert ended(found) == [("t8", "expired")]
     assert registry().latest("answer").prefix == answer[:5]

@@ -17,7 +17,7 @@ from lakehouse.key_store import KeyName
 from lakehouse.keys import KeySource
 from lakehouse.registry import registry
 from silver.erasing import Erasure, by_customer, first_of_each, keys_of, looking
-from silver.masking import masking
+from silver.masking import Masker
 from silver.personal import generation, key_of, opened
 from tests.lakehouse.records import T0, raw
 from tests.silver.sealed import in_bronze
@@ -36,9 +36,9 @@ def _bronze(source: KeySource, values: list[bytes]) -> pa.RecordBatch:
 
 
 def _masked(source: KeySource, batch: pa.RecordBatch, erased: dict[str, list[int]]) -> list[dict[str, Any]]:
-    (masked,) = masking(source, registry().latest("payment").id, erased)([batch])
-    found: list[dict[str, Any]] = masked.to_pylist()
-    return found
+    masked, looked_at = Masker(source, registry().latest("payment"), erased, 1).masked(batch)
+    found = zip(masked.to_pylist(), looked_at.to_pylist(), strict=True)
+    return [{**row, **narrow} for row, narrow in found]
 
 
 def _token(source: KeySource, customer: bytes) -> str:
@@ -103,7 +103,7 @@ def test_a_record_that_nobody_can_open_keeps_its_place_and_names_its_key(source:
     batch = _bronze(source, [raw("payment"), raw("payment")])
     DataKeys(source).destroy([KeyName("day", "bronze|2026-01-05", 1)])
     rows = _masked(source, batch, {})
-    assert [row["fault"] for row in rows] == ["unreadable: key bronze|2026-01-05|g1 is destroyed"] * 2
+    assert [row["broken"] for row in rows] == ["unreadable: key bronze|2026-01-05|g1 is destroyed"] * 2
     assert {(row["personal"], row["personal_key"], row["customer_token"]) for row in rows} == {(None, None, None)}
     assert [row["offset"] for row in rows] == [0, 1]
 
@@ -115,8 +115,8 @@ def test_erasures_are_seen_before_anything_is_masked(source: KeySource) -> None:
         raw("erasure", erasure_id="", customer_id="C-3"),
         raw("erasure", erasure_id="e1", customer_id="C-1"),
     ]
-    (found,) = looking(source, registry().latest("erasure").id)([_bronze(source, values)])
-    seen = [Erasure(**row) for row in found.to_pylist()]
+    (found,) = looking(source, registry().latest("erasure").id, 1)([_bronze(source, values)])
+    seen = [Erasure.of(row) for row in found.to_pylist()]
     token = _token(source, b"C-1")
     assert seen == [Erasure(0, "e1", token), Erasure(3, "e1", token)]
     assert first_of_each(seen) == [Erasure(0, "e1", token)]

@@ -63,7 +63,8 @@ class Fuzz:
         third = signed(folder, version=3, previous_digest=second.digest, control_id="c3")
         model = signed(folder, "model", {"digest": "ab" * 32}, control_id="c4")
         unsigned = signed(folder, version=2, previous_digest=first.digest, control_id="c5", approver_signature=b"")
-        self._controls = [first, first, unsigned, third, second, model, first, third, second]
+        early = signed(folder, "model", {"digest": "cd" * 32}, control_id="c6")
+        self._controls = [first, first, early, unsigned, third, second, model, first, third, second]
 
     def log(self) -> list[bytes]:
         """The records of a log."""

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 
-from features.workplace import workplace
+from lakehouse.workplace import workplace
 
 
 def test_two_runs_have_two_folders_which_are_gone_afterwards(tmp_path):
@@ -17,7 +17,7 @@ def test_two_runs_have_two_folders_which_are_gone_afterwards(tmp_path):
 
 
 def test_the_folder_of_a_run_that_was_killed_is_removed_by_the_next_one(tmp_path):
-    script = "import sys, pathlib; from features.workplace import workplace as w\n"
+    script = "import sys, pathlib; from lakehouse.workplace import workplace as w\n"
     script += "with w(pathlib.Path(sys.argv[1])) as f: (f / 'half').touch(); print(f, flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", script, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as killed:

@@ -1,0 +1,11 @@
+"""The one effective outcome of a payment: how its challenge ended, else the API's answer, else the decision."""
+
+from collections.abc import Mapping
+
+ENDS: Mapping[str, str] = {"approved": "approve", "declined": "decline", "expired": "decline"}
+"""What the result of a challenge means for its payment. Nobody said that an expired one was theirs."""
+
+
+def effective(decided: str | None, answered: str | None, ended: str | None) -> str | None:
+    """The effective outcome; None while there is none. An unknown result counts for nothing."""
+    return ENDS.get(ended or "") or answered or decided

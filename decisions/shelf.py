@@ -1,0 +1,43 @@
+"""Models that are ready, by digest: whoever stages one puts it here, the engine takes it at a batch boundary."""
+
+from pathlib import Path
+
+from decisions import bundle
+from decisions.bundle import Model
+from lakehouse.settings import Settings, resolve
+from lakehouse.signing import Trust, trust
+
+KEPT = 4
+"""At most so many whole models stay in memory: the one in force, and the newest of the others."""
+
+
+class Shelf:
+    """Loads models of a store and keeps the whole ones; safe to be used by two threads."""
+
+    def __init__(self, store: Path, trusted: Trust) -> None:
+        self._store, self._trusted = store, trusted
+        self._held: dict[str, Model] = {}
+
+    @staticmethod
+    def of(settings: Settings) -> "Shelf":
+        """The shelf over the store of the settings."""
+        return Shelf(resolve(settings.models.store), trust(resolve(settings.keys.folder)))
+
+    def held(self, digest: str) -> Model | None:
+        """A whole model that was loaded before."""
+        return self._held.get(digest)
+
+    def loaded(self, digest: str, whole: bool = True) -> Model:
+        """A model, verified and tested now, which loads and warms everything that scoring needs; BundleRefused.
+
+        With `whole` false it may lack its anomaly model, and then it is not kept.
+        """
+        model = bundle.load(self._store, digest, self._trusted, whole)
+        if model.isolation is not None:
+            self._held = {**self._held, digest: model}
+        return model
+
+    def keep(self, digest: str) -> None:
+        """Let go of the oldest models, but not of this one."""
+        others = [one for one in self._held if one != digest][-(KEPT - 1) :]
+        self._held = {one: self._held[one] for one in self._held if one == digest or one in others}

@@ -1,0 +1,131 @@
+"""What models, rules and the ladder make of accepted payments; a row a payment, each judged on its own.
+
+A payment starts on the rung that it is given, and goes to a lower one where the model in force has no anomaly model or
+gives it a score that is no number. Rules that fail take all payments that are judged together to the lowest rung.
+"""
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from decisions import ladder
+from decisions.bundle import Model
+from decisions.driver import Segment
+from decisions.forests import Doubles, Matrix
+from decisions.ladder import RULES_ONLY, STATIC, WHOLE, WITHOUT_ANOMALY, held_back, static_outcome
+from decisions.outcome import OUTCOMES, RISKS, edges
+from decisions.ruling import Ruling, Scored, ruled
+from decisions.stages import Stages
+from expectations.control import InForce
+from lakehouse.crypto import Tokens
+from lakehouse.settings import Ladder
+from lakehouse.texts import Flags, Ints
+
+SCORES = ("score", "score_xgboost", "score_isolation_forest", "score_with_rules")
+
+
+@dataclass
+class Verdicts:
+    """Outcome, risk ("" where none) and rung of every payment; scores (4, n) by SCORES, zero where `has` is false."""
+
+    rung: Ints
+    outcome: list[str]
+    risk: list[str]
+    score: Doubles
+    has: Flags
+    ruling: Ruling | None
+    ruled: Ints
+    """Rows that the ruling is about."""
+    fault: str
+    """Why no rule was heard where some should have been."""
+
+
+def best_rung(model: Model | None) -> int:
+    """The highest rung on which a model can decide."""
+    if model is None:
+        return RULES_ONLY
+    return WITHOUT_ANOMALY if model.isolation is None else WHOLE
+
+
+def verdicts(
+    segment: Segment,
+    model: Model | None,
+    in_force: InForce,
+    tokens: Sequence[Tokens],
+    settings: Ladder,
+    rung: Ints,
+    stages: Stages,
+) -> Verdicts:
+    """The verdicts over the accepted payments of a segment; `rung` is the highest that each may reach."""
+    judged = segment.judged["payment"]
+    at = judged.accepted
+    rung, score = _scored(model, segment.vectors, np.maximum(rung, best_rung(model)))
+    stages.done("models")
+    rows = np.flatnonzero(rung < STATIC)
+    ruling, fault = None, ""
+    if len(rows):
+        here = at[rows]
+        payments = Scored(
+            *(judged.batch.take(here), judged.amount[here], judged.clock_ms[here], segment.vectors[rows]),
+            *(segment.people["payment"], here, score[0, rows]),
+        )
+        try:
+            ruling = ruled(payments, in_force, _cuts(model, rung[rows]), tokens)
+        except Exception as error:
+            # Rules and lists are what people write: whatever is wrong with them must not end the engine.
+            fault, rows = _told(error), rows[:0]
+            rung = np.full_like(rung, STATIC)
+    stages.done("rules")
+    outcome, risk = [""] * len(at), [""] * len(at)
+    if ruling is not None:
+        score[3, rows] = ruling.score
+        for row, which, band in zip(rows.tolist(), ruling.outcome.tolist(), ruling.band.tolist(), strict=True):
+            outcome[row], risk[row] = OUTCOMES[which], RISKS[band]
+    _lowered(outcome, segment, settings, rung)
+    has = np.stack([rung < RULES_ONLY, rung < RULES_ONLY, rung == WHOLE, rung < STATIC])
+    return Verdicts(rung, outcome, risk, np.where(has, score, 0.0), has, ruling, rows, fault)
+
+
+def _scored(model: Model | None, X: Matrix, rung: Ints) -> tuple[Ints, Doubles]:
+    """(the rung that each payment reaches, scores without what rules add)."""
+    rung, score = rung.copy(), np.zeros((len(SCORES), len(X)))
+    rows = np.flatnonzero(rung < RULES_ONLY)
+    if model is None or not len(rows):
+        return rung, score
+    found = model.scores(X if len(rows) == len(X) else X[rows])
+    whole = np.isfinite(found.ensemble) & np.isfinite(found.isolation_forest) & (rung[rows] == WHOLE)
+    sound = np.isfinite(found.xgboost)
+    rung[rows] = np.where(sound, np.where(whole, WHOLE, WITHOUT_ANOMALY), RULES_ONLY)
+    score[0, rows] = np.where(whole, found.ensemble, np.where(sound, found.xgboost, 0.0))
+    score[1, rows], score[2, rows] = found.xgboost, found.isolation_forest
+    return rung, score
+
+
+def _told(error: Exception) -> str:
+    """What and where, never the values that were at hand."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
+
+
+def _cuts(model: Model | None, rung: Ints) -> Doubles:
+    """Of every payment the cuts that count where no thresholds are in force: below the models not the model's own."""
+    lowest = edges(ladder.CUTS)
+    return lowest if model is None else np.where((rung < RULES_ONLY)[:, None], edges(model.manifest["cuts"]), lowest)
+
+
+def _lowered(outcome: list[str], segment: Segment, settings: Ladder, rung: Ints) -> None:
+    """Fill what the static policy decides, and hold back approvals of large amounts below the highest rung."""
+    below = np.flatnonzero((rung > WHOLE) | segment.capped)
+    if not len(below):
+        return
+    judged = segment.judged["payment"]
+    here = judged.accepted[below]
+    channels = judged.batch.texts("channel").take(here).to_list()
+    for row, amount, channel in zip(below.tolist(), judged.amount[here].tolist(), channels, strict=True):
+        if rung[row] == STATIC:
+            outcome[row] = static_outcome(settings, amount, channel.decode())
+        else:
+            outcome[row] = held_back(outcome[row], amount, settings.approve_up_to_minor)

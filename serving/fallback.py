@@ -1,0 +1,69 @@
+"""What a payment is answered without the engine: its own rungs of the ladder.
+
+    last_decision   the engine decided of the card within ten minutes: never milder than that, nor than the policy
+    static_policy   amount and channel (`decisions.ladder`)
+
+A payment that admission would refuse is never approved, and no amount above the limit of the ladder, or without a rate.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from decisions.ladder import APPROVE, REVIEW, RUNGS, STATIC, in_base_currency, static_outcome
+from decisions.outcome import OUTCOMES
+from expectations.decoded import broken_rules, decode
+from expectations.reference import Reference, converted, short_codes
+from lakehouse.crypto import Digests, Tokens
+from lakehouse.registry import registry
+from lakehouse.settings import Ladder
+from lakehouse.texts import Texts
+from serving.recent_cards import RecentCards
+
+LAST_DECISION = "last_decision"
+
+
+class Fallen(NamedTuple):
+    """An outcome, and the rung that gave it."""
+
+    outcome: str
+    rung: str
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """The API's ladder: settings, tokens, what is known of cards, and the reference table in force."""
+
+    ladder: Ladder
+    tokens: Tokens
+    digests: Digests
+    cards: RecentCards
+    reference: Callable[[], Reference | None]
+
+    def warm(self) -> None:
+        """Load the kernels that an answer needs: the first payment without an engine would wait for them."""
+        refused(registry().latest("payment").prefix, self.digests)
+        short_codes(Texts.of(["EUR"]))
+        converted(np.ones(1, np.int64), np.ones(1, np.int64))
+
+    def answer(self, payment: Any, record: bytes) -> Fallen:
+        """The answer to a payment, which is also given as its record."""
+        amount = in_base_currency(self.reference(), payment.amount_minor, payment.currency)
+        outcome = static_outcome(self.ladder, amount, payment.channel)
+        if outcome == APPROVE and refused(record, self.digests):
+            outcome = REVIEW
+        token = self.tokens.text(self.tokens.digests("card", [payment.card_number.encode()])[0])
+        last = self.cards.outcome(token, int(time.time() * 1000))
+        if last is None:
+            return Fallen(outcome, RUNGS[STATIC])
+        return Fallen(max(outcome, last, key=OUTCOMES.index), LAST_DECISION)
+
+
+def refused(record: bytes, digests: Digests) -> str:
+    """The rules of admission that a record of topic `events` breaks now, joined by commas; empty for a good one."""
+    schema = registry().by_id()[int.from_bytes(record[1:5], "big")]
+    end, now = np.array([len(record)]), np.array([time.time_ns() // 1_000_000])
+    return broken_rules(decode(schema, record, np.array([0]), end, now, digests))[0]

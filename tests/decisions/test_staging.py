@@ -1,0 +1,181 @@
+"""Staging: a model acts only after an engine has said on the log that it is ready, and deciding goes on meanwhile."""
+
+import shutil
+import threading
+
+import logs
+import models
+import orjson
+import pytest
+
+from decisions import control, job
+from decisions.bundle import ISOLATION, XGBOOST
+from decisions.ladder import RUNGS
+from decisions.staging import BY_HAND, staged_record
+from expectations.control import Version
+from features import snapshot, store
+from lakehouse import broker as log
+from lakehouse import settings as conf
+from lakehouse import topics
+from lakehouse.errors import BundleRefused, ControlRefused
+from lakehouse.registry import PREFIX_BYTES, registry
+from lakehouse.single import read
+
+STAGED, DECISION = registry().latest("staged"), registry().latest("decision")
+
+
+@pytest.fixture
+def two(settings, tmp_path):
+    """Digests of two models in the store."""
+    folder = logs.keys_folder(settings)
+    return [models.stored(settings.models.store, tmp_path / str(seed), folder, seed) for seed in (1, 2)]
+
+
+def payload(digest):
+    return orjson.dumps({"digest": digest}).decode()
+
+
+def altered(settings, digest, name):
+    """Flip one bit of a file of a bundle."""
+    path = settings.models.store / digest / name
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+def few(count=60):
+    return logs.payments(per_day=100, span=1)[:count]
+
+
+def serving(found):
+    """The models that decided, in order, without repeats."""
+    return list(dict.fromkeys(one["model_digest"].decode() for one in found if one["model_digest"]))
+
+
+def test_an_activation_before_its_model_is_staged_is_refused_and_one_after_it_acts(settings, two):
+    versions, (one, other) = {}, two
+    reference = logs.control(settings, versions, "reference", logs.reference())
+    early = logs.control(settings, dict(versions), "model", payload(one))
+    values = few(90)
+    first = [reference, early, *logs.model(settings, versions, one), *values[:30]]
+    # Asked for and not answered; refused; then ready: only the last activation takes force.
+    before = Version(1, versions["model"].digest, versions["model"].payload)
+    asked = logs.control(settings, versions, "staging", payload(other))
+    much_too_early, too_early = (logs.control(settings, {"model": before}, "model", payload(other)) for _ in range(2))
+    ready = logs.control(settings, {"model": before}, "model", payload(other))
+    refused, staged = (staged_record(other, logs.END_MS - 10**9, BY_HAND, why) for why in ("It was altered.", None))
+    between = [asked, much_too_early, *values[30:60], refused, too_early, staged]
+    messages = logs.messages([*first, *between, *values[60:75], ready, *values[75:]])
+    engine = logs.engine(settings)
+    whole = logs.decided(engine, messages)
+    found = logs.columns(whole)
+    swapped = len(first) + len(between) + 15
+    assert {d["model_digest"].decode() for d in found if d["offset"] < swapped} == {one}
+    assert {d["model_digest"].decode() for d in found if d["offset"] > swapped} == {other}
+    assert engine.state.admission.in_force.versions["model"].version == 2
+    assert logs.decided(logs.engine(settings), messages, range(1, len(messages))) == whole
+
+
+def test_what_was_staged_survives_a_snapshot(settings, two, tmp_path):
+    versions, (one, other) = {}, two
+    head = [logs.control(settings, versions, "reference", logs.reference()), *logs.model(settings, versions, one)]
+    staging = logs.model(settings, versions, other)
+    head += [staging[0], staging[1], logs.control(settings, versions, "staging", payload(one))]
+    engine = logs.engine(settings)
+    engine.decide(logs.messages(head))
+    path = tmp_path / snapshot.file_name(len(head))
+    snapshot.write(path, *store.saved(engine.state))
+    again = logs.engine(settings, store.load(path, settings, logs.TOPIC_ID))
+    assert again.state.admission.in_force.staged == {one: None, other: True}
+    found = logs.columns(logs.decided(again, logs.messages([staging[2], *few()], len(head))))
+    assert serving(found) == [other]
+
+
+def test_a_replay_with_a_staging_and_a_lower_rung_in_between_is_equal_though_the_damage_is_mended(settings, two):
+    versions, (one, other) = {}, two
+    values = few(120)
+    first = [logs.control(settings, versions, "reference", logs.reference()), *logs.model(settings, versions, one)]
+    messages = logs.messages([*first, *values[:60], *logs.model(settings, versions, other), *values[60:]])
+    path = settings.models.store / other / ISOLATION
+    sound = path.read_bytes()
+    altered(settings, other, ISOLATION)
+    lived = logs.decided(logs.engine(settings), messages)
+    found = logs.columns(lived)
+    assert [*dict.fromkeys(one["rung"].decode() for one in found if one["score"] is not None)] == list(RUNGS[:2])
+    path.write_bytes(sound)
+    told = {one["offset"]: one["rung"].decode() for one in found}
+    assert logs.decided(logs.engine(settings, told=told.__getitem__), messages) == lived
+    assert logs.decided(logs.engine(settings), messages) != lived
+
+
+class Engine:
+    """An engine in office over a real log, turned by hand."""
+
+    def __init__(self, settings):
+        self.process, self._settings, self._sent = job.Process(settings), settings, 0
+        self.process.take_office()
+
+    def pay(self, values):
+        writer = log.producer(self._settings)
+        for value in values:
+            writer.produce(topics.topic_name(self._settings, topics.EVENTS), value, partition=0)
+        assert writer.flush(10) == 0
+
+    def turn_while(self, work):
+        """Decide what comes until some work in another thread is done; what it raised."""
+        raised = []
+
+        def done():
+            try:
+                work()
+            except Exception as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=done)
+        thread.start()
+        while thread.is_alive():
+            self.process.once()
+        self.process.once()
+        return raised
+
+    def on(self, topic, schema):
+        name = topics.topic_name(self._settings, topic)
+        end = log.watermarks(self._settings, name, 0)[1]
+        values = [m.value() for m in log.read_range(self._settings, name, 0, 0, end)]
+        return [read(schema, value) for value in values if value[:PREFIX_BYTES] == schema.prefix]
+
+
+def test_the_engine_in_office_stages_beside_its_payments_and_the_old_model_serves_while_a_new_one_is_refused(
+    broker, settings, two
+):
+    topics.ensure(settings)
+    one, other = two
+    folder = conf.resolve(settings.keys.folder)
+    signed = (folder / "author.pem", folder / "approver.pem", logs.END_MS - 10**9)
+    control.activate(settings, "reference", logs.reference(), *signed)
+    with pytest.raises(ControlRefused, match=r"No engine has staged .* within 0\.1 s; it was not put into force"):
+        control.put_model(settings, one, *signed, wait_s=0.1)
+    control.put_model(settings, one, *signed, here=True)
+    values = few(90)
+    engine = Engine(settings)
+    engine.pay(values[:30])
+    good = settings.models.store / other
+    shutil.copytree(good, settings.models.store / "good")
+    altered(settings, other, XGBOOST)
+    (refused,) = engine.turn_while(lambda: control.put_model(settings, other, *signed))
+    assert isinstance(refused, BundleRefused)
+    assert "xgboost.json was altered" in str(refused)
+    engine.pay(values[30:60])
+    shutil.rmtree(good)
+    (settings.models.store / "good").rename(good)
+    assert engine.turn_while(lambda: control.put_model(settings, other, *signed)) == []
+    engine.pay(values[60:])
+    engine.turn_while(lambda: engine.process.office.writer.flush())
+    words = [(w["model_digest"], w["epoch"], w["refused"]) for w in engine.on(topics.EVENTS, STAGED)]
+    epoch = engine.process.office.epoch
+    assert words[0] == (one, BY_HAND, None)
+    assert [(digest, by, why is None) for digest, by, why in words[1:]] == [(other, epoch, False), (other, epoch, True)]
+    decided = engine.on(topics.DECISIONS, DECISION)
+    assert [*dict.fromkeys(one["model_digest"] for one in decided if one["model_digest"])] == [one, other]
+    assert {one["rung"] for one in decided} == {"full"}
+    engine.process.close()

@@ -1,0 +1,92 @@
+"""What the API answers without the engine, and who is told what of one transaction."""
+
+import asyncio
+import time
+from types import SimpleNamespace
+
+import orjson
+import pytest
+
+from expectations.reference import Reference
+from lakehouse import keys
+from lakehouse import settings as conf
+from lakehouse.crypto import Digests, Tokens
+from serving.fallback import Fallback
+from serving.recent_cards import KEPT_S, CardOutcome, RecentCards
+from serving.replies import Answered, Replies, Reply
+from tests.lakehouse.records import REFERENCE, raw, record
+
+
+def now_ms():
+    return int(time.time() * 1000)
+
+
+@pytest.fixture(scope="module")
+def fallback(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("keys")
+    keys.create(folder)
+    ring = keys.from_file(folder)
+    reference = Reference.of(1, orjson.dumps(REFERENCE).decode())
+    return Fallback(conf.load().ladder, Tokens(ring), Digests(ring), RecentCards(10), lambda: reference)
+
+
+def answer(fallback, **changes):
+    given = {"received_at": now_ms(), "event_time": now_ms(), **changes}
+    return fallback.answer(SimpleNamespace(**record("payment", **given)), raw("payment", **given))
+
+
+def remembered(fallback, outcome, ago_s=0):
+    token = fallback.tokens.text(fallback.tokens.digests("card", [record("payment")["card_number"].encode()])[0])
+    fallback.cards.decided([CardOutcome(token, now_ms() - 1000 * ago_s, outcome)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({"amount_minor": 3000}, "approve"),
+        ({"amount_minor": 3001}, "challenge"),
+        ({"amount_minor": 50_001}, "review"),
+        ({"amount_minor": 3000, "currency": "USD"}, "approve"),
+        ({"amount_minor": 3481, "currency": "USD"}, "challenge"),
+        ({"amount_minor": 1, "currency": "CHF"}, "review"),
+        ({"amount_minor": 1, "channel": "moto"}, "review"),
+        ({"amount_minor": 1, "channel": "pigeon"}, "review"),
+        ({"amount_minor": -1}, "review"),
+        ({"amount_minor": 1, "card_number": "4000000000000003"}, "review"),
+        ({"amount_minor": 1, "merchant_country": "XX"}, "review"),
+    ],
+)
+def test_without_a_recent_decision_of_the_card_amount_and_channel_decide(fallback, changes, outcome):
+    remembered(fallback, "decline", ago_s=KEPT_S + 1)
+    assert answer(fallback, **changes) == (outcome, "static_policy")
+
+
+@pytest.mark.parametrize("last", ["approve", "challenge", "review", "decline"])
+def test_the_answer_is_never_milder_than_the_cards_last_decision_nor_than_the_policy(fallback, last):
+    severity = ["approve", "challenge", "review", "decline"]
+    remembered(fallback, last, ago_s=KEPT_S - 60)
+    for amount, policy in ((1, "approve"), (10_000, "challenge"), (60_000, "review")):
+        expected = max(last, policy, key=severity.index)
+        assert answer(fallback, amount_minor=amount) == (expected, "last_decision")
+
+
+def test_without_a_reference_table_nothing_is_approved(fallback):
+    nobody = Fallback(fallback.ladder, fallback.tokens, fallback.digests, RecentCards(1), lambda: None)
+    assert answer(nobody, amount_minor=1) == ("review", "static_policy")
+
+
+def test_the_first_answer_stays_and_a_refusal_answers_its_own_record_only():
+    async def told():
+        replies = Replies(10)
+        good, bad = replies.wait("t1", b"good"), replies.wait("t1", b"bad")
+        replies.decided([Reply("t1", outcome="approve", payload_digest=b"good", offset=1)])
+        replies.decided([Reply("t1", outcome="rejected", payload_digest=b"bad", rejected_by=("conflict",), offset=2)])
+        replies.answered([Answered("t1", "review", "static_policy")])
+        replies.answered([Answered("t1", "decline", "static_policy")])
+        other = replies.wait("t2", b"mine")
+        replies.decided([Reply("t2", outcome="rejected", payload_digest=b"theirs", rejected_by=("amount_positive",))])
+        return good.result(), bad.result(), replies.find("t1"), other.done()
+
+    good, bad, known, other = asyncio.run(told())
+    assert (good.offset, bad.offset, other) == (1, 1, False)
+    assert (known.effective, known.outcome, known.answered_rung) == ("review", "approve", "static_policy")
