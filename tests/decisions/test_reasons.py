@@ -159,7 +159,7 @@ def bodies(settings, tmp_path):
 
 
 def _all(beside):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     out = []
     while beside.busy:
         assert time.monotonic() < deadline

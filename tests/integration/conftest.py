@@ -131,7 +131,7 @@ class Running:
         """Ask it to end, and wait."""
         self.process.terminate()
         # The API's server ends cleanly and then passes the signal on.
-        assert self.process.wait(30) in (0, -signal.SIGTERM), self.log.read_text()[-2000:]
+        assert self.process.wait(90) in (0, -signal.SIGTERM), self.log.read_text()[-2000:]
 
 
 def start(world, module, log, *arguments, env=None):

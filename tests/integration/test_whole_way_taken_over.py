@@ -49,7 +49,7 @@ def taken(history, engine, tmp_path_factory):
     first.process.send_signal(signal.SIGSTOP)
     wait_until(lambda: len(starts(history)) == offices + 1, running=second)
     first.process.send_signal(signal.SIGCONT)
-    code = first.process.wait(30)
+    code = first.process.wait(90)
     sender.enough.set()
     sender.join()
     wait_until(

@@ -131,7 +131,7 @@ def receiving_mail():
             thread.join()
 
 
-def until(condition, timeout_s=10):
+def until(condition, timeout_s=60):
     """What the condition gives, once it gives something."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):

@@ -18,7 +18,7 @@ from tests.calling import call
 from tests.lakehouse.records import raw
 
 
-def until(condition, timeout_s=30):
+def until(condition, timeout_s=120):
     """What the condition gives, once it gives something."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):

@@ -227,7 +227,7 @@ def test_each_replica_feeds_its_own_clients_from_the_topic(world, engine):
     with first, second:
         _, answer = world.replicas[0].call("POST", "/v1/decisions", payment("fed"))
         for client in (first, second):
-            (fed,) = json.loads(client.recv(timeout=10))["decisions"]
+            (fed,) = json.loads(client.recv(timeout=60))["decisions"]
             assert (fed["transaction_id"], fed["decision_id"]) == ("fed", answer["decision_id"])
             assert CARD not in json.dumps(fed)
 

@@ -72,7 +72,7 @@ def answer(settings, card, offset, outcome="review"):
     return put(settings, topics.EVENTS, raw("payment"), raw("answer", transaction_id=transaction_id, outcome=outcome))
 
 
-def until(condition, timeout_s=30):
+def until(condition, timeout_s=120):
     """What the condition gives, once it gives something and the store answers."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -188,7 +188,7 @@ def test_what_was_acknowledged_survives_the_killing_of_the_server(served, card):
 
     thread = Thread(target=write)
     thread.start()
-    assert enough.wait(30)
+    assert enough.wait(120)
     server.kill()
     thread.join()
     server.start()

@@ -41,7 +41,7 @@ class Running:
     def client(self, query="", **options):
         headers = {"X-API-Key": self.key} if "subprotocols" not in options else {}
         with connect(
-            f"ws://127.0.0.1:{self.port}/v1/feed{query}", additional_headers=headers, open_timeout=10, **options
+            f"ws://127.0.0.1:{self.port}/v1/feed{query}", additional_headers=headers, open_timeout=60, **options
         ) as client:
             yield client
 
@@ -87,7 +87,7 @@ def decision(number, **changes):
 def offsets(client, n):
     found = []
     while len(found) < n:
-        found += [one["offset"] for one in json.loads(client.recv(timeout=10))["decisions"]]
+        found += [one["offset"] for one in json.loads(client.recv(timeout=60))["decisions"]]
     return found
 
 
@@ -100,7 +100,7 @@ def test_decisions_come_in_order_and_whole_to_everybody_and_by_outcome_to_who_as
         assert offsets(first, 40) == list(range(40))
         assert offsets(second, 20) == [n for n in range(40) if n % 4 in (1, 2)]
         running.decided(decision(40, outcome="decline", score=0.75))
-        (last,) = json.loads(first.recv(timeout=10))["decisions"]
+        (last,) = json.loads(first.recv(timeout=60))["decisions"]
         assert set(last) == set(FIELDS)
         assert (last["outcome"], last["score"], last["card_token"]) == ("decline", 0.75, "v1:card")
     running.clients(0)
@@ -150,7 +150,7 @@ def test_a_client_that_sends_is_told_that_nobody_listens(running):
     with running.client() as client:
         client.send("hello")
         with pytest.raises(ConnectionClosed) as closed:
-            client.recv(timeout=10)
+            client.recv(timeout=60)
         assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "the feed takes no messages")
 
 
@@ -187,7 +187,7 @@ def test_a_client_that_never_reads_is_dropped_and_cut_and_the_others_lack_nothin
 def test_a_client_that_reads_too_slowly_is_told_why_it_was_dropped(running):
     def read_on(client):
         while True:
-            client.recv(timeout=10)
+            client.recv(timeout=60)
 
     with running.client() as client:
         running.clients(1)
