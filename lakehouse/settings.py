@@ -24,6 +24,7 @@ from pydantic_settings import SettingsError as UnreadableVariable
 
 from lakehouse.alert_settings import Alerts
 from lakehouse.errors import SettingsError
+from lakehouse.label_settings import Labels
 from lakehouse.section import Count, Port, Seconds, Section
 from lakehouse.serving_settings import Api, Cassandra, DecisionStore, Feed, Limits, Postgres, Profiles, Redis, Spool
 
@@ -206,6 +207,7 @@ class Settings(BaseSettings):
     admission: Admission
     quality: Quality
     features: Features
+    labels: Labels
     gold: Gold
     maintenance: Maintenance
     models: Models
