@@ -45,7 +45,7 @@ def estimates(fraud: Flags, declined: Flags, seen: Seen) -> dict[str, Estimate]:
 def ran(score: Doubles, fraud: Flags, ids: Sequence[bytes], seed: int, runs: int) -> dict[str, Any]:
     """Coverage of every estimate over so many runs, each with a key of its own, and where the naive figures lie."""
     declined = score >= DECLINED_FROM
-    asked = [ids[at] for at in np.flatnonzero(declined)]
+    asked = [ids[at] for at in np.flatnonzero(declined).tolist()]
     truth = {name: one.value for name, one in estimates(fraud, declined, Seen(np.ones(len(ids)), 1.0)).items()}
     held, naive = dict.fromkeys(truth, 0), dict.fromkeys(truth, 0)
     for run in range(runs):
