@@ -23,6 +23,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as UnreadableVariable
 
 from lakehouse.alert_settings import Alerts
+from lakehouse.drift_settings import Drift
 from lakehouse.errors import SettingsError
 from lakehouse.label_settings import Labels
 from lakehouse.section import Count, Port, Seconds, Section
@@ -212,6 +213,7 @@ class Settings(BaseSettings):
     maintenance: Maintenance
     models: Models
     training: Training
+    drift: Drift
     engine: Engine
     ladder: Ladder
     api: Api
