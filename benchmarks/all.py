@@ -9,8 +9,8 @@ from typing import Any
 from lakehouse.settings import home
 
 NAMES = (
-    *("simulator", "bronze", "bookkeeping", "masking", "silver", "features", "backfill", "growth", "rules", "engine", "shadow"),
-    *("reasons", "experiment", "decisions", "stores", "audit"),
+    *("simulator", "bronze", "bookkeeping", "masking", "silver", "features", "backfill", "growth", "rules", "engine"),
+    *("shadow", "reasons", "experiment", "decisions", "stores", "audit"),
 )
 BEGIN, END = "<!-- figures: make bench -->", "<!-- end of figures -->"
 

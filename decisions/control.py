@@ -173,20 +173,24 @@ def activate(
     `received_ms` (default: now) is for history that is imported behind it: every accepted record moves the engine's
     clock, and labels take effect by that clock.
     """
+    now = past(settings, trust(conf.resolve(settings.keys.folder))).now
+    event = prepared(scope, payload, now.versions, signer(author), signer(approver))
+    return event, put(settings, event, now, received_ms)
+
+
+def put(settings: Settings, event: ControlEvent, now: InForce, received_ms: int | None = None) -> int:
+    """Write a signed event that follows what is in force; its offset. ControlRefused as `activate`."""
     if received_ms is not None and received_ms > time.time_ns() // 1_000_000:
         raise ControlRefused("The event would be received in the future.", "Give a time that has passed, or none.")
-    trusted = trust(conf.resolve(settings.keys.folder))
-    now = past(settings, trusted).now
-    event = prepared(scope, payload, now.versions, signer(author), signer(approver))
-    now.check(event, trusted)
-    if scope == "keys":
+    now.check(event, trust(conf.resolve(settings.keys.folder)))
+    if event.scope == "keys":
         key_control.refuse_unready(settings, event.payload)
     what = f"{event.scope} version {event.version}"
     told = {name: getattr(event, name) for name in ("control_id", "digest", "author", "approver")}
     trail.record(settings, "control.signed", what, told)
     offset = send(settings, event, received_ms)
     trail.record(settings, "control.activated", what, {**told, "offset": offset})
-    return event, offset
+    return offset
 
 
 def put_model(

@@ -174,7 +174,7 @@ class Engine:
             columns[f"{kind}_token"] = people.texts(kind, self._driver.tokens).take(decided)
             valid[f"{kind}_token"] = people.has[kind][decided]
         transaction_id = batch.texts("transaction_id").to_list()
-        challenger = in_force.shadow_digest
+        challenger = in_force.shadow_digest if in_force.shadow_digest != in_force.model_digest else None
         seen = None if challenger is None or found is None else Seen(challenger, segment, found, rows)
         return Body(offset, transaction_id, columns, valid, adverse, self._model, seen)
 
