@@ -341,9 +341,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.action == "activate" and not (
         arguments.digest if arguments.scope in BUNDLE_SCOPES else arguments.file
     ):
-        put.error(
-            "--scope model, shadow or staging needs --digest, --scope reference needs --file, and so do the others"
-        )
+        put.error("--scope model needs --digest, --scope reference needs --file, and so do the others")
     return jobs.guarded(lambda: _run(arguments))
 
 

@@ -4,10 +4,6 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
-
 from decisions.bundle import CHAMPION, DIGEST_TAG
 from lakehouse.errors import RegistryUnavailable
 from lakehouse.settings import Settings
@@ -33,10 +29,14 @@ class Aliases:
     """The registry of one model; RegistryUnavailable where it does not answer, or not in time."""
 
     def __init__(self, settings: Settings) -> None:
+        from mlflow.tracking import MlflowClient  # takes seconds, and whoever only goes back does not wait for it
+
         self._name, self._uri = settings.models.name, settings.models.registry_uri
         self._client = MlflowClient(self._uri, self._uri)
 
     def _asked(self, work: Callable[[], Found]) -> Found:
+        from mlflow.exceptions import MlflowException
+
         try:
             return work()
         except MlflowException as error:
@@ -50,8 +50,10 @@ class Aliases:
 
     def champion(self) -> Aliased | None:
         """The version that the alias `champion` points to; None where there is none."""
+        from mlflow.exceptions import MlflowException
+
         try:
-            found: ModelVersion = self._asked(lambda: self._client.get_model_version_by_alias(self._name, CHAMPION))
+            found = self._asked(lambda: self._client.get_model_version_by_alias(self._name, CHAMPION))
         except MlflowException:
             return None
         return Aliased(str(found.version), found.tags.get(DIGEST_TAG))

@@ -1,8 +1,9 @@
-"""What a challenger in shadow and the champion decided on payments whose labels had time to arrive.
+"""What challenger and champion decide on payments whose labels had time to arrive.
 
-From silver.shadow, silver.payments and silver.labels, without Spark.
+In shadow: from silver.shadow, silver.payments and silver.labels, without Spark. On history: from a training set.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from decisions.bundle import Model
+from decisions.outcome import bands, edges
 from expectations.rules.rule_set import OUTCOMES
 from lakehouse import delta
 from lakehouse.contracts import silver
-from training.data import DAY_MS
+from training.data import DAY_MS, Dataset
 from training.paired import Doubles, Flags, Ints, Pairs
 
 NEW_CUSTOMER_D = 90
@@ -92,6 +95,29 @@ def read(root: str, champion: str | None, challenger: str, label_gap_d: int) -> 
     return Matured(pairs, _segments(rows, pairs), champion_score, score, us, until)
 
 
+def held_out(found: Dataset, start_ms: int, champion: Model, challenger: Model, label_gap_d: int) -> Matured:
+    """What two models make of the matured payments of a training set from a moment on, by their cuts alone.
+
+    A test of models that were fitted before: history instead of shadow, without rules, lists and segments by channel.
+    """
+    until = found.as_of_ms - label_gap_d * DAY_MS
+    rows = found.between(start_ms, until)
+    scores, us = [], np.zeros(len(rows))
+    for model in (champion, challenger):
+        began = time.perf_counter()
+        scores.append(model.scores(found.X[rows]).ensemble)
+        us[:] = (time.perf_counter() - began) * 1e6 / max(1, len(rows))
+    outcomes = [bands(s, edges(m.manifest["cuts"])) for s, m in zip(scores, (champion, challenger), strict=True)]
+    amount = found.amount_base_minor[rows]
+    pairs = Pairs(found.event_ms[rows], found.card[rows], found.is_fraud[rows], amount, *outcomes)
+    return Matured(pairs, _bands(amount), scores[0], scores[1], us, until)
+
+
+def _bands(amount_minor: Ints) -> dict[str, Flags]:
+    band = np.digitize(amount_minor, BANDS_MINOR, right=True)
+    return {name: band == at for at, name in enumerate(BAND_NAMES) if (band == at).any()}
+
+
 def _outcomes(column: pa.ChunkedArray) -> Ints:
     found: Ints = pc.index_in(column, value_set=pa.array(OUTCOMES)).to_numpy().astype(np.int64)
     return found
@@ -103,9 +129,7 @@ def _segments(rows: pa.Table, pairs: Pairs) -> dict[str, Flags]:
     channel = rows.column("channel")
     for name in sorted(channel.unique().to_pylist()):
         found[f"channel {name}"] = pc.equal(channel, name).to_numpy()
-    band = np.digitize(pairs.amount_minor, BANDS_MINOR, right=True)
-    for at, name in enumerate(BAND_NAMES):
-        found[name] = band == at
+    found |= _bands(pairs.amount_minor)
     abroad: Any = pc.fill_null(pc.not_equal(rows.column("merchant_country"), rows.column("issuer_country")), False)
     found["abroad"], found["at home"] = abroad.to_numpy(), ~abroad.to_numpy()
     opened = rows.column("account_opened_on").cast(pa.int32()).cast(pa.int64()).fill_null(-(2**31)).to_numpy()

@@ -21,12 +21,15 @@ from lakehouse import settings as conf
 from lakehouse.agreement import agreed
 from lakehouse.errors import ControlRefused
 from lakehouse.log import configure
+from lakehouse.moments import moment_ms
 from lakehouse.runs import recorded
 from lakehouse.settings import Settings
 from training import promotion
 from training.criteria import failed
 from training.promotion import Signers
 from training.watching import Watcher, guarded
+
+SHADOW, HISTORY = "shadow", "history"
 
 
 def _say(text: str) -> None:
@@ -49,23 +52,25 @@ def _run(given: argparse.Namespace, settings: Settings) -> int:
     by = Signers(given.author_key or keys.author, given.approver_key or keys.approver)
     if given.what == "shadow":
         if given.end:
-            promotion.end_shadow(settings, by)
+            promotion.end_shadow(settings, by, given.received_at)
             _say("nobody is in shadow")
         else:
-            _say(f"planned: {promotion.begin_shadow(settings, given.digest, by, given.wait_s).text()}")
+            plan = promotion.begin_shadow(settings, given.digest, by, given.wait_s, given.received_at)
+            _say(f"planned: {plan.text()}")
             _say(f"model {given.digest[:12]} is in shadow")
     elif given.what == "check":
-        criteria = promotion.judge(settings, given.digest)
+        criteria = promotion.judge(settings, given.digest, given.on == HISTORY)
         _say(promotion.spelled(criteria))
         return int(bool(failed(criteria)))
     elif given.what == "approve":
-        _say(promotion.spelled(promotion.approve(settings, given.digest, by, given.without_evidence, given.wait_s)))
+        way = (given.without_evidence, given.on == HISTORY, given.wait_s, given.received_at)
+        _say(promotion.spelled(promotion.approve(settings, given.digest, by, *way)))
         _say(f"model {given.digest[:12]} is approved")
     elif given.what == "run":
-        offset = promotion.promote(settings, given.digest)
+        offset = promotion.promote(settings, given.digest, given.received_at)
         _say(f"model {given.digest[:12]} is in force from offset {offset} on")
     elif given.what == "rollback":
-        digest, offset = promotion.rollback(settings, given.reason, by)
+        digest, offset = promotion.rollback(settings, given.reason, by, given.received_at)
         _say(f"model {digest[:12]} is in force again from offset {offset} on")
     elif given.what == "guard":
         serving = promotion.in_force(settings)
@@ -89,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--wait-s", type=float, default=WAIT_S, metavar="SECONDS", help="for the engine to stage it (default 60)"
     )
+    common.add_argument(
+        "--received-at",
+        type=moment_ms,
+        metavar="TIME",
+        help="with its time zone, in a world whose clock is behind ours (default: now)",
+    )
     made = argparse.ArgumentParser(
         prog="python -m training.promote", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -104,6 +115,13 @@ def _parser() -> argparse.ArgumentParser:
     ):
         action = actions.add_parser(name, help=text, parents=[common])
         action.add_argument("--digest", required=True, help="of the challenger's bundle")
+        if name != "run":
+            action.add_argument(
+                "--on",
+                choices=(SHADOW, HISTORY),
+                default=SHADOW,
+                help="what it is judged on: what it did in shadow, or matured history that no model was fitted on",
+            )
         if name == "approve":
             action.add_argument("--without-evidence", metavar="REASON", help="criteria are not judged; it is recorded")
     back = actions.add_parser("rollback", help="the model before the one in force, at once", parents=[common])

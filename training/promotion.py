@@ -23,7 +23,7 @@ from expectations.control import Version, bundle_digest
 from expectations.rules.rule_set import payload_of
 from lakehouse import settings as conf
 from lakehouse import topics, trail
-from lakehouse.errors import ControlRefused, RegistryUnavailable
+from lakehouse.errors import BundleRefused, ControlRefused, RegistryUnavailable
 from lakehouse.log import logger
 from lakehouse.settings import Settings
 from lakehouse.signing import Signer, signer, trust
@@ -33,6 +33,7 @@ from training.approval import APPROVAL, WAY_BACK
 from training.criteria import Criterion, failed, judged
 from training.paired import Pairs, savings
 from training.power import Plan, planned
+from training.sequential import best_rho
 
 BEGAN = "experiment.began"
 MOST_ROWS = 200_000
@@ -100,7 +101,19 @@ def planned_from_history(settings: Settings, champion: Model, challenger: Model)
     return planned(improvement, saved.deviation, of.power, of.alpha, saved.payments / days)
 
 
-def begin_shadow(settings: Settings, digest: str, by: Signers, wait_s: float = WAIT_S) -> Plan:
+def fitted_until_ms(model: Model) -> int:
+    """From when on no payment was one that a model was fitted on; BundleRefused where its manifest does not say."""
+    split = model.manifest.get("split", {})
+    if "fitted_until_ms" not in split:
+        raise BundleRefused(
+            f"Model {model.digest[:12]} does not say what it was fitted on.", "Train it by training.job."
+        )
+    return int(split["fitted_until_ms"])
+
+
+def begin_shadow(
+    settings: Settings, digest: str, by: Signers, wait_s: float = WAIT_S, received_ms: int | None = None
+) -> Plan:
     """Plan a test, record the plan, and put the challenger into shadow; ControlRefused where it cannot be planned."""
     champion = _past(settings).now.model_digest
     if champion is None:
@@ -113,21 +126,27 @@ def begin_shadow(settings: Settings, digest: str, by: Signers, wait_s: float = W
     told: trail.Details = {"champion": champion, "topic_id": _log(settings), "rho": plan.rho, "payments": plan.payments}
     figures = {"days": round(plan.days, 2), "alpha": plan.alpha, "power": plan.power}
     trail.record(settings, BEGAN, digest, {**told, **figures})
-    put_model(settings, digest, *by, wait_s=wait_s, scope="shadow")
+    put_model(settings, digest, *by, received_ms, wait_s=wait_s, scope="shadow")
     return plan
 
 
-def end_shadow(settings: Settings, by: Signers) -> None:
+def end_shadow(settings: Settings, by: Signers, received_ms: int | None = None) -> None:
     """Nobody is in shadow any more."""
     now = _past(settings).now
     if now.shadow_digest is not None:
         author, approver = (signer(path) for path in by)
-        put(settings, prepared("shadow", payload_of({"digest": None}), now.versions, author, approver), now)
+        event = prepared("shadow", payload_of({"digest": None}), now.versions, author, approver)
+        put(settings, event, now, received_ms)
 
 
-def judge(settings: Settings, digest: str) -> list[Criterion]:
-    """The declared criteria over everything that has matured; ControlRefused when no test of the challenger began."""
+def judge(settings: Settings, digest: str, on_history: bool = False) -> list[Criterion]:
+    """The declared criteria over everything that has matured in shadow; ControlRefused when no test began.
+
+    On history they are judged once, over the matured payments of gold.training_set that neither model was fitted on.
+    """
     champion = _past(settings).now.model_digest
+    if on_history:
+        return _on_history(settings, champion, digest)
     here = {"champion": champion, "topic_id": _log(settings)}
     began = [
         entry.details
@@ -143,6 +162,23 @@ def judge(settings: Settings, digest: str) -> list[Criterion]:
     return judged(found, float(str(began[-1]["rho"])), settings.experiment)
 
 
+def _on_history(settings: Settings, champion: str | None, digest: str) -> list[Criterion]:
+    if champion is None:
+        raise ControlRefused("No model is in force.", "There is nothing to compare with.")
+    one, other = verified(settings, champion), verified(settings, digest)
+    start = max(fitted_until_ms(one), fitted_until_ms(other))
+    read = data.read(conf.lake_root(settings))
+    found = matured.held_out(read, start, one, other, settings.training.label_gap_d)
+    payments = len(found.pairs.event_ms)
+    if not payments:
+        raise ControlRefused(
+            "Both models were fitted on every matured payment of gold.training_set.",
+            "Test in shadow, or train with --fitted-until-ms.",
+        )
+    of = settings.experiment
+    return judged(found, best_rho(payments, of.alpha), of)
+
+
 def _other_people(settings: Settings, digest: str, author: Signer, approver: Signer) -> None:
     made_by = approval.signed_by(_store(settings), digest)
     if approver.key_id in (made_by, author.key_id):
@@ -153,7 +189,13 @@ def _other_people(settings: Settings, digest: str, author: Signer, approver: Sig
 
 
 def approve(
-    settings: Settings, digest: str, by: Signers, without_evidence: str | None = None, wait_s: float = WAIT_S
+    settings: Settings,
+    digest: str,
+    by: Signers,
+    without_evidence: str | None = None,
+    on_history: bool = False,
+    wait_s: float = WAIT_S,
+    received_ms: int | None = None,
 ) -> list[Criterion]:
     """Judge, have the model staged, and keep the signed events of its promotion and its way back; the criteria.
 
@@ -162,7 +204,7 @@ def approve(
     verified(settings, digest)
     author, approver = (signer(path) for path in by)
     _other_people(settings, digest, author, approver)
-    criteria = [] if without_evidence else judge(settings, digest)
+    criteria = [] if without_evidence else judge(settings, digest, on_history)
     if missing := failed(criteria):
         details = {"failed": ", ".join(missing), "approver": approver.key_id}
         trail.record(settings, "promotion.refused", digest, details)
@@ -170,7 +212,7 @@ def approve(
             f"Model {digest[:12]} does not meet: {', '.join(missing)}.\n" + spelled(criteria),
             "Wait for more matured payments, or train again.",
         )
-    stage(settings, digest, *by, None, False, wait_s)
+    stage(settings, digest, *by, received_ms, False, wait_s)
     now = _past(settings).now
     event = prepared("model", payload_of({"digest": digest}), now.versions, author, approver)
     approval.write(_store(settings), digest, APPROVAL, event)
@@ -190,14 +232,14 @@ def spelled(criteria: Sequence[Criterion]) -> str:
     return "\n".join(one.text() for one in criteria)
 
 
-def promote(settings: Settings, digest: str) -> int:
+def promote(settings: Settings, digest: str, received_ms: int | None = None) -> int:
     """Put an approved model into force; the offset of the event. BundleRefused or ControlRefused say why not."""
     verified(settings, digest)
     event = approval.read(_store(settings), digest, APPROVAL)
     if event.approver == approval.signed_by(_store(settings), digest):
         raise ControlRefused(f"{event.approver} approved their own model.", "Another person has to approve.")
     before = _past(settings)
-    offset = put(settings, event, before.now)
+    offset = put(settings, event, before.now, received_ms)
     details = {"offset": offset, "before": before.now.model_digest, "approver": event.approver}
     trail.record(settings, "promotion.activated", digest, details)
     _point(settings, digest)
@@ -212,7 +254,9 @@ def _point(settings: Settings, digest: str) -> None:
         logger("training").warning("the registry's champion is not the model in force", reason=error.what)
 
 
-def rollback(settings: Settings, reason: str, by: Signers | None = None) -> tuple[str, int]:
+def rollback(
+    settings: Settings, reason: str, by: Signers | None = None, received_ms: int | None = None
+) -> tuple[str, int]:
     """Go back to the model before the one in force; (its digest, offset of the event).
 
     By the event that was signed with the promotion; where there is none that fits, by keys.
@@ -223,13 +267,13 @@ def rollback(settings: Settings, reason: str, by: Signers | None = None) -> tupl
         raise ControlRefused("No model is in force.")
     try:
         event = approval.read(_store(settings), serving, WAY_BACK)
-        offset = put(settings, event, before.now)
+        offset = put(settings, event, before.now, received_ms)
         digest = str(bundle_digest(event.payload))
     except ControlRefused:
         if by is None:
             raise
         digest = _one_before(before, serving)
-        event, offset = put_model(settings, digest, *by)
+        event, offset = put_model(settings, digest, *by, received_ms)
     trail.record(settings, "promotion.rolled_back", serving, {"reason": reason, "to": digest, "offset": offset})
     _point(settings, digest)
     return digest, offset

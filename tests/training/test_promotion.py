@@ -14,6 +14,7 @@ import pytest
 
 from decisions import bundle, control, job
 from decisions.bundle import XGBOOST
+from decisions.shelf import Shelf
 from decisions.staging import PARTITION
 from features.catalogue import feature_set_hash
 from lakehouse import broker as log
@@ -29,6 +30,7 @@ from tests.filled import row
 from training import promotion, watching
 from training.aliases import REFUSED, Aliases
 from training.promotion import Signers
+from training.recut import recut
 from training.registry import recorded
 
 DECISION = registry().latest("decision")
@@ -142,7 +144,8 @@ def bundles(state_folder, tmp_path_factory):
     """A store with a champion and two challengers."""
     folder = tmp_path_factory.mktemp("bundles")
     store, keyring = folder / "models", state_folder / "keys"
-    digests = [models.stored(store, folder / str(n), keyring, 1, one) for n, one in enumerate(CUTS)]
+    split = {"fitted_until_ms": int((AS_OF - timedelta(days=40)).timestamp() * 1000)}
+    digests = [models.stored(store, folder / "scratch", keyring, 1, one, split=split) for one in CUTS]
     return SimpleNamespace(store=store, digests=digests)
 
 
@@ -213,6 +216,36 @@ def test_a_challenger_without_evidence_is_not_approved_and_the_serving_model_sta
         promotion.promote(settings, challenger)
     assert promotion.in_force(settings) == world.digests[0]
     assert steps(settings, challenger)[-1] == "promotion.refused"
+
+
+def test_history_that_no_model_was_fitted_on_is_evidence_too(world):
+    settings, challenger = world.settings, world.digests[1]
+    history(settings, world.digests)
+    found, money, *_ = promotion.judge(settings, challenger, on_history=True)
+    assert found.found.startswith("600 matured payments")
+    assert "at every look between" in money.found
+    later = models.stored(
+        settings.models.store,
+        settings.models.store,
+        settings.keys.folder,
+        1,
+        CUTS[2],
+        split={"fitted_until_ms": logs.END_MS},
+    )
+    with pytest.raises(ControlRefused, match="fitted on every matured payment"):
+        promotion.judge(settings, later, on_history=True)
+
+
+def test_the_same_models_get_cuts_for_another_budget(settings, bundles, mlflow_server):
+    shutil.copytree(bundles.store, settings.models.store)
+    history(settings, bundles.digests)
+    until = {"fitted_until_ms": logs.END_MS}
+    folder, keyring = settings.models.store, settings.keys.folder
+    digest = models.stored(folder, folder / "scratch", keyring, 1, CUTS[0], split=until)
+    few, many = (recut(settings, digest, budget) for budget in (20.0, 200.0))
+    cuts = [Shelf.of(settings).loaded(one).manifest["cuts"] for one in (few, many)]
+    assert all(cuts[0][name] > cuts[1][name] for name in cuts[0])
+    assert Aliases(settings).version_of(few) is not None
 
 
 def test_an_author_is_not_the_approver_and_an_old_approval_is_worth_nothing(world, tmp_path):
