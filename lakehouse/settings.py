@@ -24,6 +24,7 @@ from pydantic_settings import SettingsError as UnreadableVariable
 
 from lakehouse.alert_settings import Alerts
 from lakehouse.errors import SettingsError
+from lakehouse.experiment_settings import Experiment, Guard
 from lakehouse.section import Count, Port, Seconds, Section
 from lakehouse.serving_settings import Api, Cassandra, DecisionStore, Feed, Limits, Postgres, Profiles, Redis, Spool
 
@@ -210,6 +211,8 @@ class Settings(BaseSettings):
     maintenance: Maintenance
     models: Models
     training: Training
+    experiment: Experiment
+    guard: Guard
     engine: Engine
     ladder: Ladder
     api: Api
