@@ -47,8 +47,10 @@ class Way:
 WAYS: Mapping[str, Way] = {
     bronze.EVENTS.name: Way("landed", "bronze.job"),
     bronze.DECISIONS.name: Way("landed", "bronze.job"),
+    bronze.SHADOW.name: Way("landed", "bronze.job"),
     **{table.name: Way("interval", "silver.job", silver.BALANCE) for table in silver.TABLES},
     silver.DECISIONS.name: Way("continued", "silver.job"),
+    silver.SHADOW.name: Way("continued", "silver.job"),
     silver.TOKEN_MAP.name: Way("whole", "silver.tokens"),
     quality.SCORES.name: Way("interval", "silver.job", silver.BALANCE),
     gold.VECTORS.name: Way("interval", "features.job", gold.VECTORS),
@@ -60,7 +62,11 @@ WAYS: Mapping[str, Way] = {
     gold.TRAINING_SET.name: Way("recipe", "gold.as_of"),
 }
 """Tables that are not here hold what people and runs left: nothing makes it again."""
-LANDED = {bronze.EVENTS.name: topics.EVENTS, bronze.DECISIONS.name: topics.DECISIONS}
+LANDED = {
+    bronze.EVENTS.name: topics.EVENTS,
+    bronze.DECISIONS.name: topics.DECISIONS,
+    bronze.SHADOW.name: topics.SHADOW,
+}
 ORDER = tuple(sorted(TABLES, key=lambda name: (name.startswith(("gold.", "quality.")), name != gold.TRAINING_SET.name)))
 """Tables from left to right. What is made from recorded versions comes before a run of gold.job makes a new one."""
 

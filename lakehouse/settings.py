@@ -25,6 +25,7 @@ from pydantic_settings import SettingsError as UnreadableVariable
 from lakehouse.alert_settings import Alerts
 from lakehouse.drift_settings import Drift
 from lakehouse.errors import SettingsError
+from lakehouse.experiment_settings import Experiment, Guard
 from lakehouse.label_settings import Labels
 from lakehouse.section import Count, Port, Seconds, Section
 from lakehouse.serving_settings import Api, Cassandra, DecisionStore, Feed, Limits, Postgres, Profiles, Redis, Spool
@@ -147,6 +148,7 @@ class Training(Section):
     test_d: Count
     label_gap_d: Annotated[int, Field(ge=0)]
     search_trials: Count
+    ensemble: Literal["fixed", "ranking"]
     alert_budget_per_1000: Annotated[float, Field(gt=0, le=1000)]
     seed: Annotated[int, Field(ge=0)]
 
@@ -213,6 +215,8 @@ class Settings(BaseSettings):
     maintenance: Maintenance
     models: Models
     training: Training
+    experiment: Experiment
+    guard: Guard
     drift: Drift
     engine: Engine
     ladder: Ladder

@@ -42,7 +42,13 @@ def _write_predictions(path: Path, data: Dataset, split: Split, scores: dict[str
     pq.write_table(pa.table(columns), path)
 
 
-def train(settings: Settings, test_end_ms: int | None, predictions: Path | None, folder: Path | None = None) -> str:
+def train(
+    settings: Settings,
+    test_end_ms: int | None,
+    predictions: Path | None,
+    fitted_until_ms: int | None = None,
+    folder: Path | None = None,
+) -> str:
     """Train on the lake's training set, or on an export of it; evaluate, sign, register; the digest of the bundle."""
     say, training = logger("training").info, settings.training
     root = conf.lake_root(settings)
@@ -70,8 +76,9 @@ def train(settings: Settings, test_end_ms: int | None, predictions: Path | None,
     metrics = {name: measured(scores[name], truth, training.alert_budget_per_1000) for name in MODELS}
     if predictions is not None:
         _write_predictions(predictions, data, split, scores)
-    say("fitting again on everything mature", until=text_of(mature_until))
-    final = fitted_again(data, fitted, mature_until, training)
+    fitted_until = mature_until if fitted_until_ms is None else min(mature_until, fitted_until_ms)
+    say("fitting again on everything mature", until=text_of(fitted_until))
+    final = fitted_again(data, fitted, fitted_until, training)
     about = {
         "name": settings.models.name,
         "data": {"table": "gold.training_set", "version": data.delta_version, "as_of_ms": data.as_of_ms},
@@ -82,7 +89,7 @@ def train(settings: Settings, test_end_ms: int | None, predictions: Path | None,
             "test_start_ms": split.test_start_ms,
             "test_end_ms": split.test_end_ms,
             "labels_complete": end <= mature_until,
-            "fitted_until_ms": mature_until,
+            "fitted_until_ms": fitted_until,
         },
         "metrics": metrics["ensemble"],
         "seed": training.seed,
@@ -128,6 +135,12 @@ def main(argv: Sequence[str]) -> int:
         help="end of the test days, epoch milliseconds (default: as_of less the label gap: complete labels)",
     )
     parser.add_argument(
+        "--fitted-until-ms",
+        type=int,
+        metavar="MS",
+        help="fit what is registered on payments before that only: later ones can then compare it with another model",
+    )
+    parser.add_argument(
         "--from-parquet", type=Path, metavar="FOLDER", help="an export of the training set: python -m gold.export"
     )
     arguments = parser.parse_args(argv)
@@ -136,7 +149,13 @@ def main(argv: Sequence[str]) -> int:
         settings = conf.load(arguments.env)
         configure(settings, "training")
         with recorded(settings, "training.job"):
-            digest = train(settings, arguments.test_end_ms, arguments.predictions, arguments.from_parquet)
+            digest = train(
+                settings,
+                arguments.test_end_ms,
+                arguments.predictions,
+                arguments.fitted_until_ms,
+                arguments.from_parquet,
+            )
         print(digest)
 
     return jobs.guarded(work)
