@@ -17,6 +17,7 @@ from decisions.outcome import bands, edges
 from expectations.rules.rule_set import OUTCOMES
 from lakehouse import delta
 from lakehouse.contracts import silver
+from lakehouse.label_ledger import COLUMNS, Trust, findings
 from training.data import DAY_MS, Dataset
 from training.paired import Doubles, Flags, Ints, Pairs
 
@@ -47,21 +48,7 @@ def clock_ms(root: str) -> int | None:
     return None if not newest.is_valid else int(newest.cast(pa.int64()).as_py()) // 1000
 
 
-def known_fraud(labels: pa.Table, as_of_ms: int) -> pa.Array:
-    """Transactions with a fraud label that stands at a moment, as `gold.labels` folds the ledger."""
-    since = pc.max_element_wise(
-        *(labels.column(name).cast(pa.int64()) for name in ("label_available_at", "engine_clock"))
-    )
-    seen = labels.filter(pc.less_equal(since, as_of_ms * 1000))
-    taken_back = seen.column("reverses").drop_null()
-    stands = pc.and_(
-        pc.and_(seen.column("is_fraud"), pc.is_null(seen.column("reverses"))),
-        pc.invert(pc.is_in(seen.column("label_id"), value_set=taken_back.combine_chunks())),
-    )
-    return seen.filter(stands).column("transaction_id").combine_chunks()
-
-
-def read(root: str, champion: str | None, challenger: str, label_gap_d: int) -> Matured:
+def read(root: str, champion: str | None, challenger: str, label_gap_d: int, trust: Trust) -> Matured:
     """The matured payments of one challenger beside one champion; none before there are any."""
     as_of = clock_ms(root) or 0
     until = as_of - label_gap_d * DAY_MS
@@ -79,9 +66,16 @@ def read(root: str, champion: str | None, challenger: str, label_gap_d: int) -> 
         no_score = np.zeros(0)
         pairs = Pairs(nothing, nothing, nothing > 0, nothing, nothing, nothing)
         return Matured(pairs, {}, no_score, no_score, no_score, until)
+    # What exploration let through was declined as far as the champion goes.
+    explored = pc.field("explored_from").is_valid()
+    told = delta.rows(root, silver.DECISIONS, [*_PLACE, "explored_from"], explored).combine_chunks()
+    rows = rows.join(told, keys=_PLACE, join_type="left outer") if told.num_rows else rows
+    if told.num_rows:
+        champions = pc.coalesce(rows.column("explored_from"), rows.column("champion_outcome"))
+        rows = rows.set_column(rows.schema.get_field_index("champion_outcome"), "champion_outcome", champions)
     rows = rows.sort_by([("event_time", "ascending"), ("offset", "ascending")])
-    label_columns = ["label_id", "transaction_id", "is_fraud", "label_available_at", "engine_clock", "reverses"]
-    frauds = known_fraud(delta.rows(root, silver.LABELS, label_columns), as_of)
+    found = findings(delta.rows(root, silver.LABELS, COLUMNS), as_of, trust)
+    frauds = found.filter(found.column("is_fraud")).column("transaction_id").combine_chunks()
     fraud = pc.is_in(rows.column("transaction_id"), value_set=frauds).to_numpy()
     pairs = Pairs(
         rows.column("event_time").cast(pa.int64()).to_numpy() // 1000,
