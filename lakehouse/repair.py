@@ -58,6 +58,7 @@ WAYS: Mapping[str, Way] = {
     gold.SCORES.name: Way("interval", "gold.job", gold.SCORES),
     gold.DECISIONS.name: Way("interval", "gold.job", gold.DECISIONS),
     gold.FRAUD_DAILY.name: Way("whole", "gold.job"),
+    gold.LABEL_MATURITY.name: Way("whole", "gold.job"),
     gold.TRAINING_SET.name: Way("recipe", "gold.as_of"),
 }
 """Tables that are not here hold what people and runs left: nothing makes it again."""
@@ -180,10 +181,11 @@ class Repair:
     def _recipe(self, table: Table, way: Way, _: Offsets) -> None:
         module: Any = importlib.import_module(way.job)
         version = storage.version_with_sources(self._root, table)
-        if version is not None:
+        recipe = None if version is None else module.Recipe.of(self._root, version)
+        if version is not None and recipe is not None:
             self._tell("rows_again", table, job=way.job, again=version)
             try:
-                module.run(self._context, module.Recipe.of(self._root, version))
+                module.run(self._context, recipe)
                 return
             except Exception as error:  # a version that it names needs what was put aside
                 if high_water.recognised(self._root, error) is None:

@@ -24,7 +24,7 @@ from lakehouse.runs import recorded
 from lakehouse.settings import Settings, resolve
 from lakehouse.signing import signer
 from training import registry
-from training.data import DAY_MS, Dataset, day_floor, read, spans, text_of
+from training.data import DAY_MS, Dataset, day_floor, read, read_exported, spans, text_of
 from training.fit import Doubles
 from training.metrics import measured
 from training.package import packed
@@ -43,15 +43,20 @@ def _write_predictions(path: Path, data: Dataset, split: Split, scores: dict[str
 
 
 def train(
-    settings: Settings, test_end_ms: int | None, predictions: Path | None, fitted_until_ms: int | None = None
+    settings: Settings,
+    test_end_ms: int | None,
+    predictions: Path | None,
+    fitted_until_ms: int | None = None,
+    folder: Path | None = None,
 ) -> str:
-    """Train, evaluate, sign, register; the digest of the bundle."""
+    """Train on the lake's training set, or on an export of it; evaluate, sign, register; the digest of the bundle."""
     say, training = logger("training").info, settings.training
     root = conf.lake_root(settings)
-    refuse_held(root, spans(root), settings.quality)
+    if folder is None:
+        refuse_held(root, spans(root), settings.quality)
     author = signer(conf.resolve(settings.keys.folder) / "author.pem")
     registry.client(settings)
-    data = read(root)
+    data = read(root) if folder is None else read_exported(folder)
     mature_until = day_floor(data.as_of_ms) - training.label_gap_d * DAY_MS
     end = mature_until if test_end_ms is None else test_end_ms
     split = by_time(data, end, training.test_d, training.label_gap_d, training.validation_d)
@@ -135,13 +140,22 @@ def main(argv: Sequence[str]) -> int:
         metavar="MS",
         help="fit what is registered on payments before that only: later ones can then compare it with another model",
     )
+    parser.add_argument(
+        "--from-parquet", type=Path, metavar="FOLDER", help="an export of the training set: python -m gold.export"
+    )
     arguments = parser.parse_args(argv)
 
     def work() -> None:
         settings = conf.load(arguments.env)
         configure(settings, "training")
         with recorded(settings, "training.job"):
-            digest = train(settings, arguments.test_end_ms, arguments.predictions, arguments.fitted_until_ms)
+            digest = train(
+                settings,
+                arguments.test_end_ms,
+                arguments.predictions,
+                arguments.fitted_until_ms,
+                arguments.from_parquet,
+            )
         print(digest)
 
     return jobs.guarded(work)

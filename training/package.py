@@ -14,14 +14,12 @@ from training.data import Matrix
 from training.fit import Fitted
 
 SELF_TEST_ROWS = 8
-WEIGHTS = {"xgboost": 0.7, "isolation_forest": 0.3}
-"""The product's default; a bundle carries its own."""
 
 
 def model_of(fitted: Fitted, cuts: dict[str, float], digest: str = "") -> Model:
     """The fitted models as the engine scores them."""
     manifest = {
-        "weights": WEIGHTS,
+        "weights": dict(fitted.weights),
         "calibration": fitted.calibration,
         "isolation_expected_path": fitted.isolation_expected_path,
         "cuts": cuts,

@@ -1,11 +1,13 @@
 """The steps of training, each a function of data and settings."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from decisions.bundle import SCALE
 from lakehouse.settings import Training
 from training.baselines import amount_only, logistic
 from training.data import Dataset
+from training.ensemble import by_ranking
 from training.fit import Doubles, Fitted, Progress, anomaly, boosted, calibrated, isolated, margins_of, refitted
 from training.metrics import budget_rows
 from training.package import model_of
@@ -31,7 +33,13 @@ def fitted_on(data: Dataset, split: Split, settings: Training, say: Progress) ->
         "xgboost": calibrated(margins_of(booster, held_out), known),
         "isolation_forest": calibrated(anomaly(isolation, expected, medians, held_out), known),
     }
-    return Fitted(booster, isolation, expected, medians, calibration, parameters, trees)
+    fitted = Fitted(booster, isolation, expected, medians, calibration, parameters, trees)
+    if settings.ensemble == "fixed":
+        return fitted
+    found = model_of(fitted, {}).scores(held_out)
+    weights = by_ranking(found.xgboost, found.isolation_forest, known)
+    say(f"ensemble: XGBoost {weights['xgboost']}, isolation forest {weights['isolation_forest']}")
+    return replace(fitted, weights=weights)
 
 
 def fitted_again(data: Dataset, fitted: Fitted, until_ms: int, settings: Training) -> Fitted:
@@ -39,7 +47,7 @@ def fitted_again(data: Dataset, fitted: Fitted, until_ms: int, settings: Trainin
     rows = data.between(int(data.event_ms[0]), until_ms)
     booster = refitted(data.X, data.is_fraud, rows, fitted.parameters, fitted.trees, settings.seed)
     isolation, expected, medians = isolated(data.X, rows, settings.seed)
-    return Fitted(booster, isolation, expected, medians, fitted.calibration, fitted.parameters, fitted.trees)
+    return replace(fitted, booster=booster, isolation=isolation, isolation_expected_path=expected, medians=medians)
 
 
 def cuts(scores: Doubles, budget_per_1000: float) -> dict[str, float]:
