@@ -26,6 +26,7 @@ from lakehouse import settings as conf
 from lakehouse import topics, trail
 from lakehouse.errors import BundleRefused, ControlRefused, RegistryUnavailable
 from lakehouse.log import logger
+from lakehouse.moments import DAY_MS
 from lakehouse.settings import Settings
 from lakehouse.signing import Signer, signer, trust
 from training import approval, data, matured
@@ -84,7 +85,7 @@ def planned_from_history(settings: Settings, champion: Model, challenger: Model)
     """
     of, root = settings.experiment, conf.lake_root(settings)
     found = data.read(root)
-    until = found.as_of_ms - settings.training.label_gap_d * data.DAY_MS
+    until = found.as_of_ms - settings.training.label_gap_d * DAY_MS
     rows = found.between(0, until)[-MOST_ROWS:]
     if not len(rows):
         raise ControlRefused("No payment of gold.training_set is matured.", "Run gold.job when labels have arrived.")
@@ -97,7 +98,7 @@ def planned_from_history(settings: Settings, champion: Model, challenger: Model)
     saved = savings(pairs, of.costs, of.cap_minor)
     if not saved.deviation:
         raise ControlRefused("Both models decide all of history alike.", "There is nothing to test.")
-    days = max(1.0, float(np.ptp(pairs.event_ms)) / data.DAY_MS)
+    days = max(1.0, float(np.ptp(pairs.event_ms)) / DAY_MS)
     improvement = of.least_improvement * saved.champion_minor / saved.payments
     return planned(improvement, saved.deviation, of.power, of.alpha, saved.payments / days)
 
