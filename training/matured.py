@@ -18,7 +18,8 @@ from expectations.rules.rule_set import OUTCOMES
 from lakehouse import delta
 from lakehouse.contracts import silver
 from lakehouse.label_ledger import COLUMNS, Trust, findings
-from training.data import DAY_MS, Dataset
+from lakehouse.moments import DAY_MS
+from training.data import Dataset
 from training.paired import Doubles, Flags, Ints, Pairs
 
 NEW_CUSTOMER_D = 90
