@@ -246,6 +246,9 @@ def cut_back(spark: SparkSession, root: str, table: Table, span: Span) -> None:
         .save(table.path(root))
     )
     _wrote(root, table)
+    if written_ends(root, table).get(span.key) != span.start:
+        # Where no row was left to take out, Delta makes no commit, and the table would still end where it did.
+        note_ends(root, table, {span.key: span.start})
 
 
 def note_ends(root: str, table: Table, ends: Mapping[str, int], **more: object) -> None:

@@ -195,6 +195,7 @@ def test_a_table_that_is_believed_stays_as_it_is_and_its_record_is_made_anew(lak
     before, commit = storage.version(root, table), last_commit(root, table)
     # Another, valid commit of the same version, as a backup that was taken elsewhere would have.
     commit.write_bytes(commit.read_bytes().replace(b'"operation":', b'"operation": ', 1))
+    (commit.parent / f".{commit.name}.crc").unlink(missing_ok=True)  # Hadoop's own checksum, which a backup leaves out
     (finding,) = looked(root, list(TABLES.values()))
     assert (finding.table, finding.kind, finding.symptom) == (table, "log", high_water.OTHER)
     done = len(lake.told("rows_again"))
