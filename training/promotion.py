@@ -160,7 +160,7 @@ def judge(settings: Settings, digest: str, on_history: bool = False) -> list[Cri
             f"No test of model {digest[:12]} beside the model in force was begun.",
             f"Begin one: python -m training.promote shadow --digest {digest}",
         )
-    found = matured.read(conf.lake_root(settings), champion, digest, settings.training.label_gap_d)
+    found = matured.read(conf.lake_root(settings), champion, digest, settings.training.label_gap_d, settings.labels)
     return judged(found, float(str(began[-1]["rho"])), settings.experiment)
 
 

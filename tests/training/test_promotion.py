@@ -130,6 +130,8 @@ def history(settings, digests):
                     label_id=f"l{n}",
                     transaction_id=f"t{n}",
                     is_fraud=True,
+                    source="chargeback",
+                    confidence=1.0,
                     label_available_at=at + timedelta(days=3),
                     engine_clock=at + timedelta(days=3),
                 )
