@@ -114,7 +114,7 @@ def vectors(settings: Settings, seed: int) -> Matrix:
     return np.frombuffer(b"".join(raw), np.float32).reshape(-1, len(NAMES))
 
 
-def _once(settings: Settings, end: int, payments: int) -> tuple[dict[str, float], dict[str, float]]:
+def once(settings: Settings, end: int, payments: int) -> tuple[dict[str, float], dict[str, float]]:
     process = job.Process(settings)
     process.take_office()
     prepare_for_latency()  # as the engine's own process does
@@ -165,7 +165,7 @@ def main(argv: Sequence[str]) -> None:
             )
             topics.ensure(own)
             filled = fill(own, given.size, given.seed, in_force(own, digest, given.rules))
-            speed, stages = _once(own, filled.records, filled.payments)
+            speed, stages = once(own, filled.records, filled.payments)
             print(
                 f"{speed['payments_per_s']:,.0f} payments/s under {given.rules} rules, {given.delivery}; "
                 f"{speed['not_approved']:.1%} not approved, "

@@ -24,7 +24,7 @@ from lakehouse.storage import make_root
 from lakehouse.worker_daemon import settle
 from silver.masking import Masker
 
-BATCH_ROWS = 20_000
+BATCH_ROWS = 50_000
 
 
 def _payments(settings: Settings, size: int, seed: int) -> list[pa.RecordBatch]:

@@ -1,4 +1,4 @@
-"""Topics `events` and `decisions` -> bronze.events and bronze.decisions: as received, sealed, each record once."""
+"""Topics `events`, `decisions` and `shadow` -> a table of bronze each: as received, sealed, each record once."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ FETCH = {
 """Large fetches: the consumer's defaults (500 records, 1 MiB) are for listening, not for reading whole topics."""
 DENSE = (topics.EVENTS,)
 """Topics whose offsets have no holes. A transactional engine leaves some on `decisions`: the broker's own marks."""
-TABLES = {topics.EVENTS: bronze.EVENTS, topics.DECISIONS: bronze.DECISIONS}
+TABLES = {topics.EVENTS: bronze.EVENTS, topics.DECISIONS: bronze.DECISIONS, topics.SHADOW: bronze.SHADOW}
 
 
 def _kafka_options(context: Context, identity: TopicIdentity) -> dict[str, str]:
@@ -121,14 +121,20 @@ def landing(context: Context, topic: str) -> Stream:
 
 
 def run(context: Context) -> None:
-    """Land both topics: until everything that is there has landed, for ever, or an interval of `events` again."""
+    """Land the topics: until everything that is there has landed, for ever, or an interval of `events` again.
+
+    A scheduled run starts no stream for a topic that nothing was ever written to: without a challenger, `shadow`.
+    """
     warn_of_age(context.settings)
     if context.interval:
         identity = topics.identify(context.settings, topics.EVENTS)
         again(context, topics.EVENTS, storage.Span(identity.topic_id, 0, context.interval.start, context.interval.end))
         return
     ends = {topic: _ends(context, topic) for topic in TABLES}
-    streams.run(context, [landing(context, topic) for topic in TABLES])
+    begun = [topic for topic in TABLES if any(ends[topic]) or not context.available_now]
+    for topic in TABLES.keys() - begun:
+        storage.ensure(context.root, TABLES[topic])
+    streams.run(context, [landing(context, topic) for topic in begun])
     _landed(context, ends)
 
 

@@ -29,7 +29,11 @@ from lakehouse.tables import Table
 
 EXPIRED = "fraudlake_expired"
 """In the metadata of the commit that takes rows out: by partition, the offset below which the table may lack some."""
-TAKEN_BY: Mapping[str, Table] = {bronze.EVENTS.name: silver.BALANCE, bronze.DECISIONS.name: silver.DECISIONS}
+TAKEN_BY: Mapping[str, Table] = {
+    bronze.EVENTS.name: silver.BALANCE,
+    bronze.DECISIONS.name: silver.DECISIONS,
+    bronze.SHADOW.name: silver.SHADOW,
+}
 """The table that says how far silver has come."""
 
 

@@ -2,6 +2,7 @@
 
     python -m decisions.control activate --scope reference --file conf/reference.json
     python -m decisions.control activate --scope model --digest SHA256
+    python -m decisions.control activate --scope shadow --digest SHA256|none
     python -m decisions.control rules check|activate FILE, rules show, rules uses [COLUMN]
     python -m decisions.control lists add --list block --kind card --reason "stolen" < cards.txt
     python -m decisions.control suppress add --rule ID --until TIME --reason "travels" < customers.txt
@@ -48,6 +49,8 @@ from lakehouse.tables import Table
 from lakehouse.texts import Texts
 
 PARTITION = 0
+NONE = "none"
+"""In place of a digest: no model is in shadow any more."""
 _CHUNK = 50_000
 
 
@@ -170,20 +173,24 @@ def activate(
     `received_ms` (default: now) is for history that is imported behind it: every accepted record moves the engine's
     clock, and labels take effect by that clock.
     """
+    now = past(settings, trust(conf.resolve(settings.keys.folder))).now
+    event = prepared(scope, payload, now.versions, signer(author), signer(approver))
+    return event, put(settings, event, now, received_ms)
+
+
+def put(settings: Settings, event: ControlEvent, now: InForce, received_ms: int | None = None) -> int:
+    """Write a signed event that follows what is in force; its offset. ControlRefused as `activate`."""
     if received_ms is not None and received_ms > time.time_ns() // 1_000_000:
         raise ControlRefused("The event would be received in the future.", "Give a time that has passed, or none.")
-    trusted = trust(conf.resolve(settings.keys.folder))
-    now = past(settings, trusted).now
-    event = prepared(scope, payload, now.versions, signer(author), signer(approver))
-    now.check(event, trusted)
-    if scope == "keys":
+    now.check(event, trust(conf.resolve(settings.keys.folder)))
+    if event.scope == "keys":
         key_control.refuse_unready(settings, event.payload)
     what = f"{event.scope} version {event.version}"
     told = {name: getattr(event, name) for name in ("control_id", "digest", "author", "approver")}
     trail.record(settings, "control.signed", what, told)
     offset = send(settings, event, received_ms)
     trail.record(settings, "control.activated", what, {**told, "offset": offset})
-    return event, offset
+    return offset
 
 
 def put_model(
@@ -194,10 +201,14 @@ def put_model(
     received_ms: int | None = None,
     here: bool = False,
     wait_s: float = WAIT_S,
+    scope: str = "model",
 ) -> tuple[ControlEvent, int]:
-    """Have a model staged, by the engine in office or `here`, then put it into force; the event and its offset."""
+    """Have a model staged, by the engine in office or `here`, then put it into force; the event and its offset.
+
+    Scope `shadow` has it score without effect instead.
+    """
     stage(settings, digest, author, approver, received_ms, here, wait_s)
-    return activate(settings, "model", payload_of({"digest": digest}), author, approver, received_ms)
+    return activate(settings, scope, payload_of({"digest": digest}), author, approver, received_ms)
 
 
 def stage(
@@ -216,7 +227,7 @@ def _change(arguments: argparse.Namespace, settings: Settings, before: Callable[
     """(scope, payload) of what the command asks for."""
     action = arguments.action
     if action == "activate" and arguments.scope in BUNDLE_SCOPES:
-        return arguments.scope, payload_of({"digest": arguments.digest})
+        return arguments.scope, payload_of({"digest": None if arguments.digest == NONE else arguments.digest})
     if action == "activate":
         return arguments.scope, rule_control.file_payload(arguments.file)
     if action == "rules":
@@ -261,9 +272,12 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     scope, payload = _change(arguments, settings, lambda: past(settings, trust(folder)))
     signed = (author, approver, arguments.received_at)
-    if scope in BUNDLE_SCOPES:
-        put = put_model if scope == "model" else stage
-        event, offset = put(settings, bundle_digest(payload), *signed, arguments.stage_here, arguments.wait_s)
+    digest = bundle_digest(payload) if scope in BUNDLE_SCOPES else None
+    if digest is not None:
+        staging = (*signed, arguments.stage_here, arguments.wait_s)
+        event, offset = (
+            stage(settings, digest, *staging) if scope == "staging" else put_model(settings, digest, *staging, scope)
+        )
     else:
         event, offset = activate(settings, scope, payload, *signed)
     print(f"{event.scope} version {event.version} (payload {event.digest[:12]}) is on the log at offset {offset}")
@@ -288,7 +302,7 @@ def _staging_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stage-here",
         action="store_true",
-        help="model, staging: verify the bundle in this process, for a log that no engine reads yet",
+        help="model, shadow, staging: verify the bundle in this process, for a log that no engine reads yet",
     )
     parser.add_argument(
         "--wait-s", type=float, default=WAIT_S, metavar="SECONDS", help="for the engine to stage it (default 60)"
@@ -304,8 +318,11 @@ def main(argv: Sequence[str]) -> int:
     actions.add_parser("show", help="what is in force at the end of the log", parents=common)
     put = actions.add_parser("activate", help="write a signed control event", parents=common)
     put.add_argument("--scope", required=True, choices=[scope for scope in SCOPES if scope != "keys"])
-    put.add_argument("--file", help="the JSON file, for all scopes but model and staging")
-    put.add_argument("--digest", help="model, staging: SHA-256 of the bundle's manifest, from `training.job`")
+    put.add_argument("--file", help="the JSON file, for all scopes but model, shadow and staging")
+    put.add_argument(
+        "--digest",
+        help="model, shadow, staging: SHA-256 of the bundle's manifest, from `training.job`; shadow: `none` ends it",
+    )
     _staging_arguments(put)
     rule_control.arguments_of(actions.add_parser("rules", help="the rules"), common)
     list_control.list_arguments(actions.add_parser("lists", help="block, allow and watch lists"), common)

@@ -12,7 +12,7 @@ from decisions.driver import Driver, Segment
 from decisions.intake import Message
 from decisions.ladder import RULES_ONLY, RUNGS, WHOLE, name_of, rung_of
 from decisions.outcome import OUTCOMES, REJECTED
-from decisions.record import Body, decision_ids, lists_of, no_lists, repeated
+from decisions.record import Body, Seen, decision_ids, lists_of, no_lists, repeated
 from decisions.shelf import Shelf
 from decisions.stages import Stages
 from decisions.verdicts import SCORES, Verdicts, best_rung, verdicts
@@ -64,10 +64,13 @@ class Engine:
         return self._driver.stages
 
     @property
-    def wanted(self) -> str | None:
-        """Digest of the model in force when it is not here, or not whole; loaded again, it is taken from the shelf."""
-        digest = self.state.admission.in_force.model_digest
-        return digest if best_rung(self._model) != WHOLE else None
+    def wanted(self) -> list[str]:
+        """Digests of the models in force and in shadow that are not here, or not whole; the shelf gives them later."""
+        in_force = self.state.admission.in_force
+        serving = in_force.model_digest if best_rung(self._model) != WHOLE else None
+        shadow = in_force.shadow_digest
+        beside = None if shadow is None or self.shelf.held(shadow) is not None else shadow
+        return [one for one in (serving, beside) if one is not None]
 
     def _activate(self) -> None:
         """Take what is in force: from the shelf, or loaded once; a replay loads what a decision needs."""
@@ -77,7 +80,7 @@ class Engine:
         held = self.shelf.held(digest)
         if held is not None:
             self._model = held
-            self.shelf.keep(digest)
+            self.shelf.keep(digest, self.state.admission.in_force.shadow_digest)
         elif self._told is None and self._refused != digest:
             self._load(digest)
 
@@ -143,7 +146,9 @@ class Engine:
         place, in_force = self.state.place, self.state.admission.in_force
         self.capped += int(segment.capped.sum())
         batch, offset, decoded = judged.batch.take(decided), judged.offset[decided], judged.part.decoded
-        verdict, valid, adverse = self._verdict(accepted, segment)
+        rows = np.flatnonzero(accepted)
+        found = self._reached(segment) if len(rows) else None
+        verdict, valid, adverse = self._verdict(n, rows, segment, found)
         columns: dict[str, Column] = {
             "topic_id": repeated(place.topic_id, n),
             "partition": np.full(n, place.partition, np.int64),
@@ -169,15 +174,17 @@ class Engine:
             columns[f"{kind}_token"] = people.texts(kind, self._driver.tokens).take(decided)
             valid[f"{kind}_token"] = people.has[kind][decided]
         transaction_id = batch.texts("transaction_id").to_list()
-        return Body(offset, transaction_id, columns, valid, adverse, self._model)
+        challenger = in_force.shadow_digest if in_force.shadow_digest != in_force.model_digest else None
+        seen = None if challenger is None or found is None else Seen(challenger, segment, found, rows)
+        return Body(offset, transaction_id, columns, valid, adverse, self._model, seen)
 
-    def _verdict(self, accepted: Flags, segment: Segment) -> tuple[dict[str, Column], dict[str, Flags], Ints]:
+    def _verdict(
+        self, n: int, at: Ints, segment: Segment, found: Verdicts | None
+    ) -> tuple[dict[str, Column], dict[str, Flags], Ints]:
         """(outcome, risk, scores, rules, rung and vector, which are there, rows that models can say why of).
 
         `rejected` alone where not accepted.
         """
-        n = len(accepted)
-        at = np.flatnonzero(accepted)
         adverse = at[:0]
         outcome, risk = [REJECTED] * n, [""] * n
         # Where in the raw vectors each vector stands.
@@ -185,8 +192,7 @@ class Engine:
         score, has = np.zeros((len(SCORES), n)), np.zeros((len(SCORES), n), np.bool_)
         rung = repeated(RUNGS[WHOLE], n)
         reasons: dict[str, Column] = dict.fromkeys(_REASONS, no_lists(n))
-        if len(at):
-            found = self._reached(segment)
+        if found is not None:
             score[:, at], has[:, at] = found.score, found.has
             raw, width = np.ascontiguousarray(segment.vectors).reshape(-1).view(np.uint8), segment.vectors.shape[1] * 4
             place[at], length[at] = np.arange(len(at)) * width, width

@@ -21,6 +21,7 @@ from decisions.intake import Message
 from decisions.keeping import ENGINE_EXTRA, Keeper, newest_good, place_on_decisions
 from decisions.office import Office
 from decisions.record import Body
+from decisions.shadow import Shadow
 from decisions.staging import Stager
 from features.store import check_tokens
 from lakehouse import broker, jobs, topics
@@ -37,6 +38,8 @@ PARTITION = 0
 WAIT_S = 0.5
 WAIT_BESIDE_S = 0.01
 """How long a record is waited for, and how long while reasons are on their way."""
+CLOSING_S = 2.0
+"""How long an engine that ends waits for records of its challenger."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 
 RECORDS = Counter("fraudlake_engine_records", "Records taken from topic events")
@@ -70,6 +73,8 @@ class Process:
             )
         self.engine = Engine.of(settings, state)
         self._stager = Stager(settings, self.engine)
+        self.shadow = Shadow(settings, PARTITION, self.engine.shelf, self.engine.stages)
+        self.shadow.prepare(state.admission.in_force.shadow_digest)
         self.office = Office(settings, PARTITION)
         self.beside = Beside(settings.engine.reasons_waiting)
         self._keeper = Keeper(settings, state.place.next_offset)
@@ -83,9 +88,10 @@ class Process:
         self._stopping = True
 
     def close(self) -> None:
-        """Stop reading and explaining."""
+        """Stop reading, explaining and shadowing."""
         self._reader.close()
         self.beside.stop()
+        self.shadow.flush(CLOSING_S)
 
     def stand_by(self) -> bool:
         """Follow the log in step without a word; whether a payment waited too long, else it was asked to stop."""
@@ -131,10 +137,12 @@ class Process:
         self._log.info("out of office", next_offset=self.engine.state.place.next_offset)
 
     def _emit(self, bodies: Sequence[Body], began: float) -> None:
-        """Write decisions, then ask for the reasons of those that did not approve."""
+        """Write decisions, ask for the reasons of those that did not approve, and let the challenger score them."""
         DECISIONS.inc(self.office.emit(bodies, began))
+        self.engine.stages.done("encode")
         for body in bodies:
             self.beside.take(body, self.office.decided_before)
+        self.shadow.take(bodies)
 
     def _messages(self) -> list[Message]:
         """What is there, waiting a little for the first record."""
@@ -155,7 +163,6 @@ class Process:
                 BY_RUNG.labels(rung.decode()).inc(decisions)
             stages.begin()
             self._emit(bodies, began)
-            stages.done("encode")
             RECORDS.inc(len(messages))
             BATCH.observe(len(messages))
             SECONDS.observe(time.monotonic() - began)
@@ -188,6 +195,7 @@ class Process:
         """Note for the snapshot where topic `decisions` stands; only an engine that is still in office may."""
         self.office.writer.flush()
         self.office.stay()
+        self.shadow.flush()
         state, office = self.engine.state, self.office
         decided = max(office.decided_before, state.place.next_offset - 1)
         state.extra[ENGINE_EXTRA] = {

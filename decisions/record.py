@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from decisions.bundle import Model
+from decisions.driver import Segment
 from decisions.explained import Reason
+from decisions.verdicts import Verdicts
 from lakehouse.codec import Batch, Column, Strings, slices
 from lakehouse.registry import registry
 from lakehouse.single import written
@@ -30,6 +32,17 @@ class Subject(NamedTuple):
     vector: bytes
 
 
+class Seen(NamedTuple):
+    """The accepted payments of a body as a challenger in shadow sees them after their decision."""
+
+    challenger: str
+    """Digest of its bundle."""
+    segment: Segment
+    verdicts: Verdicts
+    rows: Ints
+    """Where the payments stand in the body."""
+
+
 @dataclass(frozen=True)
 class Body:
     """The bodies of some decisions, in log order: columns of the schema up to `content_digest`."""
@@ -42,6 +55,8 @@ class Body:
     """Rows that were neither approved nor rejected: their reasons are given unasked."""
     model: Model | None
     """What scored them."""
+    seen: Seen | None = None
+    """What a challenger in shadow needs; None where there is none."""
 
     def subject(self, row: int) -> Subject:
         """One of them, for its reasons."""

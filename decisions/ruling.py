@@ -48,13 +48,52 @@ class Scored(NamedTuple):
     score: Doubles
 
 
-@dataclass(frozen=True)
-class Ruling:
-    """A row a payment: band of the score with rules, outcome as index into OUTCOMES, and by row what has any."""
+class Settled(NamedTuple):
+    """A row a payment: score with rules, its band, and the outcome as index into OUTCOMES."""
 
     score: Doubles
     band: Ints
     outcome: Ints
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What rules, lists and thresholds in force say of payments, whatever the model's score is."""
+
+    rules: RuleSet
+    acting: Flags
+    """(evaluated rules, payments)."""
+    lists: dict[int, set[str]]
+    """By row the lists that name somebody."""
+    cuts: Doubles | None
+    """Of the thresholds in force."""
+
+    def settled(self, score: Doubles, cuts: Doubles) -> Settled:
+        """What they make of a model's scores; `cuts` (rows of `outcome.edges`) count without thresholds in force."""
+        score = score.copy()
+        severity = np.zeros(len(score), np.int64)
+        for rule, fires in zip(self.rules.evaluated, self.acting, strict=True):
+            if rule.score:
+                score += np.where(fires, rule.score, 0.0)
+            if rule.severity:
+                severity = np.maximum(severity, np.where(fires, rule.severity, 0))
+        score = np.rint(np.clip(score, 0.0, 1.0) * SCALE) / SCALE
+        band = bands(score, cuts if self.cuts is None else self.cuts)
+        outcome = np.maximum(band, severity)
+        for row, lists in self.lists.items():
+            if "block" in lists:
+                outcome[row] = _DECLINE
+            elif "allow" in lists and severity[row] != _DECLINE:
+                outcome[row] = 0
+        return Settled(score, band, outcome)
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """A row a payment: what was settled, and by row what has any."""
+
+    settled: Settled
+    heard: Heard
     fired: dict[int, list[str]]
     shadow: dict[int, list[str]]
     suppressed: dict[int, list[str]]
@@ -73,30 +112,15 @@ def ruled(payments: Scored, in_force: InForce, cuts: Doubles, tokens: Sequence[T
     acting = found & rules.active[:, None]
     held = _suppressed(payments, in_force, acting, tokens)
     acting = acting & ~held
-    score = payments.score.copy()
-    severity = np.zeros(len(score), np.int64)
-    for rule, fires in zip(rules.evaluated, acting, strict=True):
-        if rule.score:
-            score += np.where(fires, rule.score, 0.0)
-        if rule.severity:
-            severity = np.maximum(severity, np.where(fires, rule.severity, 0))
-    score = np.rint(np.clip(score, 0.0, 1.0) * SCALE) / SCALE
-    band = bands(score, edges(in_force.cuts) if in_force.cuts else cuts)
-    outcome = np.maximum(band, severity)
-    for row, named in hits.items():
-        lists = {name for name, _ in named}
-        if "block" in lists:
-            outcome[row] = _DECLINE
-        elif "allow" in lists and severity[row] != _DECLINE:
-            outcome[row] = 0
+    named_by = {row: {name for name, _ in named} for row, named in hits.items()}
+    heard = Heard(rules, acting, named_by, edges(in_force.cuts) if in_force.cuts else None)
     names = [rule.name for rule in rules.evaluated]
     codes: dict[int, list[str]] = {row: [CODES[n] for n in CODES if n in dict(named)] for row, named in hits.items()}
     for row, some in _named([rule.reason_code for rule in rules.evaluated], acting).items():
         codes[row] = codes.get(row, []) + some
     return Ruling(
-        score=score,
-        band=band,
-        outcome=outcome,
+        settled=heard.settled(payments.score, cuts),
+        heard=heard,
         fired=_named(names, acting),
         shadow=_named(names, found & ~rules.active[:, None]),
         suppressed=_named(names, held),

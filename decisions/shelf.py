@@ -8,7 +8,7 @@ from lakehouse.settings import Settings, resolve
 from lakehouse.signing import Trust, trust
 
 KEPT = 4
-"""At most so many whole models stay in memory: the one in force, and the newest of the others."""
+"""At most so many whole models stay in memory: the one in force, the one in shadow, and the newest of the others."""
 
 
 class Shelf:
@@ -37,7 +37,7 @@ class Shelf:
             self._held = {**self._held, digest: model}
         return model
 
-    def keep(self, digest: str) -> None:
-        """Let go of the oldest models, but not of this one."""
-        others = [one for one in self._held if one != digest][-(KEPT - 1) :]
-        self._held = {one: self._held[one] for one in self._held if one == digest or one in others}
+    def keep(self, *digests: str | None) -> None:
+        """Let go of the oldest models, but not of these."""
+        others = [one for one in self._held if one not in digests][-(KEPT - len(digests)) :]
+        self._held = {one: self._held[one] for one in self._held if one in digests or one in others}

@@ -7,7 +7,7 @@ is received at the engine's clock, so that it moves nobody's.
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from decisions.engine import Engine
 from lakehouse import broker, topics
@@ -73,10 +73,11 @@ class Stager:
                 self._answered.add(question)
                 self._begin(self._stage, question)
                 return
-        wanted = self._engine.wanted
-        if wanted is not None and time.monotonic() - self._tried >= self._settings.ladder.retry_s:
+        if time.monotonic() - self._tried >= self._settings.ladder.retry_s:
             self._tried = time.monotonic()
-            self._begin(self._load_again, wanted)
+            wanted = self._engine.wanted
+            if wanted:
+                self._begin(self._load_again, wanted)
 
     def wait(self) -> None:
         """Return when nothing is under way."""
@@ -102,10 +103,11 @@ class Stager:
             self._answered.discard(question)
             self._log.warning("what became of a model was not said", digest=digest, reason=error.what)
 
-    def _load_again(self, digest: str) -> None:
-        refused = self._refused(digest)
-        if refused is not None:
-            self._log.warning("the model in force is still not here", digest=digest, reason=refused)
+    def _load_again(self, digests: Sequence[str]) -> None:
+        for digest in digests:
+            refused = self._refused(digest)
+            if refused is not None:
+                self._log.warning("a model in force or in shadow is still not here", digest=digest, reason=refused)
 
     def _refused(self, digest: str) -> str | None:
         """Why a model cannot be had; else it is on the shelf."""

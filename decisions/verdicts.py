@@ -17,7 +17,7 @@ from decisions.driver import Segment
 from decisions.forests import Doubles, Matrix
 from decisions.ladder import RULES_ONLY, STATIC, WHOLE, WITHOUT_ANOMALY, held_back, static_outcome
 from decisions.outcome import OUTCOMES, RISKS, edges
-from decisions.ruling import Ruling, Scored, ruled
+from decisions.ruling import Ruling, Scored, Settled, ruled
 from decisions.stages import Stages
 from expectations.control import InForce
 from lakehouse.crypto import Tokens
@@ -81,12 +81,33 @@ def verdicts(
     stages.done("rules")
     outcome, risk = [""] * len(at), [""] * len(at)
     if ruling is not None:
-        score[3, rows] = ruling.score
-        for row, which, band in zip(rows.tolist(), ruling.outcome.tolist(), ruling.band.tolist(), strict=True):
-            outcome[row], risk[row] = OUTCOMES[which], RISKS[band]
+        _fill(rows, ruling.settled, score, outcome, risk)
     _lowered(outcome, segment, settings, rung)
-    has = np.stack([rung < RULES_ONLY, rung < RULES_ONLY, rung == WHOLE, rung < STATIC])
+    has = _has(rung)
     return Verdicts(rung, outcome, risk, np.where(has, score, 0.0), has, ruling, rows, fault)
+
+
+def _fill(rows: Ints, settled: Settled, score: Doubles, outcome: list[str], risk: list[str]) -> None:
+    score[3, rows] = settled.score
+    for row, which, band in zip(rows.tolist(), settled.outcome.tolist(), settled.band.tolist(), strict=True):
+        outcome[row], risk[row] = OUTCOMES[which], RISKS[band]
+
+
+def again(segment: Segment, model: Model, settings: Ladder, first: Verdicts) -> Verdicts:
+    """What another model makes of the same payments, beside what rules and lists said of them the first time."""
+    rung, score = _scored(model, segment.vectors, np.full(len(segment.vectors), best_rung(model), np.int64))
+    outcome, risk = [""] * len(rung), [""] * len(rung)
+    if first.ruling is None:
+        rung = np.full_like(rung, STATIC)
+    else:
+        rows = first.ruled
+        _fill(rows, first.ruling.heard.settled(score[0, rows], _cuts(model, rung[rows])), score, outcome, risk)
+    _lowered(outcome, segment, settings, rung)
+    return Verdicts(rung, outcome, risk, np.where(_has(rung), score, 0.0), _has(rung), None, first.ruled, first.fault)
+
+
+def _has(rung: Ints) -> Flags:
+    return np.stack([rung < RULES_ONLY, rung < RULES_ONLY, rung == WHOLE, rung < STATIC])
 
 
 def _scored(model: Model | None, X: Matrix, rung: Ints) -> tuple[Ints, Doubles]:

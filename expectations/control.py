@@ -17,9 +17,10 @@ from lakehouse.signing import Trust
 
 MAX_TOKEN_VERSION = 999_999_999
 """Longer ones do not fit into a token."""
-SCOPES = ("keys", "lists", "model", "reference", "rules", "staging", "suppressions", "thresholds")
-"""`staging` names the model that is to be made ready; `model` puts it into force once a `staged` record said so."""
-BUNDLE_SCOPES = ("model", "staging")
+SCOPES = ("keys", "lists", "model", "reference", "rules", "shadow", "staging", "suppressions", "thresholds")
+"""`staging` names the model that is to be made ready; once a `staged` record said so, `model` puts it into force, and
+`shadow` has it score everything without effect."""
+BUNDLE_SCOPES = ("model", "shadow", "staging")
 
 
 def payload_digest(payload: str) -> str:
@@ -107,14 +108,20 @@ class InForce:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over scope, version and digest of everything in force, hex."""
-        listed = [[scope, v.version, v.digest] for scope, v in sorted(self.versions.items())]
+        """SHA-256 over scope, version and digest of everything in force, hex; a model in shadow changes no decision."""
+        listed = [[scope, v.version, v.digest] for scope, v in sorted(self.versions.items()) if scope != "shadow"]
         return hashlib.sha256(orjson.dumps(listed)).hexdigest()
 
     @property
     def model_digest(self) -> str | None:
         """Digest of the active bundle's manifest; None before the first activation."""
         active = self.versions.get("model")
+        return None if active is None else bundle_digest(active.payload)
+
+    @property
+    def shadow_digest(self) -> str | None:
+        """Digest of the challenger that scores without effect; None where there is none."""
+        active = self.versions.get("shadow")
         return None if active is None else bundle_digest(active.payload)
 
     @property
@@ -125,11 +132,11 @@ class InForce:
     def check(self, event: ControlEvent, trust: Trust) -> None:
         """ControlRefused unless the event may take force now."""
         _check(event, self, trust)
-        digest = bundle_digest(event.payload) if event.scope == "model" else None
+        digest = bundle_digest(event.payload) if event.scope in ("model", "shadow") else None
         if digest is not None and not self.staged.get(digest):
             raise ControlRefused(
                 f"model {digest[:12]} is not staged: no `staged` record before this one says that it is ready.",
-                f"python -m decisions.control activate --scope model --digest {digest} stages it first.",
+                f"python -m decisions.control activate --scope {event.scope} --digest {digest} stages it first.",
             )
 
     @property
@@ -151,7 +158,7 @@ class InForce:
         if scope in DELTA_SCOPES:
             self.entries[scope].take(version.payload)
         elif scope == "staging":
-            self.staged[bundle_digest(version.payload)] = None
+            self.staged[_named(version.payload)] = None
         self._hold(scope, version)
 
     def _hold(self, scope: str, version: Version) -> None:
@@ -200,16 +207,23 @@ class InForce:
             else:
                 newest[scope] = version
             if scope == "staging":
-                words.append((row["offset"], bundle_digest(payload), None))
+                words.append((row["offset"], _named(payload), None))
         for scope, version in newest.items():
             self._hold(scope, version)
         for _, digest, ok in sorted(words, key=lambda word: word[0]):
             self.staged[digest] = ok
 
 
-def bundle_digest(payload: str) -> str:
-    """The digest of the bundle that a payload of scope `model` or `staging` names."""
-    return str(orjson.loads(payload)["digest"])
+def bundle_digest(payload: str) -> str | None:
+    """The digest of the bundle that a payload of a scope of BUNDLE_SCOPES names; None ends a shadow."""
+    digest = orjson.loads(payload)["digest"]
+    return None if digest is None else str(digest)
+
+
+def _named(payload: str) -> str:
+    digest = bundle_digest(payload)
+    assert digest is not None, "only a shadow ends"
+    return digest
 
 
 def _check(event: ControlEvent, in_force: InForce, trust: Trust) -> None:
@@ -243,7 +257,7 @@ def _check(event: ControlEvent, in_force: InForce, trust: Trust) -> None:
         if wanted != now + 1:
             raise ControlRefused(f"Tokens are of version {now} now; the next one is {now + 1}, not {wanted}.")
     else:
-        _check_model(event.payload)
+        _check_model(event.scope, event.payload)
 
 
 def token_version_of(payload: str) -> int:
@@ -254,11 +268,13 @@ def token_version_of(payload: str) -> int:
     return version
 
 
-def _check_model(payload: str) -> None:
+def _check_model(scope: str, payload: str) -> None:
     try:
         content = orjson.loads(payload)
     except orjson.JSONDecodeError:
-        raise ControlRefused("The model payload is not JSON.") from None
+        raise ControlRefused(f"The {scope} payload is not JSON.") from None
     digest = content.get("digest") if isinstance(content, dict) else None
+    if scope == "shadow" and content == {"digest": None}:
+        return
     if not isinstance(digest, str) or len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-        raise ControlRefused("The model payload must name the bundle: {'digest': SHA-256 in hex}.")
+        raise ControlRefused(f"The {scope} payload must name the bundle: {{'digest': SHA-256 in hex}}.")

@@ -24,6 +24,7 @@ from lakehouse.jobs import Context
 from lakehouse.log import configure
 from lakehouse.moments import moment_ms
 from lakehouse.runs import recorded
+from lakehouse.settings import Settings
 
 
 class AsOfRefused(Terminal):
@@ -36,13 +37,15 @@ def reached_ms(root: str) -> int:
     return int(found.timestamp() * 1000) if found else 0
 
 
-def recipe_of(root: str, as_of_ms: int | None, again: int | None, label_gap_d: int, features: str) -> Recipe:
+def recipe_of(settings: Settings, as_of_ms: int | None, again: int | None, features: str) -> Recipe:
     """What to make; AsOfRefused where silver does not reach so far, or a version records no recipe."""
+    root = conf.lake_root(settings)
     if again is not None:
         found = Recipe.of(root, again)
         if found is None:
             raise AsOfRefused(
-                f"Version {again} of {TRAINING_SET.name} records no sources.", "Name a moment instead: --as-of"
+                f"Version {again} of {TRAINING_SET.name} records no sources, or those of an earlier rule for labels.",
+                "Name a moment instead: --as-of",
             )
         return found
     assert as_of_ms is not None
@@ -53,7 +56,7 @@ def recipe_of(root: str, as_of_ms: int | None, again: int | None, label_gap_d: i
             f"{silver.PAYMENTS.name} reaches to {until}: what was known later is not known yet.",
             "Name an earlier moment, or bring silver up to date first.",
         )
-    return Recipe.now(root, as_of_ms, label_gap_d, features)
+    return Recipe.now(root, as_of_ms, settings, features)
 
 
 def run(context: Context, recipe: Recipe) -> dict[str, object]:
@@ -85,12 +88,9 @@ def main(argv: Sequence[str]) -> int:
 
         settings = conf.load(arguments.env)
         configure(settings, "gold")
-        root = conf.lake_root(settings)
         asked = {"as_of_ms": arguments.as_of, "again": arguments.again, "features": arguments.features}
         with recorded(settings, "gold.as_of", "as_of", **asked):
-            recipe = recipe_of(
-                root, arguments.as_of, arguments.again, settings.training.label_gap_d, arguments.features
-            )
+            recipe = recipe_of(settings, arguments.as_of, arguments.again, arguments.features)
             made = run(Context(settings, build_session(settings, "gold"), True, None), recipe)
         print(orjson.dumps(made).decode())
 

@@ -3,14 +3,16 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from gold.labels import known_fraud
+from gold.labels import Trust, findings
 from lakehouse.contracts.gold import FRAUD_DAILY
 
 
-def fraud_daily(payments: DataFrame, authorisations: DataFrame, labels: DataFrame, as_of_ms: int) -> DataFrame:
+def fraud_daily(
+    payments: DataFrame, authorisations: DataFrame, labels: DataFrame, as_of_ms: int, trust: Trust
+) -> DataFrame:
     """One row a day of event time, UTC."""
     declined = authorisations.where(F.col("result") == "declined").select("transaction_id").distinct()
-    fraud = known_fraud(labels, as_of_ms).select("transaction_id", F.lit(True).alias("is_fraud"))
+    fraud = findings(labels, as_of_ms, trust).where("is_fraud").select("transaction_id", "is_fraud")
     rows = (
         payments.select("transaction_id", "event_time", "amount_base_minor", "customer_token", "merchant_id")
         .join(declined.withColumn("is_declined", F.lit(True)), "transaction_id", "left")

@@ -1,7 +1,7 @@
 """silver and features -> gold: named features, scores, decisions, the training set and daily figures."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -12,6 +12,8 @@ from expectations.gate import refuse_held
 from expectations.trend import scored
 from gold.daily import fraud_daily
 from gold.decided import caught_up, decided_ends, decisions, words
+from gold.labels import Trust
+from gold.maturity import label_maturity
 from gold.named import NAMED, named
 from gold.registry import champion_digest
 from gold.scores import scores
@@ -78,7 +80,8 @@ class Gold:
         if latest is None:
             return
         self._refuse_held(scored(self._context.root))
-        steps = (self.decide, partial(self._assemble, latest), partial(self._count, latest))
+        follow = (self._assemble, self._count, self._mature)
+        steps: tuple[Callable[[], None], ...] = (self.decide, *(partial(step, latest) for step in follow))
         with ThreadPoolExecutor(len(steps)) as pool:
             for running in [pool.submit(step) for step in steps]:
                 running.result()
@@ -110,16 +113,23 @@ class Gold:
         held = delta.rows(root, gold.TRAINING_SET, ["as_of", "feature_set"], at_most=1).to_pylist()
         if not self._context.interval and not due(held, as_of_ms, settings.gold.training_set_interval_h):
             return
-        write(self._context.spark, root, Recipe.now(root, as_of_ms, settings.training.label_gap_d))
+        write(self._context.spark, root, Recipe.now(root, as_of_ms, settings))
 
     def _count(self, as_of_ms: int) -> None:
         payments, results, labels = (self._read(t) for t in (silver.PAYMENTS, silver.AUTHORISATIONS, silver.LABELS))
-        storage.overwrite(fraud_daily(payments, results, labels, as_of_ms), self._context.root, gold.FRAUD_DAILY)
+        trust = Trust.of(self._context.settings.labels)
+        daily = fraud_daily(payments, results, labels, as_of_ms, trust)
+        storage.overwrite(daily, self._context.root, gold.FRAUD_DAILY)
+
+    def _mature(self, as_of_ms: int) -> None:
+        found = label_maturity(self._context.root, as_of_ms, self._context.settings.labels)
+        frame = self._context.spark.createDataFrame(found, gold.LABEL_MATURITY.ddl)
+        storage.overwrite(frame, self._context.root, gold.LABEL_MATURITY)
 
 
 def run(context: Context) -> None:
     """Bring gold up to what silver and the vectors hold."""
-    tables = (NAMED, gold.SCORES, gold.DECISIONS, gold.TRAINING_SET, gold.FRAUD_DAILY)
+    tables = (NAMED, gold.SCORES, gold.DECISIONS, gold.TRAINING_SET, gold.FRAUD_DAILY, gold.LABEL_MATURITY)
     for table in tables:
         storage.ensure(context.root, table)
     steps = Gold(context)

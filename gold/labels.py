@@ -1,17 +1,70 @@
-"""What is known of a payment at a moment: the label ledger folded to one row a payment."""
+"""What is known of a payment at a moment: the label ledger folded to one row a payment.
+
+The rule, in this order:
+
+1. A label counts from `label_available_at` on, or from its arrival (the engine's clock at its place in the log) where
+   that was later: when the features see it. What arrives later changes nothing at an earlier moment.
+2. A label that another one takes back counts until that one counts, and never again.
+3. A source that is not trusted has no word; neither has a label that is less confident than asked for. `rule` is not
+   trusted by default: what our own rules say is a prediction, and a prediction is never a label.
+4. Where sources disagree, the strongest one with a word is right; of its own words the newest.
+"""
+
+from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse.label_settings import Labels
 
-def known_fraud(labels: DataFrame, as_of_ms: int) -> DataFrame:
-    """transaction_id and label_available_at of payments with a fraud label that stands at `as_of_ms`.
 
-    A label counts from label_available_at on, or from its arrival (the engine's clock at its place in the log) where
-    that was later: when the features see it. One that another label takes back counts until that one counts.
+@dataclass(frozen=True)
+class Trust:
+    """Whose labels count."""
+
+    sources: tuple[str, ...]
+    """The strongest first."""
+    least_confidence: float
+
+    @staticmethod
+    def of(settings: Labels) -> "Trust":
+        """As the settings say."""
+        return Trust(settings.sources, settings.least_confidence)
+
+
+def standing(labels: DataFrame, as_of_ms: int) -> DataFrame:
+    """Labels that count at `as_of_ms` and are not taken back by then; `known_at` is from when on they count."""
+    seen = labels.withColumn("known_at", F.greatest("label_available_at", "engine_clock")).where(
+        F.unix_millis("known_at") <= as_of_ms
+    )
+    taken_back = seen.where(F.col("reverses").isNotNull()).select(F.col("reverses").alias("label_id")).distinct()
+    return seen.where(F.col("reverses").isNull()).join(taken_back, "label_id", "leftanti")
+
+
+def findings(labels: DataFrame, as_of_ms: int, trust: Trust) -> DataFrame:
+    """What every payment with a word was found to be at `as_of_ms`, one row each.
+
+    transaction_id, is_fraud, label_source and label_confidence of the word that is right, label_available_at: from
+    when on a standing word says so.
     """
-    effective = F.greatest("label_available_at", "engine_clock")
-    seen = labels.withColumn("label_available_at", effective).where(F.unix_millis("label_available_at") <= as_of_ms)
-    reversed_ids = seen.where(F.col("reverses").isNotNull()).select(F.col("reverses").alias("label_id")).distinct()
-    standing = seen.where(F.col("is_fraud") & F.col("reverses").isNull()).join(reversed_ids, "label_id", "leftanti")
-    return standing.groupBy("transaction_id").agg(F.min("label_available_at").alias("label_available_at"))
+    rank = F.array_position(F.array(*(F.lit(name) for name in trust.sources)), F.col("source"))
+    words = standing(labels, as_of_ms).withColumn("rank", rank)
+    words = words.where((F.col("rank") > 0) & (F.col("confidence") >= trust.least_confidence))
+    first = F.min_by(
+        F.struct("is_fraud", "source", "confidence"),
+        F.struct("rank", -F.unix_micros("known_at"), -F.col("offset")),
+    )
+    found = words.groupBy("transaction_id").agg(
+        first.alias("right"),
+        F.min(F.when(F.col("is_fraud"), F.col("known_at"))).alias("fraud_since"),
+        F.min(F.when(~F.col("is_fraud"), F.col("known_at"))).alias("genuine_since"),
+    )
+    return found.select(
+        "transaction_id",
+        F.col("right.is_fraud").alias("is_fraud"),
+        F.col("right.source").alias("label_source"),
+        F.col("right.confidence").alias("label_confidence"),
+        F.when(F.col("right.is_fraud"), F.col("fraud_since"))
+        .otherwise(F.col("genuine_since"))
+        .alias("label_available_at"),
+    )

@@ -11,10 +11,11 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from features.catalogue import NAMES, feature_set_hash
-from gold.labels import known_fraud
+from gold.labels import Trust, findings
 from lakehouse import delta, storage
 from lakehouse.contracts import silver
 from lakehouse.contracts.gold import TRAINING_SET, VECTORS
+from lakehouse.settings import Settings
 from lakehouse.storage import Span
 from lakehouse.tables import Table
 
@@ -36,16 +37,16 @@ def due(held: Sequence[Mapping[str, Any]], as_of_ms: int, interval_h: int) -> bo
 
 
 def training_set(
-    vectors: DataFrame, payments: DataFrame, labels: DataFrame, as_of_ms: int, label_gap_d: int
+    vectors: DataFrame, payments: DataFrame, labels: DataFrame, as_of_ms: int, label_gap_d: int, trust: Trust
 ) -> DataFrame:
     """One row a payment before `as_of_ms`; labels that arrived later do not exist yet."""
     position = ["topic_id", "partition", "offset"]
     who = payments.where(F.unix_millis("engine_clock") <= as_of_ms).select(
         *position, "card_token", "customer_token", "amount_base_minor"
     )
-    rows = vectors.join(who, position).join(known_fraud(labels, as_of_ms), "transaction_id", "left")
+    rows = vectors.join(who, position).join(findings(labels, as_of_ms, trust), "transaction_id", "left")
     return (
-        rows.withColumn("is_fraud", F.col("label_available_at").isNotNull())
+        rows.withColumn("is_fraud", F.coalesce("is_fraud", F.lit(False)))
         .withColumn("is_mature", F.unix_millis("event_time") <= as_of_ms - label_gap_d * _DAY_MS)
         .withColumn("as_of", F.timestamp_millis(F.lit(as_of_ms)))
         .select(*TRAINING_SET.column_names)
@@ -72,21 +73,28 @@ class Recipe:
 
     as_of_ms: int
     label_gap_d: int
+    trust: Trust
     versions: Mapping[str, int]
     """Delta version of each source table, -1 for one that was not there."""
     features: str = RECOMPUTED
 
     @staticmethod
-    def now(root: str, as_of_ms: int, label_gap_d: int, features: str = RECOMPUTED) -> "Recipe":
+    def now(root: str, as_of_ms: int, settings: Settings, features: str = RECOMPUTED) -> "Recipe":
         """The recipe of a training set from the tables as they are."""
         versions = {table.name: storage.version(root, table) for table in _sources(features)}
-        return Recipe(as_of_ms, label_gap_d, versions, features)
+        return Recipe(as_of_ms, settings.training.label_gap_d, Trust.of(settings.labels), versions, features)
 
     @staticmethod
     def of(root: str, version: int) -> "Recipe | None":
-        """The recipe that a version of gold.training_set records; None where it records none."""
+        """The recipe that a version of gold.training_set records; None where it records none that can be followed.
+
+        One without `trust` was made by another rule, of an earlier release.
+        """
         found = storage.sources(root, TRAINING_SET, version)
-        return Recipe(**found) if found else None
+        if "trust" not in found:
+            return None
+        trust = Trust(tuple(found["trust"]["sources"]), found["trust"]["least_confidence"])
+        return Recipe(**{**found, "trust": trust})
 
 
 def _sources(features: str) -> tuple[Table, Table, Table]:
@@ -99,7 +107,7 @@ def made(spark: SparkSession, root: str, recipe: Recipe) -> DataFrame:
     vectors, payments, labels = (storage.read(spark, root, table, recipe.versions[table.name]) for table in sources)
     if recipe.features == LOGGED:
         vectors = logged(vectors)
-    return training_set(vectors, payments, labels, recipe.as_of_ms, recipe.label_gap_d)
+    return training_set(vectors, payments, labels, recipe.as_of_ms, recipe.label_gap_d, recipe.trust)
 
 
 def spans_until(root: str, as_of_ms: int) -> list[Span]:

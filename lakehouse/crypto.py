@@ -33,7 +33,9 @@ DIGEST_BYTES = 16
 NONCE_BYTES = 12
 
 _BLOCK = 64
+_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 BLOCK_BYTES = 16
+_FROM_ZERO = modes.CBC(bytes(BLOCK_BYTES))
 _PADDING = [bytes((n,)) * n for n in range(BLOCK_BYTES + 1)]
 _LENGTHS = [n.to_bytes(4, "big") for n in range(1024)]
 _SEPARATORS = b" -\t\r\n"
@@ -83,8 +85,8 @@ class Mac:
 
     def __init__(self, key: bytes) -> None:
         padded = key.ljust(_BLOCK, b"\0")
-        self._inner = hashlib.sha256(bytes(b ^ 0x36 for b in padded))
-        self._outer = hashlib.sha256(bytes(b ^ 0x5C for b in padded))
+        self._inner = hashlib.sha256(padded.translate(_INNER))
+        self._outer = hashlib.sha256(padded.translate(_OUTER))
 
     def after(self, prefix: bytes) -> "Mac":
         """The same, for messages that begin with `prefix`, which is left out of them."""
@@ -93,12 +95,10 @@ class Mac:
         begun._inner.update(prefix)
         return begun
 
-    def digest(self, *parts: bytes | memoryview) -> bytes:
-        """32 bytes over the parts, one after the other."""
-        inner = self._inner.copy()
-        for part in parts:
-            inner.update(part)
-        outer = self._outer.copy()
+    def digest(self, message: bytes | memoryview) -> bytes:
+        """32 bytes over one message."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(message)
         outer.update(inner.digest())
         return outer.digest()
 
@@ -165,7 +165,7 @@ class Tokens:
 
     def carried(self, kind: str, token: str) -> str:
         """What stands for an older token whose value nobody can open any more: a keyed digest of kind and token."""
-        return self.text(self._carrier.digest(kind.encode(), b"\0", token.encode()))
+        return self.text(self._carrier.digest(kind.encode() + b"\0" + token.encode()))
 
 
 def up_to(keyring: Keyring, version: int) -> list[Tokens]:
@@ -245,15 +245,18 @@ class RecordSeal:
             out.append(nonce + encrypt(nonce, record, position))
         return out
 
-    def open(self, sealed: bytes, position: bytes) -> bytes:
-        """The record; ContractBroken when it was altered or moved."""
-        try:
-            return self._aead.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], position)
-        except (InvalidTag, ValueError):  # ValueError: not even the nonce is whole
-            raise ContractBroken(
-                f"The sealed record at {position.decode()} was altered, moved or sealed with another key.",
-                "Replay the interval from Kafka.",
-            ) from None
+    def open(self, sealed: Sequence[bytes], positions: Sequence[bytes]) -> list[bytes]:
+        """The records; ContractBroken names the position of the first one that was altered or moved."""
+        decrypt, out = self._aead.decrypt, []
+        for one, position in zip(sealed, positions, strict=True):
+            try:
+                out.append(decrypt(one[:NONCE_BYTES], one[NONCE_BYTES:], position))
+            except (InvalidTag, ValueError):  # ValueError: not even the nonce is whole
+                raise ContractBroken(
+                    f"The sealed record at {position.decode()} was altered, moved or sealed with another key.",
+                    "Replay the interval from Kafka.",
+                ) from None
+        return out
 
 
 def fernet_head() -> bytes:
@@ -266,10 +269,11 @@ class PersonalSeal:
 
     PURPOSE = "personal"
 
-    __slots__ = ("_chain", "_key")
+    __slots__ = ("_chain", "_key", "_mac")
 
     def __init__(self, key: bytes) -> None:
         self._key = key
+        self._mac = Mac(key[:16])
         self._chain: CipherContext | None = None
 
     def seal(self, table: str, position: str, values: dict[str, str | None], head: bytes, random: bytes) -> str:
@@ -277,14 +281,14 @@ class PersonalSeal:
 
         Written here, because a cipher made for every row is a fifth of the masking pass: rows of one key go through
         one CBC chain. In front of each goes the random block, and what that becomes, which nobody can foresee, is the
-        row's initialisation vector.
+        row's initialisation vector (NIST SP 800-38A, appendix C); so the chain itself may begin with zeros.
         """
         bound = orjson.dumps({"table": table, "position": position, "purpose": self.PURPOSE, "values": values})
         padding = BLOCK_BYTES - len(bound) % BLOCK_BYTES
         if self._chain is None:
-            self._chain = Cipher(algorithms.AES(self._key[16:]), modes.CBC(os.urandom(BLOCK_BYTES))).encryptor()
+            self._chain = Cipher(algorithms.AES(self._key[16:]), _FROM_ZERO).encryptor()
         signed = head + self._chain.update(random + bound + _PADDING[padding])
-        whole = signed + hmac.digest(self._key[:16], signed, "sha256")
+        whole = signed + self._mac.digest(signed)
         return binascii.b2a_base64(whole, newline=False).translate(_URL_SAFE).decode()
 
     def open(self, table: str, position: str, token: str) -> dict[str, str | None]:

@@ -70,20 +70,20 @@ def open_values(rows: pa.RecordBatch, keys: DataKeys, unreadable: dict[int, str]
     A row whose key is destroyed or unknown is empty and entered into `unreadable`, by its place in the batch with the
     reason; without such a dictionary it is KeyDestroyed or KeyUnknown.
     """
-    seals: dict[str, RecordSeal | str] = {}
-    values = []
     names = ("sealing_key", "sealed", "topic_id", "partition", "offset")
-    columns = (rows.column(name).to_pylist() for name in names)
-    for row, (key_id, sealed, topic_id, partition, offset) in enumerate(zip(*columns, strict=True)):
-        seal = seals.get(key_id)
-        if seal is None:
-            seal = seals[key_id] = _seal(keys, key_id, unreadable is not None)
+    key_ids, sealed, *places = (rows.column(name).to_pylist() for name in names)
+    positions = list(map(position, *places))
+    values = [b""] * rows.num_rows
+    for key_id in dict.fromkeys(key_ids):
+        seal = _seal(keys, key_id, unreadable is not None)
+        at = [row for row, one in enumerate(key_ids) if one == key_id]
         if isinstance(seal, str):
             assert unreadable is not None
-            unreadable[row] = seal
-            values.append(b"")
-        else:
-            values.append(value_of(seal.open(sealed, position(topic_id, partition, offset))) or b"")
+            unreadable.update(dict.fromkeys(at, seal))
+            continue
+        records = seal.open([sealed[row] for row in at], [positions[row] for row in at])
+        for row, record in zip(at, records, strict=True):
+            values[row] = value_of(record) or b""
     return values
 
 

@@ -47,8 +47,10 @@ class Way:
 WAYS: Mapping[str, Way] = {
     bronze.EVENTS.name: Way("landed", "bronze.job"),
     bronze.DECISIONS.name: Way("landed", "bronze.job"),
+    bronze.SHADOW.name: Way("landed", "bronze.job"),
     **{table.name: Way("interval", "silver.job", silver.BALANCE) for table in silver.TABLES},
     silver.DECISIONS.name: Way("continued", "silver.job"),
+    silver.SHADOW.name: Way("continued", "silver.job"),
     silver.TOKEN_MAP.name: Way("whole", "silver.tokens"),
     quality.SCORES.name: Way("interval", "silver.job", silver.BALANCE),
     gold.VECTORS.name: Way("interval", "features.job", gold.VECTORS),
@@ -56,10 +58,15 @@ WAYS: Mapping[str, Way] = {
     gold.SCORES.name: Way("interval", "gold.job", gold.SCORES),
     gold.DECISIONS.name: Way("interval", "gold.job", gold.DECISIONS),
     gold.FRAUD_DAILY.name: Way("whole", "gold.job"),
+    gold.LABEL_MATURITY.name: Way("whole", "gold.job"),
     gold.TRAINING_SET.name: Way("recipe", "gold.as_of"),
 }
 """Tables that are not here hold what people and runs left: nothing makes it again."""
-LANDED = {bronze.EVENTS.name: topics.EVENTS, bronze.DECISIONS.name: topics.DECISIONS}
+LANDED = {
+    bronze.EVENTS.name: topics.EVENTS,
+    bronze.DECISIONS.name: topics.DECISIONS,
+    bronze.SHADOW.name: topics.SHADOW,
+}
 ORDER = tuple(sorted(TABLES, key=lambda name: (name.startswith(("gold.", "quality.")), name != gold.TRAINING_SET.name)))
 """Tables from left to right. What is made from recorded versions comes before a run of gold.job makes a new one."""
 
@@ -174,10 +181,11 @@ class Repair:
     def _recipe(self, table: Table, way: Way, _: Offsets) -> None:
         module: Any = importlib.import_module(way.job)
         version = storage.version_with_sources(self._root, table)
-        if version is not None:
+        recipe = None if version is None else module.Recipe.of(self._root, version)
+        if version is not None and recipe is not None:
             self._tell("rows_again", table, job=way.job, again=version)
             try:
-                module.run(self._context, module.Recipe.of(self._root, version))
+                module.run(self._context, recipe)
                 return
             except Exception as error:  # a version that it names needs what was put aside
                 if high_water.recognised(self._root, error) is None:

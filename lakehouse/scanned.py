@@ -17,7 +17,7 @@ from lakehouse.high_water import FILE, said
 from lakehouse.spans import Span
 from lakehouse.tables import Table
 
-BATCH_ROWS = 20_000
+BATCH_ROWS = 65_536
 
 
 @dataclass(frozen=True)

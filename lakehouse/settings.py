@@ -23,7 +23,10 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as UnreadableVariable
 
 from lakehouse.alert_settings import Alerts
+from lakehouse.drift_settings import Drift
 from lakehouse.errors import SettingsError
+from lakehouse.experiment_settings import Experiment, Guard
+from lakehouse.label_settings import Labels
 from lakehouse.section import Count, Port, Seconds, Section
 from lakehouse.serving_settings import Api, Cassandra, DecisionStore, Feed, Limits, Postgres, Profiles, Redis, Spool
 
@@ -207,10 +210,14 @@ class Settings(BaseSettings):
     admission: Admission
     quality: Quality
     features: Features
+    labels: Labels
     gold: Gold
     maintenance: Maintenance
     models: Models
     training: Training
+    experiment: Experiment
+    guard: Guard
+    drift: Drift
     engine: Engine
     ladder: Ladder
     api: Api

@@ -20,10 +20,14 @@ from lakehouse.settings import Settings, load
 
 EVENTS = "events"
 DECISIONS = "decisions"
+SHADOW = "shadow"
+TOPICS = (EVENTS, DECISIONS, SHADOW)
 
 EVENT_KINDS = ("payment", "authorisation", "label", "control", "answer", "outcome", "erasure", "staged")
 DECISION_KINDS = ("decision", "engine_start", "reasons")
-"""Schema subjects by topic. Records of `decisions` are keyed by transaction_id; those of `events` have no key."""
+SHADOW_KINDS = ("shadow",)
+"""Schema subjects by topic. Records of `decisions` and `shadow` are keyed by transaction_id; those of `events` have no
+key."""
 
 SEGMENTS = 7
 """Kafka deletes by whole files, and a record stays until the last of its file is old. A file takes a seventh of the
@@ -97,7 +101,8 @@ def ensure(settings: Settings) -> None:
         "cleanup.policy": "delete",
         "min.insync.replicas": str(settings.kafka.min_insync_replicas),
     }
-    retention_h = {EVENTS: settings.kafka.events_retention_h, DECISIONS: settings.kafka.decisions_retention_h}
+    retention_h = dict.fromkeys(TOPICS, settings.kafka.decisions_retention_h)
+    retention_h[EVENTS] = settings.kafka.events_retention_h
     with _admin(settings) as admin:
         existing = set(admin.list_topics())
         wanted = [
@@ -131,7 +136,7 @@ def identify(settings: Settings, topic: str) -> TopicIdentity:
 
 def delete(settings: Settings) -> None:
     """Delete the topics of this prefix; only a world that is being wiped calls this."""
-    names = [topic_name(settings, topic) for topic in (EVENTS, DECISIONS)]
+    names = [topic_name(settings, topic) for topic in TOPICS]
     with _admin(settings) as admin:
         admin.delete_topics([name for name in names if name in set(admin.list_topics())])
 
@@ -142,7 +147,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--env")
     settings = load(parser.parse_args(argv).env)
     ensure(settings)
-    for topic in (EVENTS, DECISIONS):
+    for topic in TOPICS:
         found = identify(settings, topic)
         print(f"{found.name}: id {found.topic_id}, {found.partitions} partitions")
 

@@ -1,4 +1,4 @@
-"""bronze.events -> a table per kind, quarantine, duplicates, balance; bronze.decisions -> silver.decisions."""
+"""bronze.events -> a table per kind, quarantine, duplicates, balance; bronze.decisions, bronze.shadow -> silver."""
 
 import sys
 
@@ -11,7 +11,7 @@ from lakehouse.key_age import warn_of_age
 from lakehouse.storage import Span, ensure
 from silver.balance import reconciled, refuse_losses
 from silver.batch import EventBatch
-from silver.decisions import DecisionBatch
+from silver.emitted import EMITTED, EmittedBatch
 from silver.erasing import upheld
 
 
@@ -40,7 +40,7 @@ def run(context: Context) -> None:
 
     flows = (
         Flow(bronze.EVENTS, silver.BALANCE, settings.batch_records, take),
-        Flow(bronze.DECISIONS, silver.DECISIONS, settings.batch_records, DecisionBatch(context).take, False),
+        *(Flow(e.source, e.target, settings.batch_records, EmittedBatch(context, e).take, False) for e in EMITTED),
     )
     drive(context, flows, settings.trigger_s, balance)
 

@@ -71,8 +71,8 @@ class Sealer:
 
     def __init__(self, keys: DataKeys, table: str, erased: Erased) -> None:
         self._keys, self._table, self._erased = keys, table, erased
-        self._known: dict[tuple[str, int, Group], tuple[str, PersonalSeal | None]] = {}
-        """Key id and seal of everybody who has been met; gone with the task."""
+        self._known: dict[tuple[str, int], dict[Group, tuple[str, PersonalSeal | None]]] = {}
+        """By topic id and partition the key id and seal of everybody who has been met; gone with the task."""
 
     def sealed(
         self, source: tuple[str, int], offsets: Sequence[int], whose: Sequence[str | date], fields: Fields
@@ -84,12 +84,17 @@ class Sealer:
         """
         erased = self._erased
         # Most customers were never erased: then the token alone says which key.
-        groups: list[Group] = [
-            (one, generation(erased, one, at)) if isinstance(one, str) and one in erased else one
-            for one, at in zip(whose, offsets, strict=True)
-        ]
-        self._meet(source, [one for one in dict.fromkeys(groups) if (*source, one) not in self._known])
-        known = [self._known[*source, group] for group in groups]
+        groups: Sequence[Group] = (
+            [
+                (one, generation(erased, one, at)) if isinstance(one, str) and one in erased else one
+                for one, at in zip(whose, offsets, strict=True)
+            ]
+            if erased
+            else whose
+        )
+        met = self._known.setdefault(source, {})
+        met.update(self._meet(source, [one for one in dict.fromkeys(groups) if one not in met]))
+        known = [met[group] for group in groups]
         table, place, columns = self._table, f"{source[0]}/{source[1]}/", list(fields)
         sealed: list[str | None] = []
         head, random = fernet_head(), os.urandom(BLOCK_BYTES * len(known))
@@ -103,12 +108,13 @@ class Sealer:
             sealed.append(seal.seal(table, f"{place}{at}", bound, head, random[block : block + BLOCK_BYTES]))
         return sealed, [key_id for key_id, _ in known]
 
-    def _meet(self, source: tuple[str, int], groups: Sequence[Group]) -> None:
+    def _meet(self, source: tuple[str, int], groups: Sequence[Group]) -> dict[Group, tuple[str, PersonalSeal | None]]:
         names = {group: _name(*source, group) for group in groups}
         held = self._keys.provided(list(names.values()))
-        for group, name in names.items():
-            key = held[name]
-            self._known[*source, group] = personal_key(name), None if key is None else PersonalSeal(key)
+        return {
+            group: (personal_key(name), None if (key := held[name]) is None else PersonalSeal(key))
+            for group, name in names.items()
+        }
 
 
 def _name(topic_id: str, partition: int, group: Group) -> KeyName:

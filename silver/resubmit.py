@@ -125,7 +125,7 @@ def record_of_row(settings: Settings, place: Position, row: Mapping[str, Any]) -
             f"The record at offset {place.offset} cannot be opened any more: {error}",
             "Give all of it anew: --event or --wire.",
         ) from None
-    sealed = seal.open(row["sealed"], position(place.topic_id, place.partition, place.offset))
+    (sealed,) = seal.open([row["sealed"]], [position(place.topic_id, place.partition, place.offset)])
     return value_of(sealed) or b""
 
 

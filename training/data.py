@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.catalogue import NAMES, feature_set_hash
-from lakehouse import delta
+from lakehouse import delta, exported
 from lakehouse.contracts.gold import TRAINING_SET
 from lakehouse.errors import Terminal
 from lakehouse.spans import Span
@@ -67,16 +68,29 @@ def _millis(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     return millis
 
 
+_COLUMNS = (
+    *("transaction_id", "event_time", "card_token", "amount_base_minor", "is_fraud", "label_available_at"),
+    *("as_of", "feature_set", "vector"),
+)
+
+
 def read(root: str) -> Dataset:
     """gold.training_set of a lake root; DataRefused when there is none, or of another feature set."""
     if not delta.exists(root, TRAINING_SET):
         raise DataRefused(f"There is no {TRAINING_SET.name} under {root}.", "Run: python -m gold.job --available-now")
     table = delta.opened(root, TRAINING_SET)
-    names = [
-        *("transaction_id", "event_time", "card_token", "amount_base_minor", "is_fraud", "label_available_at"),
-        *("as_of", "feature_set", "vector"),
-    ]
-    rows = delta.dataset(table).to_table(columns=names).sort_by("event_time")
+    return _dataset(delta.dataset(table).to_table(columns=[*delta.PLACE, *_COLUMNS]), table.version())
+
+
+def read_exported(folder: Path) -> Dataset:
+    """An export of gold.training_set (gold/export.py): the same payments in the same order as from the lake."""
+    found = exported.read(folder, TRAINING_SET)
+    return _dataset(found.rows, int(found.about["version"]))
+
+
+def _dataset(rows: pa.Table, version: int) -> Dataset:
+    # Ties by place: however files were written, the same rows give the same model.
+    rows = rows.sort_by([(name, "ascending") for name in ("event_time", *delta.PLACE)])
     if rows.num_rows == 0:
         raise DataRefused(f"{TRAINING_SET.name} is empty.", "Land and admit payments first.")
     sets = rows.column("feature_set").unique().to_pylist()
@@ -100,7 +114,7 @@ def read(root: str) -> Dataset:
         rows.column("card_token").combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64),
         rows.column("amount_base_minor").to_numpy(),
         int(_millis(rows.column("as_of"))[0]),
-        table.version(),
+        version,
     )
 
 

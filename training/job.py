@@ -24,7 +24,7 @@ from lakehouse.runs import recorded
 from lakehouse.settings import Settings, resolve
 from lakehouse.signing import signer
 from training import registry
-from training.data import DAY_MS, Dataset, day_floor, read, spans, text_of
+from training.data import DAY_MS, Dataset, day_floor, read, read_exported, spans, text_of
 from training.fit import Doubles
 from training.metrics import measured
 from training.package import packed
@@ -42,14 +42,21 @@ def _write_predictions(path: Path, data: Dataset, split: Split, scores: dict[str
     pq.write_table(pa.table(columns), path)
 
 
-def train(settings: Settings, test_end_ms: int | None, predictions: Path | None) -> str:
-    """Train, evaluate, sign, register; the digest of the bundle."""
+def train(
+    settings: Settings,
+    test_end_ms: int | None,
+    predictions: Path | None,
+    fitted_until_ms: int | None = None,
+    folder: Path | None = None,
+) -> str:
+    """Train on the lake's training set, or on an export of it; evaluate, sign, register; the digest of the bundle."""
     say, training = logger("training").info, settings.training
     root = conf.lake_root(settings)
-    refuse_held(root, spans(root), settings.quality)
+    if folder is None:
+        refuse_held(root, spans(root), settings.quality)
     author = signer(conf.resolve(settings.keys.folder) / "author.pem")
     registry.client(settings)
-    data = read(root)
+    data = read(root) if folder is None else read_exported(folder)
     mature_until = day_floor(data.as_of_ms) - training.label_gap_d * DAY_MS
     end = mature_until if test_end_ms is None else test_end_ms
     split = by_time(data, end, training.test_d, training.label_gap_d, training.validation_d)
@@ -69,8 +76,9 @@ def train(settings: Settings, test_end_ms: int | None, predictions: Path | None)
     metrics = {name: measured(scores[name], truth, training.alert_budget_per_1000) for name in MODELS}
     if predictions is not None:
         _write_predictions(predictions, data, split, scores)
-    say("fitting again on everything mature", until=text_of(mature_until))
-    final = fitted_again(data, fitted, mature_until, training)
+    fitted_until = mature_until if fitted_until_ms is None else min(mature_until, fitted_until_ms)
+    say("fitting again on everything mature", until=text_of(fitted_until))
+    final = fitted_again(data, fitted, fitted_until, training)
     about = {
         "name": settings.models.name,
         "data": {"table": "gold.training_set", "version": data.delta_version, "as_of_ms": data.as_of_ms},
@@ -81,7 +89,7 @@ def train(settings: Settings, test_end_ms: int | None, predictions: Path | None)
             "test_start_ms": split.test_start_ms,
             "test_end_ms": split.test_end_ms,
             "labels_complete": end <= mature_until,
-            "fitted_until_ms": mature_until,
+            "fitted_until_ms": fitted_until,
         },
         "metrics": metrics["ensemble"],
         "seed": training.seed,
@@ -126,13 +134,28 @@ def main(argv: Sequence[str]) -> int:
         metavar="MS",
         help="end of the test days, epoch milliseconds (default: as_of less the label gap: complete labels)",
     )
+    parser.add_argument(
+        "--fitted-until-ms",
+        type=int,
+        metavar="MS",
+        help="fit what is registered on payments before that only: later ones can then compare it with another model",
+    )
+    parser.add_argument(
+        "--from-parquet", type=Path, metavar="FOLDER", help="an export of the training set: python -m gold.export"
+    )
     arguments = parser.parse_args(argv)
 
     def work() -> None:
         settings = conf.load(arguments.env)
         configure(settings, "training")
         with recorded(settings, "training.job"):
-            digest = train(settings, arguments.test_end_ms, arguments.predictions)
+            digest = train(
+                settings,
+                arguments.test_end_ms,
+                arguments.predictions,
+                arguments.fitted_until_ms,
+                arguments.from_parquet,
+            )
         print(digest)
 
     return jobs.guarded(work)

@@ -1,5 +1,6 @@
 """What rules, lists, alerts and customers did, read of the lake; DemoFailed where one of them did nothing."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +9,9 @@ from deploy.demo.customers import RESULTS, Told
 from deploy.demo.lake import Lake
 from deploy.demo.plan import DemoFailed
 from deploy.demo.watching import HIT, NAME, RULE
+from lakehouse import trail
 from lakehouse.contracts import gold, silver
+from lakehouse.settings import Settings
 
 MORE = "Play more of the world: LIVE_SECONDS=30, RATE=200."
 AGAIN = "Run `make demo` without CONTINUE."
@@ -61,20 +64,58 @@ def customers(told: Told, ends: Mapping[str, str], effective: Mapping[str, Seque
     }
 
 
-def acted(lake: Lake, told: Told) -> dict[str, Any]:
+def challenged(
+    decisions: Sequence[Mapping[str, Any]], in_force: Sequence[tuple[int, str]], shadow: int
+) -> dict[str, Any]:
+    """Who decided between which offsets of the log; DemoFailed where a model decided outside of its own.
+
+    `in_force`: offset and digest of every version of the model, the first champion's, the challenger's and its end.
+    """
+    if len(in_force) < 3:
+        raise DemoFailed(f"{len(in_force)} models were put into force, not champion, challenger and champion.", AGAIN)
+    (_, champion), (promoted, challenger), (back, last) = in_force[:3]
+    by = {row["offset"] for row in decisions if row["model_digest"] == challenger}
+    between = {row["offset"] for row in decisions if promoted < row["offset"] < back}
+    if by != between or last != champion:
+        raise DemoFailed(
+            f"The challenger was in force between offsets {promoted} and {back}, where {len(between)} payments were "
+            f"decided; it decided {len(by)}.",
+            "`python -m decisions.replay` makes the decisions again.",
+        )
+    if not shadow:
+        raise DemoFailed("The challenger scored nothing in shadow.", MORE)
+    return {"challenger": challenger, "shadow": shadow, "promoted": promoted, "back": back, "decided": len(by)}
+
+
+def evidence(settings: Settings, digest: str) -> dict[str, str]:
+    """What the audit trail says of a model's approval: on how much it was judged, and what it saved."""
+    found = [
+        entry.details
+        for entry in trail.entries(trail.place_of(settings))
+        if (entry.action, entry.subject) == ("promotion.approved", digest)
+    ]
+    if not found:
+        raise DemoFailed(f"The audit trail has no approval of model {digest[:12]}.", AGAIN)
+    return {"evidence": str(found[-1]["evidence"]), "saved": str(found[-1]["money"]).split(";")[0]}
+
+
+def acted(lake: Lake, told: Told, settings: Settings) -> dict[str, Any]:
     """Everything, for demo.json."""
     if not told.alerts:
         raise DemoFailed("No alert was delivered.", MORE)
-    columns = ["offset", "decided_outcome", "rules_fired", "lists_hit"]
+    columns = ["offset", "decided_outcome", "rules_fired", "lists_hit", "model_digest"]
     decided = [row for row in lake.rows(gold.DECISIONS, columns).to_pylist() if row["decided_outcome"] != "rejected"]
     changes = lake.rows(silver.CONTROL, ["scope", "offset", "payload"]).to_pylist()
     added = [row["offset"] for row in changes if row["scope"] == "rules" and f'"{RULE["id"]}"' in row["payload"]]
     if not added:
         raise DemoFailed(f"silver.control has no version of the rules with {NAME}.", AGAIN)
+    models = sorted((row["offset"], json.loads(row["payload"])["digest"]) for row in changes if row["scope"] == "model")
+    tried = challenged(decided, models, lake.rows(silver.SHADOW, ["offset"]).num_rows)
     ended = lake.rows(silver.OUTCOMES, ["transaction_id", "result"]).to_pylist()
     return {
         "rules": rules_fired(decided),
         "live_rule": live_rule(decided, min(added)),
+        "challenger": {**tried, **evidence(settings, tried["challenger"])},
         "lists": dict(sorted(Counter(hit for row in decided for hit in row["lists_hit"] or ()).items())),
         "delivered": {"messages": told.messages, "alerts": told.alerts, "repeated": told.repeated},
         "customers": customers(told, {row["transaction_id"]: row["result"] for row in ended}, lake.effective()),

@@ -14,15 +14,21 @@ from rich.console import Console
 from deploy.demo import measuring, plan, receiver, tables, watching
 from deploy.demo.customers import Customers, Told
 from deploy.demo.lake import Lake
-from deploy.demo.plan import API_SHARE, FAULTS_OF_EACH_KIND, Plan
+from deploy.demo.plan import API_SHARE, FAULTS_OF_EACH_KIND, FIRST_BUDGET_PER_1000, HELD_OUT_D, Plan
 from deploy.demo.steps import Steps
 from deploy.local import job as services
 from deploy.local.process import Service, port_answers, require_free
 from lakehouse import jobs, keys, topics
 from lakehouse import settings as conf
 from lakehouse.settings import Settings
+from training.data import DAY_MS, day_floor
 
 LAKE = ("bronze.job", "silver.job", "features.job", "gold.job", "--available-now", "--on-request")
+
+
+def evidence_from_ms(history_end_ms: int, label_gap_d: int) -> int:
+    """The first of the matured days of history that no model is fitted on."""
+    return day_floor(history_end_ms) - (label_gap_d + HELD_OUT_D) * DAY_MS
 
 
 class Demo:
@@ -56,11 +62,19 @@ class Demo:
         self.steps.request("bronze, silver, features, gold", self.lake, jobs.ALL_DONE)
 
     def model(self) -> None:
-        """A model from that history and the shipped rules, in force from here on."""
-        end = str(measuring.history_end_ms(self.world))
-        digest = self.steps.run(
-            "training", "training.job", "--predictions", str(self.world.predictions), "--test-end-ms", end
-        )
+        """A model from that history and the shipped rules, in force from here on.
+
+        Where payments follow, the models' last days are left out as evidence, and a first champion stops less.
+        """
+        end_ms = measuring.history_end_ms(self.world)
+        training = ["--predictions", str(self.world.predictions), "--test-end-ms", str(end_ms)]
+        if not self.world.data:
+            training += ["--fitted-until-ms", str(evidence_from_ms(end_ms, self.settings.training.label_gap_d))]
+        digest = self.steps.run("training", "training.job", *training)
+        if not self.world.data:
+            self.world.challenger.write_text(digest)
+            budget = ("--budget-per-1000", str(FIRST_BUDGET_PER_1000))
+            digest = self.steps.run("a first champion that stops less", "training.recut", "--digest", digest, *budget)
         model = ("activate", "--scope", "model", "--digest", digest, "--stage-here")
         self.steps.run("model into force", "decisions.control", *model, *self._begun())
         rules = str(self._shipped_rules())
@@ -113,6 +127,9 @@ class Demo:
         ):
             if not is_changed:
                 self.change()
+                self.promote()
+        if not is_changed:
+            self.steps.run("and back", "training.promote", "rollback", "--reason", "the demo", *self._begun())
         with self.steps.timed("alerts delivered, customers answer"):
             told = Customers(world, self.settings, self.steps.say).settle()
         self.steps.request("live payments and decisions into the lake", self.lake, jobs.ALL_DONE)
@@ -128,6 +145,13 @@ class Demo:
         self.steps.run(
             "a rule that challenges them", "decisions.control", "rules", "activate", str(world.rules), *self._begun()
         )
+
+    def promote(self) -> None:
+        """A challenger into shadow, and into force on evidence of history, while payments flow."""
+        which = ("--digest", self.world.challenger.read_text(), *self._begun())
+        self.steps.run("a challenger into shadow", "training.promote", "shadow", *which)
+        self.steps.run("approved on evidence", "training.promote", "approve", *which, "--on", "history")
+        self.steps.run("the challenger into force", "training.promote", "run", *which)
 
     def _begun(self) -> tuple[str, str]:
         """That something was received when the live parts begin, in the world's time.

@@ -153,7 +153,7 @@ def report(
         "detection": figures,
         "patterns": patterns,
         "live": live_figures,
-        "acted": None if told is None else acted(lake, told),
+        "acted": None if told is None else acted(lake, told, settings),
         "alerts": sum(outcomes.get(name, 0) for name in NOT_APPROVED),
         "audit": audit,
         "addresses": addresses,

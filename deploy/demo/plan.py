@@ -16,6 +16,10 @@ from lakehouse import settings as conf
 from lakehouse.errors import SettingsError, Terminal
 
 FAULTS_OF_EACH_KIND = 25
+HELD_OUT_D = 14
+"""Last days of matured history that no model is fitted on: evidence for the challenger."""
+FIRST_BUDGET_PER_1000 = 2.0
+"""Alert budget of the first champion; the challenger has `training.alert_budget_per_1000`."""
 API_SHARE = 0.2
 MOST_PARTS, LONGEST_LIVE_D = 10, 60
 """World time runs thousands of times faster in a live part, and no event may lie in the future: parts need room."""
@@ -88,6 +92,11 @@ class Plan:
     def watched(self) -> Path:
         """Merchants that are put on the watch list, one a line."""
         return self.folder / "watched.txt"
+
+    @property
+    def challenger(self) -> Path:
+        """Digest of the model that wants the first one's place."""
+        return self.folder / "challenger.txt"
 
     @property
     def delivered(self) -> Path:

@@ -71,6 +71,15 @@ def _acted(acted: Mapping[str, Any], console: Console) -> None:
     ]
     rows += [(f"list entries met, {name}", f"{n:,}") for name, n in acted["lists"].items()]
     console.print(_table("Added while payments flowed", rows))
+    tried = acted["challenger"]
+    rows = [
+        ("payments that it scored in shadow", f"{tried['shadow']:,}"),
+        ("evidence", tried["evidence"]),
+        ("  beside the first champion it", tried["saved"]),
+        ("decided by it, all of them in between", f"{tried['decided']:,}"),
+        ("  promoted at / rolled back at offset", f"{tried['promoted']:,} / {tried['back']:,}"),
+    ]
+    console.print(_table("Challenger", rows))
     rows = [
         ("alerts delivered", f"{told['alerts']:,} in {told['messages']:,} messages"),
         ("  repeats of these, not told again", f"{told['repeated']:,}"),

@@ -33,5 +33,6 @@ def _as_received(name: str, topic: str) -> Table:
 
 EVENTS = _as_received("bronze.events", "events")
 DECISIONS = _as_received("bronze.decisions", "decisions")
+SHADOW = _as_received("bronze.shadow", "shadow")
 
-TABLES = (EVENTS, DECISIONS)
+TABLES = (EVENTS, DECISIONS, SHADOW)

@@ -89,8 +89,10 @@ TRAINING_SET = Table(
         Column("card_token", "string", "the card's token", personal="token"),
         Column("customer_token", "string", "the customer's token", personal="token"),
         Column("amount_base_minor", "bigint", "minor units of the base currency"),
-        Column("is_fraud", "boolean", "a fraud label had arrived by as_of and was not reversed"),
-        Column("label_available_at", "timestamp", "when the label could be known; null without one", nullable=True),
+        Column("is_fraud", "boolean", "by the labels that had arrived by as_of and stood: gold/labels.py has the rule"),
+        Column("label_available_at", "timestamp", "since when a standing label says so; null without", nullable=True),
+        Column("label_source", "string", "who was believed; null where nobody had a word", nullable=True),
+        Column("label_confidence", "double", "0 to 1, of that label", nullable=True),
         Column("is_mature", "boolean", "the payment was older than the label gap at as_of"),
         Column("as_of", "timestamp", "what had arrived by then counts"),
         Column("feature_set", "string", "hash of the feature set"),
@@ -109,12 +111,31 @@ FRAUD_DAILY = Table(
         Column("payments", "bigint", "accepted payments"),
         Column("amount_base_minor", "bigint", "their sum, minor units of the base currency"),
         Column("declined", "bigint", "payments whose issuer declined them"),
-        Column("fraud_payments", "bigint", "payments with an unreversed fraud label by now"),
+        Column("fraud_payments", "bigint", "payments that are known to be fraud by now"),
         Column("fraud_amount_base_minor", "bigint", "their sum"),
         Column("customers", "bigint", "distinct customers"),
         Column("merchants", "bigint", "distinct merchants"),
     ),
     position=None,
 )
+LABEL_MATURITY = Table(
+    name="gold.label_maturity",
+    meaning="How late labels of fraud come by source, and how many are still to come; all intervals are of 95 %.",
+    grain="one source and age of payments",
+    key=("source", "age_d"),
+    columns=(
+        Column("source", "string", "chargeback, early_warning, analyst, customer or rule; any: the first trusted one"),
+        Column("age_d", "int", "whole days since the end of the day of payment"),
+        Column("labels", "bigint", "that had arrived in whole days, of all ages"),
+        Column("share", "double", "of the labels that ever come, those within age_d days; null without", nullable=True),
+        Column("share_low", "double", "lower end of its interval", nullable=True),
+        Column("share_high", "double", "upper end of its interval", nullable=True),
+        Column("to_come", "double", "labels that payments of this age are still to get", nullable=True),
+        Column("to_come_low", "double", "lower end of its interval", nullable=True),
+        Column("to_come_high", "double", "upper end of its interval", nullable=True),
+        Column("as_of", "timestamp", "what had arrived by then counts"),
+    ),
+    position=None,
+)
 
-TABLES = (VECTORS, FEATURES, SCORES, DECISIONS, TRAINING_SET, FRAUD_DAILY)
+TABLES = (VECTORS, FEATURES, SCORES, DECISIONS, TRAINING_SET, FRAUD_DAILY, LABEL_MATURITY)

@@ -67,5 +67,31 @@ VALIDATIONS = Table(
     event_time="validated_at",
     position=None,
 )
+DRIFT = Table(
+    name="quality.drift",
+    meaning="How each window differs from the reference, by feature, score, rates, calibration and importance.",
+    grain="one measure of one subject in one window, for one champion",
+    key=("window_end", "subject", "measure", "model_digest"),
+    columns=(
+        Column("window_start", "timestamp", "the window is [window_start, window_end) of event time"),
+        Column("window_end", "timestamp", "end of the window"),
+        Column("subject", "string", "a feature's name, score, decisions, labels or model"),
+        Column(
+            "measure",
+            "string",
+            "psi, ks, missing_rate, unseen_rate, approval_rate, alert_rate, calibration, importance",
+        ),
+        Column("value", "double", "the measure"),
+        Column("low", "double", "what it stays above without a change; null where it has no lower side", nullable=True),
+        Column("high", "double", "what it stays below without a change"),
+        Column("alarm", "boolean", "it does not"),
+        Column("rows", "bigint", "payments of the window that it is of"),
+        Column("reference_start", "timestamp", "the reference is [reference_start, reference_end) of event time"),
+        Column("reference_end", "timestamp", "end of the reference"),
+        Column("model_digest", "string", "SHA-256 (hex) of the champion's manifest"),
+    ),
+    event_time="window_end",
+    position=None,
+)
 
-TABLES = (SCORES, RELEASES, VALIDATIONS)
+TABLES = (SCORES, RELEASES, VALIDATIONS, DRIFT)

@@ -204,7 +204,7 @@ CONTROL = _kind(
         OneOf(
             "scope_known",
             "scope",
-            ("keys", "lists", "model", "reference", "rules", "staging", "suppressions", "thresholds"),
+            ("keys", "lists", "model", "reference", "rules", "shadow", "staging", "suppressions", "thresholds"),
         ),
         Between("version_plausible", "version", 1, 2_147_483_647),
     ),
@@ -366,5 +366,21 @@ DECISIONS = Table(
     position=("decision_topic_id", "decision_partition", "decision_offset"),
 )
 
-TABLES = (*BY_KIND.values(), QUARANTINE, REPAIRS, DUPLICATES, ERASURE_REPORT, BALANCE, DECISIONS)
+SHADOW = Table(
+    name="silver.shadow",
+    meaning="What a challenger in shadow would have decided on each payment; repeats are left out.",
+    grain="one accepted payment that a challenger scored",
+    key=("topic_id", "partition", "offset"),
+    columns=(
+        *_typed(registry().latest("shadow").parsed),
+        Column("shadow_topic_id", "string", "the broker's id of topic `shadow`"),
+        Column("shadow_partition", "int", "where the record lies on topic `shadow`"),
+        Column("shadow_offset", "bigint", "where the record lies on topic `shadow`"),
+        Column("ingested_at", "timestamp", "when bronze landed the record"),
+    ),
+    event_time="event_time",
+    position=("shadow_topic_id", "shadow_partition", "shadow_offset"),
+)
+
+TABLES = (*BY_KIND.values(), QUARANTINE, REPAIRS, DUPLICATES, ERASURE_REPORT, BALANCE, DECISIONS, SHADOW)
 """What silver.job writes."""

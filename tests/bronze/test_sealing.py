@@ -75,7 +75,7 @@ def test_every_record_is_kept_with_key_and_headers(source: KeySource) -> None:
     found = _sealed(source, _batch(ROWS))
     seal = RecordSeal.opening(DataKeys(source), "bronze|2026-01-05|g1")
     for row, (key, value, headers), offset in zip(found, ROWS, range(17, 24), strict=True):
-        assert seal.open(row["sealed"], f"T/2/{offset}".encode()) == packed(key, headers or [], value)
+        assert seal.open([row["sealed"]], [f"T/2/{offset}".encode()]) == [packed(key, headers or [], value)]
         assert row["sealing_key"] == "bronze|2026-01-05|g1"
 
 

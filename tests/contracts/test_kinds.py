@@ -13,7 +13,7 @@ from lakehouse.crypto import TOKEN_KINDS
 from lakehouse.iso import COUNTRIES, CURRENCIES
 from lakehouse.registry import registry
 from lakehouse.tables import Length, OneOf, Required
-from lakehouse.topics import DECISION_KINDS, EVENT_KINDS
+from lakehouse.topics import DECISION_KINDS, EVENT_KINDS, SHADOW_KINDS
 from silver.masking import BY_ADMISSION
 
 KINDS = pytest.mark.parametrize("kind", EVENT_KINDS)
@@ -24,7 +24,9 @@ def _fields(kind: str) -> list[dict[str, Any]]:
 
 
 def test_every_registered_kind_travels_on_one_topic() -> None:
-    assert sorted((*EVENT_KINDS, *DECISION_KINDS)) == sorted({schema.kind for schema in registry().schemas})
+    assert sorted((*EVENT_KINDS, *DECISION_KINDS, *SHADOW_KINDS)) == sorted(
+        {schema.kind for schema in registry().schemas}
+    )
 
 
 def test_every_kind_of_event_has_a_table_and_an_identity() -> None:

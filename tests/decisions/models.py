@@ -33,11 +33,10 @@ def fitted(seed=0, n=4000, trees=30):
     return Fitted(booster, isolation, expected, medians, calibration, {"max_depth": 4}, trees)
 
 
-def stored(store, scratch, keys_folder, seed=0, cuts=None):
+def stored(store, scratch, keys_folder, seed=0, cuts=None, **about):
     """Digest of a signed bundle in the store."""
     scratch.mkdir(parents=True, exist_ok=True)
     cuts = cuts or {"challenge": 0.3, "review": 0.5, "decline": 0.8}
     made = fitted(seed)
-    return packed(
-        store, scratch, made, cuts, vectors(seed + 1, 50)[0], {"name": "test"}, signer(keys_folder / "author.pem")
-    )
+    author, tested_on = signer(keys_folder / "author.pem"), vectors(seed + 1, 50)[0]
+    return packed(store, scratch, made, cuts, tested_on, {"name": "test", **about}, author)

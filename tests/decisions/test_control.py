@@ -204,7 +204,7 @@ def test_the_command_activates_and_shows(world: Settings, tmp_path: Path) -> Non
     assert (status, shown) == (0, f"reference  version 1  digest {digest}  {PAYLOAD[:80]}\n")
     status, _, why = _run(world, "activate", "--scope", "model", "--digest", "abc")
     assert (status, why.splitlines()[-1]) == (
-        *(1, "ControlRefused: The model payload must name the bundle: {'digest': SHA-256 in hex}."),
+        *(1, "ControlRefused: The staging payload must name the bundle: {'digest': SHA-256 in hex}."),
     )
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from deploy.demo.acted import customers, live_rule, rules_fired
+from deploy.demo.acted import challenged, customers, live_rule, rules_fired
 from deploy.demo.customers import Told
 from deploy.demo.plan import DemoFailed
 from deploy.demo.watching import HIT, NAME, watched_share, with_rule, worst
@@ -68,3 +68,23 @@ def test_an_answer_that_is_not_in_the_lake_or_says_something_else_fails():
             customers(told, wrong, {})
     with pytest.raises(DemoFailed):
         customers(Told(1, 1, 0, 2, {}), ends, {})
+
+
+def test_a_challenger_decides_between_its_two_offsets_and_nowhere_else():
+    rows = [{"offset": at, "model_digest": "b" if 10 < at < 20 else "a"} for at in (5, 12, 15, 25)]
+    versions = [(1, "a"), (10, "b"), (20, "a")]
+    assert challenged(rows, versions, 7) == {
+        "challenger": "b",
+        "shadow": 7,
+        "promoted": 10,
+        "back": 20,
+        "decided": 2,
+    }
+    for wrong in (
+        (rows, versions[:2], 7),
+        (rows, versions, 0),
+        (rows, [(1, "a"), (13, "b"), (20, "a")], 7),
+        (rows, [(1, "a"), (10, "b"), (20, "c")], 7),
+    ):
+        with pytest.raises(DemoFailed):
+            challenged(*wrong)

@@ -196,7 +196,7 @@ def test_gold_and_training_refuse_the_interval_until_somebody_releases_it(
     storage.overwrite(frame, root, gold_tables.TRAINING_SET)
     storage.ensure(root, gold_tables.VECTORS)
     steps.name(Span("T", 0, 0, 1200))
-    recipe = Recipe.now(root, int(DAY_1.timestamp() * 1000), 7)
+    recipe = Recipe.now(root, int(DAY_1.timestamp() * 1000), settings)
     for use in (
         lambda: steps.name(Span("T", 0, 1200, 2400)),
         steps.derive,

@@ -19,7 +19,7 @@ from lakehouse.storage import Span
 from tests.filled import DAY_1, row
 from training.data import read
 
-GAP_D = 7
+SETTINGS = conf.load("test")
 
 
 def moment(day):
@@ -40,7 +40,7 @@ def payment(offset, day):
     )
 
 
-def label(offset, of, available, arrived=None, is_fraud=True, reverses=None):
+def label(offset, of, available, arrived=None, is_fraud=True, reverses=None, source="chargeback", confidence=0.9):
     return row(
         silver.LABELS,
         offset,
@@ -50,6 +50,8 @@ def label(offset, of, available, arrived=None, is_fraud=True, reverses=None):
         engine_clock=moment(available if arrived is None else arrived),
         is_fraud=is_fraud,
         reverses=reverses,
+        source=source,
+        confidence=confidence,
     )
 
 
@@ -116,12 +118,12 @@ def frauds(root):
     ],
 )
 def test_a_label_is_known_from_its_time_on_and_never_before_it_arrived(spark, root, day, known):
-    write(spark, root, Recipe.now(root, ms(day), GAP_D))
+    write(spark, root, Recipe.now(root, ms(day), SETTINGS))
     assert frauds(root) == {name: moment(at) for name, at in known.items()}
 
 
 def test_there_is_one_row_a_payment_that_had_arrived_with_its_vector_as_of_then(spark, root):
-    write(spark, root, Recipe.now(root, ms(10.5), GAP_D))
+    write(spark, root, Recipe.now(root, ms(10.5), SETTINGS))
     found = rows(root)
     assert [r["transaction_id"] for r in found] == [f"t{n}" for n in range(10)]
     assert [r["vector"] for r in found] == [[float(n)] for n in range(10)]
@@ -134,14 +136,14 @@ def test_there_is_one_row_a_payment_that_had_arrived_with_its_vector_as_of_then(
 
 def test_the_same_recipe_gives_the_same_rows_after_more_came_into_every_table(spark, root, tmp_path):
     root = shutil.copytree(root, tmp_path / "lake").as_posix()
-    recipe = Recipe.now(root, ms(11.5), GAP_D)
+    recipe = Recipe.now(root, ms(11.5), SETTINGS)
     write(spark, root, recipe)
     before, version = rows(root), storage.version(root, gold.TRAINING_SET)
     more, more_vectors = payment(30, 5)
     append(spark, root, silver.PAYMENTS, [more], 12)
     append(spark, root, gold.VECTORS, [more_vectors], 12)
     append(spark, root, silver.LABELS, [label(40, of=6, available=9)], 28)
-    write(spark, root, Recipe.now(root, ms(11.5), GAP_D))
+    write(spark, root, Recipe.now(root, ms(11.5), SETTINGS))
     assert len(rows(root)) == len(before) + 1
     assert "t6" in frauds(root)
     again = Recipe.of(root, version)
@@ -163,7 +165,7 @@ def test_features_can_be_those_that_the_engine_logged(spark, root, tmp_path):
     storage.ensure(root, silver.DECISIONS)
     frame = spark.createDataFrame(logged, silver.DECISIONS.ddl)
     storage.append_once(frame, root, silver.DECISIONS, [Span("x", 0, 0, 5)])
-    recipe = Recipe.now(root, ms(11.5), GAP_D, "logged")
+    recipe = Recipe.now(root, ms(11.5), SETTINGS, "logged")
     write(spark, root, recipe)
     found = rows(root)
     assert [(r["transaction_id"], r["is_fraud"]) for r in found] == [("t0", True), ("t2", True)]
@@ -224,7 +226,10 @@ def test_a_moment_that_silver_has_not_reached_is_refused(command, root):
 def test_a_version_that_records_no_sources_is_refused(command):
     code, _, complaint = command("--again", "0")
     assert code == 1
-    assert "Version 0 of gold.training_set records no sources. Name a moment instead" in complaint
+    assert (
+        "Version 0 of gold.training_set records no sources, or those of an earlier rule for labels. "
+        "Name a moment instead" in complaint
+    )
 
 
 def test_a_moment_needs_a_time_zone(command, capsys):

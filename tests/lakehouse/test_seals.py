@@ -24,10 +24,10 @@ POSITIONS = [b"topic/0/17", b"topic/0/18", b"topic/1/17", b"other/0/17"]
 def test_a_sealed_record_opens_at_its_position_only(records: list[bytes]) -> None:
     seal = RecordSeal(FIRST, "bronze|2026-01-05|g1")
     sealed = seal.seal(records, POSITIONS)
-    assert [seal.open(s, p) for s, p in zip(sealed, POSITIONS, strict=True)] == records
+    assert seal.open(sealed, POSITIONS) == records
     for a, b in permutations(range(4), 2):
         with pytest.raises(ContractBroken, match=POSITIONS[b].decode()):
-            seal.open(sealed[a], POSITIONS[b])
+            seal.open([sealed[a]], [POSITIONS[b]])
 
 
 @settings(max_examples=25)
@@ -39,7 +39,7 @@ def test_a_record_seal_with_one_bit_changed_or_bytes_lost_does_not_open(record: 
     sealed[data.draw(st.integers(0, len(sealed) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     for damaged in (bytes(sealed), shorter):
         with pytest.raises(ContractBroken, match="was altered, moved or sealed with another key"):
-            seal.open(damaged, b"topic/0/17")
+            seal.open([damaged], [b"topic/0/17"])
 
 
 def test_a_record_opens_with_the_key_that_its_row_names(tmp_path: Path) -> None:
@@ -48,9 +48,9 @@ def test_a_record_opens_with_the_key_that_its_row_names(tmp_path: Path) -> None:
     names = [data_keys.of_today(f"bronze|{day}") for day in ("2026-01-05", "2026-01-06")]
     sealed = [RecordSeal(data_keys.key(name), day_key_id(name)).seal([b"record"], [b"p"])[0] for name in names]
     first, second = (RecordSeal.opening(data_keys, f"bronze|{day}|g1") for day in ("2026-01-05", "2026-01-06"))
-    assert first.open(sealed[0], b"p") == second.open(sealed[1], b"p") == b"record"
+    assert first.open(sealed[:1], [b"p"]) == second.open(sealed[1:], [b"p"]) == [b"record"]
     with pytest.raises(ContractBroken, match="sealed with another key"):
-        first.open(sealed[1], b"p")
+        first.open(sealed[1:], [b"p"])
     data_keys.destroy(names[:1])
     with pytest.raises(KeyDestroyed, match=r"bronze\|2026-01-05\|g1 was destroyed"):
         RecordSeal.opening(data_keys, "bronze|2026-01-05|g1")

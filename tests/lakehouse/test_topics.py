@@ -24,18 +24,20 @@ def _replaced(settings: Settings) -> None:
 
 def test_topics_are_made_once(broker: str, settings: Settings) -> None:
     topics.ensure(settings)
-    found = [topics.identify(settings, topic) for topic in (topics.EVENTS, topics.DECISIONS)]
+    found = [topics.identify(settings, topic) for topic in topics.TOPICS]
     topics.ensure(settings)
-    assert [topics.identify(settings, topic) for topic in (topics.EVENTS, topics.DECISIONS)] == found
+    assert [topics.identify(settings, topic) for topic in topics.TOPICS] == found
     prefix = settings.kafka.topic_prefix
-    assert [(t.name, t.partitions) for t in found] == [(f"{prefix}events", 1), (f"{prefix}decisions", 1)]
+    assert [(t.name, t.partitions) for t in found] == [
+        (f"{prefix}{topic}", 1) for topic in ("events", "decisions", "shadow")
+    ]
     assert found[0].topic_id != found[1].topic_id
 
 
 def test_topics_keep_broker_time_and_are_only_ever_deleted_by_age(broker: str, settings: Settings) -> None:
     topics.ensure(settings)
     client = AdminClient({"bootstrap.servers": broker})
-    for topic, retention_h in ((topics.EVENTS, 168), (topics.DECISIONS, 720)):
+    for topic, retention_h in ((topics.EVENTS, 168), (topics.DECISIONS, 720), (topics.SHADOW, 720)):
         resource = ConfigResource(ResourceType.TOPIC, topics.topic_name(settings, topic))
         config = client.describe_configs([resource])[resource].result()
         assert config["message.timestamp.type"].value == "LogAppendTime"

@@ -50,7 +50,7 @@ def writing(settings, store, most=1000, from_the_start=True, there=0):
         writer.stop()
 
 
-def until(condition, timeout_s=15):
+def until(condition, timeout_s=60):
     """What the condition gives, once it gives something."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):

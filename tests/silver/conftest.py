@@ -118,6 +118,12 @@ def decided() -> list[bytes]:
     return [*first, *again, *second, *fenced, _decision(42, epoch=61, latency_us=5), b"not a decision"]
 
 
+def shadowed() -> list[bytes]:
+    """Topic `shadow`: an engine that began again repeats what it said."""
+    said = ((4, "approve"), (5, "review"), (5, "review"), (6, "decline"))
+    return [raw("shadow", offset=offset, outcome=outcome) for offset, outcome in said]
+
+
 def _decision(offset: int, epoch: int, latency_us: int) -> bytes:
     return raw(
         "decision",
@@ -197,6 +203,7 @@ def world(
     before, after = sent(folder), sent_later(folder)
     produce(settings, topics.EVENTS, list(before.values()))
     produce(settings, topics.DECISIONS, [Sent(value) for value in decided()])
+    produce(settings, topics.SHADOW, [Sent(value) for value in shadowed()])
     land(now)
     first, first_versions = snapshot(now.root), versions(now.root)
     land(now)

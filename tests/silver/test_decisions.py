@@ -1,4 +1,4 @@
-"""Which records of topic `decisions` become rows of silver.decisions."""
+"""Which records of the engine's topics become rows of silver.decisions and silver.shadow."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from lakehouse.fencing import Fence
 from lakehouse.keys import KeySource
 from lakehouse.registry import registry
 from lakehouse.single import written
-from silver.decisions import opening
+from silver.emitted import EMITTED, opening
 from tests.lakehouse.avro import decoded
 from tests.lakehouse.records import T0, raw, record
 from tests.silver.conftest import World
@@ -66,8 +66,8 @@ def test_a_decision_that_cannot_be_decoded_stops_the_job_and_names_its_offset(st
         "timestamp": pa.array([now, now], pa.timestamp("us", "UTC")),
     }
     sealed = list(sealing(source, "T", now)([pa.RecordBatch.from_pydict(rows)]))
-    with pytest.raises(ContractBroken, match="record at offset 8 of topic decisions cannot be decoded"):
-        list(opening(source, registry().latest("decision").id, [0])(sealed))
+    with pytest.raises(ContractBroken, match=r"record at offset 8 of bronze\.decisions cannot be decoded"):
+        list(opening(source, EMITTED[0], registry().latest("decision").id, [0])(sealed))
 
 
 def test_a_decision_of_an_older_release_is_read_with_the_defaults_of_what_it_lacks(state_folder: Path) -> None:
@@ -84,7 +84,17 @@ def test_a_decision_of_an_older_release_is_read_with_the_defaults_of_what_it_lac
         "timestamp": pa.array([now], pa.timestamp("us", "UTC")),
     }
     sealed = list(sealing(source, "T", now)([pa.RecordBatch.from_pydict(rows)]))
-    (batch,) = opening(source, older.id, [0])(sealed)
+    (batch,) = opening(source, EMITTED[0], older.id, [0])(sealed)
     (found,) = batch.to_pylist()
     assert (found["transaction_id"], found["score"]) == ("t1", 0.25)
     assert (found["rules_fired"], found["lists_hit"], found["score_with_rules"]) == ([], [], None)
+
+
+def test_what_a_challenger_says_of_a_payment_counts_once_whoever_wrote_it(world: World) -> None:
+    rows = world.first["silver.shadow"]
+    assert [(row["offset"], row["shadow_offset"], row["outcome"]) for row in rows] == [
+        (4, 0, "approve"),
+        (5, 1, "review"),
+        (6, 3, "decline"),
+    ]
+    assert (rows[0]["champion_outcome"], rows[0]["score_xgboost"], rows[0]["amount_base_minor"]) == ("approve", None, 5)

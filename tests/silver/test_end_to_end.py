@@ -105,8 +105,8 @@ def test_bronze_holds_every_record_as_received(world: World) -> None:
     digests, topic_id = Digests(keyring), topics.identify(world.settings, topics.EVENTS).topic_id
     for (_, record), (offset, row) in zip(world.sent.items(), enumerate(rows), strict=False):
         assert (row["topic_id"], row["partition"], row["offset"]) == (topic_id, 0, offset)
-        opened = RecordSeal.opening(data_keys, row["sealing_key"]).open(
-            row["sealed"], f"{topic_id}/0/{offset}".encode()
+        (opened,) = RecordSeal.opening(data_keys, row["sealing_key"]).open(
+            [row["sealed"]], [f"{topic_id}/0/{offset}".encode()]
         )
         assert opened == packed(record.key, record.headers or [], record.value)
         assert row["payload_digest"] == digests.payload(record.value or b"")

@@ -19,7 +19,7 @@ from lakehouse.key_store import KeyName
 from lakehouse.log import configure
 from lakehouse.registry import registry
 from lakehouse.settings import Log
-from silver.decisions import opening
+from silver.emitted import EMITTED, opening
 from silver.erasing import looking
 from silver.keeping import TOLD_DDL
 from silver.masking import READ, masking
@@ -133,7 +133,7 @@ def test_no_key_travels_with_the_functions_of_the_workers(world: World, secrets:
     for function in (
         masking(source, {}, 1, "folder"),
         looking(source, registry().latest("erasure").id, 1),
-        opening(source, registry().latest("decision").id, [0]),
+        opening(source, EMITTED[0], registry().latest("decision").id, [0]),
         sealing(source, "T", datetime.now(UTC)),
     ):
         shipped = cloudpickle.dumps(function)

@@ -1,0 +1,165 @@
+"""Champion and challenger in simulated tests with a look every day: errors, and power beside what was planned.
+
+How often identical models are told apart, by the confidence sequence and by an ordinary interval, and how often an
+improvement is found. There are no payments and no models in it, only what they cost.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks import report
+from expectations.rules.rule_set import OUTCOMES
+from lakehouse import settings as conf
+from lakehouse.experiment_settings import Costs, Experiment
+from training.costs import Doubles, Flags, Ints, costs
+from training.paired import Savings
+from training.power import Plan, planned
+from training.sequential import Interval
+
+NAIVE_LOOKS = 14
+"""Two weeks of daily looks at an ordinary 95 % interval."""
+NAIVE_Z = 1.959964
+
+
+@dataclass(frozen=True)
+class World:
+    """A day of payments, and two models that look at the same cards."""
+
+    payments_per_day: int
+    stolen_per_day: float
+    """Cards, with three frauds on average; the same outcome for each of them."""
+    caught: float = 0.5
+    """Share of stolen cards that the champion notices."""
+    alarms: float = 0.009
+    """Share of genuine payments that either model stops."""
+    agreement: float = 0.7
+    """Share of cards and alarms on which the models are of one mind."""
+
+    @staticmethod
+    def of(payments_per_day: int) -> "World":
+        """A world with frauds on 0.3 % of its payments."""
+        return World(payments_per_day, payments_per_day / 1000)
+
+
+_SHARES = np.array([0.5, 0.3, 0.2])
+"""Of what is stopped: challenge, review, decline."""
+_AMOUNT_LOG_MEAN, _AMOUNT_LOG_DEVIATION, _FRAUDS_PER_CARD = np.log(8000.0), 1.2, 3.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One simulated test: by card with a difference, in order of its day."""
+
+    day: Ints
+    saved: Doubles
+    sizes: Ints
+    champion_per_day: float
+
+
+def simulated(world: World, better: float, days: int, of: Experiment, random: np.random.Generator) -> Run:
+    """A test over some days; the challenger catches `better` more of the stolen cards."""
+    cards = random.poisson(world.stolen_per_day * days)
+    size = random.geometric(1 / _FRAUDS_PER_CARD, cards)
+    luck = random.random(cards)
+    own_luck = np.where(random.random(cards) < world.agreement, luck, random.random(cards))
+    stopped = random.choice(len(_SHARES), cards, p=_SHARES) + 1
+    before = np.where(luck < world.caught, stopped, 0)
+    after = np.where(own_luck < world.caught + better, stopped, 0)
+    genuine = random.poisson(world.alarms * world.payments_per_day * days * (2 - world.agreement))
+    which = random.choice(3, genuine, p=_alarm_shares(world.agreement))
+    stopped = random.choice(len(_SHARES), genuine, p=_SHARES) + 1
+    one = (np.where(which != 1, stopped, 0), np.where(which != 0, stopped, 0))
+    owner = np.concatenate([np.repeat(np.arange(cards), size), cards + np.arange(genuine)])
+    amount = np.minimum(random.lognormal(_AMOUNT_LOG_MEAN, _AMOUNT_LOG_DEVIATION, len(owner)), of.cap_minor)
+    fraud = owner < cards
+    first = _cost(np.concatenate([np.repeat(before, size), one[0]]), fraud, amount, of.costs)
+    second = _cost(np.concatenate([np.repeat(after, size), one[1]]), fraud, amount, of.costs)
+    saved: Doubles = np.bincount(owner, first - second, cards + genuine).astype(np.float64)
+    sizes = np.concatenate([size, np.ones(genuine, np.int64)])
+    day = random.integers(0, days, cards + genuine)
+    order = np.flatnonzero(saved)
+    order = order[np.argsort(day[order], kind="stable")]
+    return Run(day[order], saved[order], sizes[order], float(first.sum()) / days)
+
+
+def _alarm_shares(agreement: float) -> Doubles:
+    """Of all alarms: only the champion's, only the challenger's, of both."""
+    alone = (1 - agreement) / (2 - agreement)
+    return np.array([alone, alone, 1 - 2 * alone])
+
+
+def _cost(outcome: Ints, fraud: Flags, amount: Doubles, of: Costs) -> Doubles:
+    return costs(outcome, fraud, amount, of)
+
+
+def at(run: Run, world: World, days: int) -> Savings:
+    """What a look after so many days sees."""
+    end = int(np.searchsorted(run.day, days))
+    return Savings(days * world.payments_per_day, run.saved[:end], run.sizes[:end], run.champion_per_day * days)
+
+
+def looks(run: Run, world: World, plan: Plan, days: int, least: int) -> list[Interval]:
+    """The interval of every daily look that counts."""
+    every = [at(run, world, day) for day in range(1, days + 1)]
+    return [one.interval(plan.alpha, plan.rho) for one in every if len(one.by_card) >= least]
+
+
+def told_apart(found: Sequence[Interval]) -> bool:
+    """Whether some look took one model for the better one."""
+    return any(one.low > 0 or one.high < 0 for one in found)
+
+
+def naive(run: Run, world: World, days: int) -> bool:
+    """Whether some daily look at an ordinary 95 % interval did so."""
+    every = [at(run, world, day) for day in range(1, days + 1)]
+    return any(abs(one.mean) * np.sqrt(one.payments) > NAIVE_Z * one.deviation for one in every)
+
+
+def plan_of(world: World, share: float, of: Experiment, seed: int) -> tuple[Plan, float]:
+    """(the plan for an improvement of a share of the cost, by which more cards the challenger has to catch)."""
+    random = np.random.default_rng(seed)
+    pilot_d = 1000
+    pilot = simulated(world, 0.0, pilot_d, of, random)
+    cost = pilot.champion_per_day / world.payments_per_day
+    whole = simulated(world, 1 - world.caught, pilot_d, of, random)
+    gained = float(whole.saved.sum()) / (pilot_d * world.payments_per_day) / (1 - world.caught)
+    better = share * cost / gained
+    deviation = at(simulated(world, better, pilot_d, of, random), world, pilot_d).deviation
+    return planned(share * cost, deviation, of.power, of.alpha, world.payments_per_day), better
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the benchmark."""
+    made = report.parser("experiment", __doc__, 200_000, "payments a day")
+    made.set_defaults(runs=500)
+    given = made.parse_args(argv)
+    of, world = conf.load().experiment, World.of(given.size)
+    plan, better = plan_of(world, of.least_improvement, of, given.seed)
+    days = int(np.ceil(plan.days))
+    print(f"planned before the test: {plan.text()}")
+    random = np.random.default_rng(given.seed + 1)
+    same = [simulated(world, 0.0, max(days, NAIVE_LOOKS), of, random) for _ in range(given.runs)]
+    improved = [simulated(world, better, days, of, random) for _ in range(given.runs)]
+    every = [looks(run, world, plan, days, of.least_differences) for run in improved]
+    found_after = [next((day for day, one in enumerate(found, 1) if one.above_zero), 0) for found in every]
+    alike = [looks(run, world, plan, days, of.least_differences) for run in same]
+    figures = {
+        "payments_per_day": given.size,
+        "planned_days": days,
+        "planned_power": of.power,
+        "identical_told_apart": round(float(np.mean([told_apart(found) for found in alike])), 4),
+        "identical_promoted": round(float(np.mean([any(i.above_zero for i in found) for found in alike])), 4),
+        "naive_told_apart_14_looks": round(float(np.mean([naive(run, world, NAIVE_LOOKS) for run in same])), 4),
+        "naive_told_apart_all_looks": round(float(np.mean([naive(run, world, days) for run in same])), 4),
+        "improvement_found": round(float(np.mean([day > 0 for day in found_after])), 4),
+        "median_day_found": float(np.median([day for day in found_after if day])) if any(found_after) else 0.0,
+    }
+    print(f"{given.runs} tests each: {figures}; outcomes {', '.join(OUTCOMES)}")
+    report.finish("experiment", given.runs, figures)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,141 @@
+"""The watch over a lake: what is new is measured once, a change is an alarm, and too short a reference is said."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from features.catalogue import NAMES, feature_set_hash
+from lakehouse import delta
+from lakehouse.contracts import gold
+from lakehouse.contracts.quality import DRIFT
+from lakehouse.files import Writer, added, arrow_schema
+from lakehouse.settings import Settings
+from lakehouse.tables import Table
+from tests.conftest import NewSettings
+from tests.filled import DAY_1, row
+from training.drift import _exported, _lines
+from training.retrain import alarms
+from training.watch import DriftRefused, Watch
+
+DAYS, PER_DAY, REFERENCE = 16, 60, 12
+START_MS = int(DAY_1.timestamp() * 1000)
+DAY_MS = 86_400_000
+SPOILT = NAMES.index("amount_minor")
+DIGEST = "c" * 64
+
+
+def put(root: str, table: Table, rows: pa.Table) -> None:
+    """Append rows without a Python object a value."""
+    delta.ensure(root, table)
+    told = Writer(table, table.path(root)).written(rows.to_batches())
+    reader = delta.opened(root, table)
+    files = [*added(file for part in told for file in part.to_pylist())]
+    reader.create_write_transaction(files, "append", reader.schema())
+    delta.followed(root, table)
+
+
+@pytest.fixture(scope="module")
+def watched(new_settings: NewSettings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Sixteen days; on the last one amounts are in cents of cents, alerts are many and frauds are twice the scores'."""
+    folder = tmp_path_factory.mktemp("watched")
+    settings = new_settings(folder)
+    drift = settings.drift.model_copy(update={"reference_windows": REFERENCE, "least_rows": 50})
+    settings = settings.model_copy(update={"drift": drift})
+    root = str(settings.lake.root)
+    random = np.random.default_rng(5)
+    n = DAYS * PER_DAY
+    X = random.normal(size=(n, len(NAMES))).astype(np.float32)
+    X[:, SPOILT] = np.exp(X[:, SPOILT] + 8)
+    last = np.arange(n) >= (DAYS - 1) * PER_DAY
+    X[last, SPOILT] *= 100
+    when = [DAY_1 + timedelta(days=at // PER_DAY, minutes=at % PER_DAY) for at in range(n)]
+    score = random.beta(2, 8, n)
+    fraud = random.random(n) < np.where(last, 0.75, score)
+    place = {"topic_id": pa.array(["T"] * n), "partition": pa.array([0] * n, pa.int32()), "offset": pa.array(range(n))}
+    ids = pa.array([f"t{at}" for at in range(n)])
+    lists = pa.ListArray.from_arrays(pa.array(np.arange(n + 1, dtype=np.int32) * len(NAMES)), pa.array(X.reshape(-1)))
+    common: dict[str, Any] = {**place, "transaction_id": ids, "event_time": pa.array(when)}
+    vectors = {**common, "feature_set": pa.array([feature_set_hash()] * n), "vector": lists}
+    put(root, gold.VECTORS, pa.table(vectors).cast(arrow_schema(gold.VECTORS)))
+    delta.append(
+        root,
+        gold.SCORES,
+        [row(gold.SCORES, at, event_time=when[at], model_digest=DIGEST, score=float(score[at])) for at in range(n)],
+    )
+    stopped = (np.arange(n) % 20 == 0) | (last & (np.arange(n) % 3 == 0))
+    outcome = np.where(stopped, "review", "approve").tolist()
+    told = [{"decided_outcome": one, "effective_outcome": one} for one in outcome]
+    decided = [row(gold.DECISIONS, at, event_time=when[at], **told[at]) for at in range(n)]
+    delta.append(root, gold.DECISIONS, decided)
+    known = [
+        row(
+            gold.TRAINING_SET,
+            at,
+            event_time=when[at],
+            is_fraud=bool(fraud[at]),
+            label_available_at=when[at] + timedelta(days=2) if fraud[at] else None,
+            as_of=DAY_1 + timedelta(days=DAYS + settings.training.label_gap_d),
+        )
+        for at in range(n)
+    ]
+    delta.append(root, gold.TRAINING_SET, known)
+    return settings
+
+
+def looked(settings: Settings, days: int, reference_end: int = REFERENCE) -> list[dict[str, Any]]:
+    """Rows of a run whose newest data is of so many days; written as the command does."""
+    watch = Watch(settings, DIGEST, {}, START_MS + reference_end * DAY_MS)
+    rows = list(watch.rows(START_MS + days * DAY_MS, importances=False))
+    if rows:
+        delta.append(str(settings.lake.root), DRIFT, rows)
+    return rows
+
+
+def test_a_window_is_measured_once_and_a_change_is_found_in_it(watched: Settings) -> None:
+    quiet = looked(watched, DAYS - 1)
+    assert {row["window_end"] for row in quiet} == {DAY_1 + timedelta(days=d) for d in range(REFERENCE + 1, DAYS)}
+    assert [row for row in quiet if row["alarm"]] == []
+    assert {row["measure"] for row in quiet} == {
+        *("psi", "ks", "missing_rate"),
+        *("approval_rate", "alert_rate", "calibration"),
+    }
+    assert alarms(str(watched.lake.root), DIGEST) == []
+    changed = looked(watched, DAYS)
+    assert {row["window_end"] for row in changed} == {DAY_1 + timedelta(days=DAYS)}
+    found = {(row["subject"], row["measure"]) for row in changed if row["alarm"]}
+    assert found == {
+        ("amount_minor", "psi"),
+        ("amount_minor", "ks"),
+        ("decisions", "approval_rate"),
+        ("decisions", "alert_rate"),
+        ("labels", "calibration"),
+    }
+    assert set(alarms(str(watched.lake.root), DIGEST)) == {" ".join(one) for one in found}
+    assert alarms(str(watched.lake.root), "another") == []
+    assert looked(watched, DAYS) == []
+
+
+def test_too_short_a_reference_is_refused(watched: Settings) -> None:
+    with pytest.raises(
+        DriftRefused, match=r"Only 5 of the 12 windows before 2026-01-06 have 50 vectors or more; 8 are"
+    ):
+        looked(watched, DAYS + 1, reference_end=5)
+
+
+def test_what_is_said_and_exported(tmp_path: Path) -> None:
+    common = {"window_end": DAY_1, "subject": "score"}
+    rows = [
+        {**common, "measure": "psi", "value": 0.5, "low": None, "high": 0.1, "alarm": True},
+        {**common, "measure": "missing_rate", "value": 0.2, "low": 0.1, "high": 0.3, "alarm": False},
+    ]
+    first, last = _lines(rows)
+    assert first.split() == ["2026-01-01", "score", "psi", "0.5,", "expected", "below", "0.1"]
+    assert last == "2 measures of 1 windows, 1 alarms"
+    _exported(tmp_path / "metrics" / "drift.prom", rows)
+    text = (tmp_path / "metrics" / "drift.prom").read_text()
+    assert "fraudlake_drift_alarms 1.0" in text
+    assert 'fraudlake_drift{measure="psi",subject="score"} 0.5' in text

@@ -1,0 +1,118 @@
+"""Watches what models stand on: features, scores, rates, calibration and importances, against the champion's reference.
+
+python -m training.drift             every window since the last run, up to the newest whole day
+python -m training.drift --json      the alarms as JSON lines
+
+Each figure has limits from the windows of the reference (training/null.py). Rows go to quality.drift; those that are
+there are not made again. Exit code 1: an alarm in a window that is new; 2: it could not look.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+
+from decisions import bundle
+from decisions.bundle import CHAMPION
+from lakehouse import delta, jobs
+from lakehouse import settings as conf
+from lakehouse.contracts.quality import DRIFT
+from lakehouse.log import configure, logger
+from lakehouse.moments import moment_ms
+from lakehouse.runs import recorded
+from lakehouse.settings import Settings, resolve
+from lakehouse.signing import trust
+from training import registry
+from training.data import DAY_MS
+from training.watch import DriftRefused, Row, Watch
+from training.windows import Lake
+
+
+def champion(settings: Settings) -> tuple[str, Mapping[str, Any]]:
+    """(digest, manifest) of the verified champion; DriftRefused before there is one."""
+    digest = registry.digest_of(settings, CHAMPION)
+    if digest is None:
+        raise DriftRefused("The registry has no champion yet.", "Train one: python -m training.job")
+    store, trusted = resolve(settings.models.store), trust(resolve(settings.keys.folder))
+    return digest, bundle.load(store, digest, trusted).manifest
+
+
+def watched(settings: Settings, until_ms: int | None, reference_end_ms: int | None, importances: bool) -> list[Row]:
+    """Measure what is new and write it; the new rows."""
+    digest, manifest = champion(settings)
+    root = conf.lake_root(settings)
+    end_ms = int(manifest["split"]["fitted_until_ms"]) if reference_end_ms is None else reference_end_ms
+    reached = Lake(root, digest).reached_ms()
+    watch = Watch(settings, digest, manifest, end_ms // DAY_MS * DAY_MS)
+    rows = list(watch.rows(reached if until_ms is None else min(until_ms, reached), importances))
+    if rows:
+        delta.append(root, DRIFT, rows)
+    for row in rows:
+        if row["alarm"]:
+            told = {name: row[name] for name in ("subject", "measure", "value", "low", "high")}
+            logger("drift").warning("drift", window_end=f"{row['window_end']:%Y-%m-%d}", **told)
+    return rows
+
+
+def _exported(path: Path, rows: Sequence[Row]) -> None:
+    """The newest window's figures for Prometheus's textfile collector."""
+    metrics = CollectorRegistry()
+    alarms = Gauge("fraudlake_drift_alarms", "Alarms in the windows that this run measured", registry=metrics)
+    alarms.set(sum(row["alarm"] for row in rows))
+    values = Gauge("fraudlake_drift", "A measure of the newest window", ("subject", "measure"), registry=metrics)
+    for row in rows:
+        values.labels(row["subject"], row["measure"]).set(row["value"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_to_textfile(str(path), metrics)
+
+
+def _lines(rows: Sequence[Row]) -> list[str]:
+    alarms = [row for row in rows if row["alarm"]]
+    lines = [
+        f"{row['window_end']:%Y-%m-%d} {row['subject']:36} {row['measure']:14} {row['value']:.4g}, "
+        f"expected {'below' if row['low'] is None else f'''{row['low']:.4g} to'''} {row['high']:.4g}"
+        for row in alarms
+    ]
+    windows = len({row["window_end"] for row in rows})
+    return [*lines, f"{len(rows)} measures of {windows} windows, {len(alarms)} alarms"]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure what is new; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.drift", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--env", help="environment: conf/<env>.yml (default FRAUDLAKE_ENV, else local)")
+    parser.add_argument("--until", type=moment_ms, metavar="TIME", help="windows that end by then (default: all)")
+    parser.add_argument(
+        "--reference-end", type=moment_ms, metavar="TIME", help="default: until when the champion was fitted"
+    )
+    parser.add_argument("--without-importance", action="store_true", help="do not fit again for importances")
+    parser.add_argument("--metrics", type=Path, metavar="FILE", help="for Prometheus's textfile collector")
+    parser.add_argument("--json", action="store_true", help="alarms as JSON lines")
+    arguments = parser.parse_args(argv)
+    found: list[list[Row]] = []
+
+    def work() -> None:
+        settings = conf.load(arguments.env)
+        configure(settings, "drift")
+        with recorded(settings, "training.drift") as run:
+            rows = watched(settings, arguments.until, arguments.reference_end, not arguments.without_importance)
+            run.exit_code = int(any(row["alarm"] for row in rows))
+        if arguments.metrics is not None:
+            _exported(arguments.metrics, rows)
+        lines = [orjson.dumps(row).decode() for row in rows if row["alarm"]] if arguments.json else _lines(rows)
+        print("\n".join(lines))
+        found.append(rows)
+
+    if jobs.guarded(work) or not found:
+        return 2
+    return int(any(row["alarm"] for row in found[0]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,288 @@
+"""Shadow, approval, promotion and the way back; every step in the audit trail.
+
+    shadow    the test is planned and begins: the challenger scores everything without effect
+    approve   the criteria are met, and author and approver sign the event that promotes, and the one that takes it back
+    promote   the approved event goes to the log: the engine swaps at its place
+    rollback  the event that takes it back goes to the log
+
+An author is never the approver, of the event and of the bundle.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from decisions.bundle import Model
+from decisions.control import Past, past, prepared, put, put_model, stage
+from decisions.model_control import WAIT_S
+from decisions.outcome import bands, edges
+from decisions.shelf import Shelf
+from expectations.control import Version, bundle_digest
+from expectations.rules.rule_set import payload_of
+from lakehouse import settings as conf
+from lakehouse import topics, trail
+from lakehouse.errors import BundleRefused, ControlRefused, RegistryUnavailable
+from lakehouse.log import logger
+from lakehouse.settings import Settings
+from lakehouse.signing import Signer, signer, trust
+from training import approval, data, matured
+from training.aliases import Aliases
+from training.approval import APPROVAL, WAY_BACK
+from training.criteria import Criterion, failed, judged
+from training.paired import Pairs, savings
+from training.power import Plan, planned
+from training.sequential import best_rho
+
+BEGAN = "experiment.began"
+MOST_ROWS = 200_000
+"""Newest matured payments of history that a plan looks at."""
+
+
+class Signers(NamedTuple):
+    """PEM files of who proposes a change and of who approves it."""
+
+    author: Path
+    approver: Path
+
+    @staticmethod
+    def local(settings: Settings) -> "Signers":
+        """Those of the key folder."""
+        folder = conf.resolve(settings.keys.folder)
+        return Signers(folder / "author.pem", folder / "approver.pem")
+
+
+def _past(settings: Settings) -> Past:
+    return past(settings, trust(conf.resolve(settings.keys.folder)))
+
+
+def in_force(settings: Settings) -> str | None:
+    """Digest of the model in force at the end of the log."""
+    return _past(settings).now.model_digest
+
+
+def _log(settings: Settings) -> str:
+    return topics.identify(settings, topics.EVENTS).topic_id
+
+
+def _store(settings: Settings) -> Path:
+    return conf.resolve(settings.models.store)
+
+
+def verified(settings: Settings, digest: str) -> Model:
+    """The model of a digest, every byte verified here, before anything is signed; BundleRefused says why not."""
+    return Shelf.of(settings).loaded(digest)
+
+
+def planned_from_history(settings: Settings, champion: Model, challenger: Model) -> Plan:
+    """The plan of a test, from what both would have decided on history; ControlRefused when they decide the same.
+
+    Their own cuts, no rules. Both may have been fitted on this history: their differences are like those to come, the
+    saving itself says nothing and is not looked at.
+    """
+    of, root = settings.experiment, conf.lake_root(settings)
+    found = data.read(root)
+    until = found.as_of_ms - settings.training.label_gap_d * data.DAY_MS
+    rows = found.between(0, until)[-MOST_ROWS:]
+    if not len(rows):
+        raise ControlRefused("No payment of gold.training_set is matured.", "Run gold.job when labels have arrived.")
+    outcomes = [
+        bands(model.scores(found.X[rows]).ensemble, edges(model.manifest["cuts"])) for model in (champion, challenger)
+    ]
+    pairs = Pairs(
+        found.event_ms[rows], found.card[rows], found.is_fraud[rows], found.amount_base_minor[rows], *outcomes
+    )
+    saved = savings(pairs, of.costs, of.cap_minor)
+    if not saved.deviation:
+        raise ControlRefused("Both models decide all of history alike.", "There is nothing to test.")
+    days = max(1.0, float(np.ptp(pairs.event_ms)) / data.DAY_MS)
+    improvement = of.least_improvement * saved.champion_minor / saved.payments
+    return planned(improvement, saved.deviation, of.power, of.alpha, saved.payments / days)
+
+
+def fitted_until_ms(model: Model) -> int:
+    """From when on no payment was one that a model was fitted on; BundleRefused where its manifest does not say."""
+    split = model.manifest.get("split", {})
+    if "fitted_until_ms" not in split:
+        raise BundleRefused(
+            f"Model {model.digest[:12]} does not say what it was fitted on.", "Train it by training.job."
+        )
+    return int(split["fitted_until_ms"])
+
+
+def begin_shadow(
+    settings: Settings, digest: str, by: Signers, wait_s: float = WAIT_S, received_ms: int | None = None
+) -> Plan:
+    """Plan a test, record the plan, and put the challenger into shadow; ControlRefused where it cannot be planned."""
+    champion = _past(settings).now.model_digest
+    if champion is None:
+        raise ControlRefused("No model is in force.", "Put the first one into force: decisions.control activate.")
+    if champion == digest:
+        raise ControlRefused(f"Model {digest[:12]} is in force.", "A challenger is another model.")
+    plan = planned_from_history(settings, verified(settings, champion), verified(settings, digest))
+    if plan.days > settings.experiment.longest_d:
+        logger("training").warning("the test would take longer than experiment.longest_d", days=round(plan.days, 1))
+    told: trail.Details = {"champion": champion, "topic_id": _log(settings), "rho": plan.rho, "payments": plan.payments}
+    figures = {"days": round(plan.days, 2), "alpha": plan.alpha, "power": plan.power}
+    trail.record(settings, BEGAN, digest, {**told, **figures})
+    put_model(settings, digest, *by, received_ms, wait_s=wait_s, scope="shadow")
+    return plan
+
+
+def end_shadow(settings: Settings, by: Signers, received_ms: int | None = None) -> None:
+    """Nobody is in shadow any more."""
+    now = _past(settings).now
+    if now.shadow_digest is not None:
+        author, approver = (signer(path) for path in by)
+        event = prepared("shadow", payload_of({"digest": None}), now.versions, author, approver)
+        put(settings, event, now, received_ms)
+
+
+def judge(settings: Settings, digest: str, on_history: bool = False) -> list[Criterion]:
+    """The declared criteria over everything that has matured in shadow; ControlRefused when no test began.
+
+    On history they are judged once, over the matured payments of gold.training_set that neither model was fitted on.
+    """
+    champion = _past(settings).now.model_digest
+    if on_history:
+        return _on_history(settings, champion, digest)
+    here = {"champion": champion, "topic_id": _log(settings)}
+    began = [
+        entry.details
+        for entry in trail.entries(trail.place_of(settings))
+        if (entry.action, entry.subject) == (BEGAN, digest) and here.items() <= entry.details.items()
+    ]
+    if not began:
+        raise ControlRefused(
+            f"No test of model {digest[:12]} beside the model in force was begun.",
+            f"Begin one: python -m training.promote shadow --digest {digest}",
+        )
+    found = matured.read(conf.lake_root(settings), champion, digest, settings.training.label_gap_d)
+    return judged(found, float(str(began[-1]["rho"])), settings.experiment)
+
+
+def _on_history(settings: Settings, champion: str | None, digest: str) -> list[Criterion]:
+    if champion is None:
+        raise ControlRefused("No model is in force.", "There is nothing to compare with.")
+    one, other = verified(settings, champion), verified(settings, digest)
+    start = max(fitted_until_ms(one), fitted_until_ms(other))
+    read = data.read(conf.lake_root(settings))
+    found = matured.held_out(read, start, one, other, settings.training.label_gap_d)
+    payments = len(found.pairs.event_ms)
+    if not payments:
+        raise ControlRefused(
+            "Both models were fitted on every matured payment of gold.training_set.",
+            "Test in shadow, or train with --fitted-until-ms.",
+        )
+    of = settings.experiment
+    return judged(found, best_rho(payments, of.alpha), of)
+
+
+def _other_people(settings: Settings, digest: str, author: Signer, approver: Signer) -> None:
+    made_by = approval.signed_by(_store(settings), digest)
+    if approver.key_id in (made_by, author.key_id):
+        raise ControlRefused(
+            f"{approver.key_id} would approve their own work: model {digest[:12]} was signed by {made_by}.",
+            "Another person has to approve: --approver-key.",
+        )
+
+
+def approve(
+    settings: Settings,
+    digest: str,
+    by: Signers,
+    without_evidence: str | None = None,
+    on_history: bool = False,
+    wait_s: float = WAIT_S,
+    received_ms: int | None = None,
+) -> list[Criterion]:
+    """Judge, have the model staged, and keep the signed events of its promotion and its way back; the criteria.
+
+    ControlRefused where a criterion is not met, unless a reason is given to go without evidence, which is recorded.
+    """
+    verified(settings, digest)
+    author, approver = (signer(path) for path in by)
+    _other_people(settings, digest, author, approver)
+    criteria = [] if without_evidence else judge(settings, digest, on_history)
+    if missing := failed(criteria):
+        details = {"failed": ", ".join(missing), "approver": approver.key_id}
+        trail.record(settings, "promotion.refused", digest, details)
+        raise ControlRefused(
+            f"Model {digest[:12]} does not meet: {', '.join(missing)}.\n" + spelled(criteria),
+            "Wait for more matured payments, or train again.",
+        )
+    stage(settings, digest, *by, received_ms, False, wait_s)
+    now = _past(settings).now
+    event = prepared("model", payload_of({"digest": digest}), now.versions, author, approver)
+    approval.write(_store(settings), digest, APPROVAL, event)
+    if now.model_digest is not None:
+        behind = {"model": Version(event.version, event.digest, event.payload)}
+        back = prepared("model", payload_of({"digest": now.model_digest}), behind, author, approver)
+        approval.write(_store(settings), digest, WAY_BACK, back)
+    found = {one.name: one.found for one in criteria} or {"without_evidence": without_evidence or ""}
+    trail.record(
+        settings, "promotion.approved", digest, {"approver": approver.key_id, "author": author.key_id, **found}
+    )
+    return criteria
+
+
+def spelled(criteria: Sequence[Criterion]) -> str:
+    """The criteria for people, a line each."""
+    return "\n".join(one.text() for one in criteria)
+
+
+def promote(settings: Settings, digest: str, received_ms: int | None = None) -> int:
+    """Put an approved model into force; the offset of the event. BundleRefused or ControlRefused say why not."""
+    verified(settings, digest)
+    event = approval.read(_store(settings), digest, APPROVAL)
+    if event.approver == approval.signed_by(_store(settings), digest):
+        raise ControlRefused(f"{event.approver} approved their own model.", "Another person has to approve.")
+    before = _past(settings)
+    offset = put(settings, event, before.now, received_ms)
+    details = {"offset": offset, "before": before.now.model_digest, "approver": event.approver}
+    trail.record(settings, "promotion.activated", digest, details)
+    _point(settings, digest)
+    return offset
+
+
+def _point(settings: Settings, digest: str) -> None:
+    """Let the registry follow; what is in force does not depend on it."""
+    try:
+        Aliases(settings).make_champion(digest)
+    except RegistryUnavailable as error:
+        logger("training").warning("the registry's champion is not the model in force", reason=error.what)
+
+
+def rollback(
+    settings: Settings, reason: str, by: Signers | None = None, received_ms: int | None = None
+) -> tuple[str, int]:
+    """Go back to the model before the one in force; (its digest, offset of the event).
+
+    By the event that was signed with the promotion; where there is none that fits, by keys.
+    """
+    before = _past(settings)
+    serving = before.now.model_digest
+    if serving is None:
+        raise ControlRefused("No model is in force.")
+    try:
+        event = approval.read(_store(settings), serving, WAY_BACK)
+        offset = put(settings, event, before.now, received_ms)
+        digest = str(bundle_digest(event.payload))
+    except ControlRefused:
+        if by is None:
+            raise
+        digest = _one_before(before, serving)
+        event, offset = put_model(settings, digest, *by, received_ms)
+    trail.record(settings, "promotion.rolled_back", serving, {"reason": reason, "to": digest, "offset": offset})
+    _point(settings, digest)
+    return digest, offset
+
+
+def _one_before(before: Past, serving: str) -> str:
+    newest = before.now.versions["model"].version
+    for version in range(newest - 1, 0, -1):
+        digest = bundle_digest(before.payloads["model", version])
+        if digest is not None and digest != serving:
+            return digest
+    raise ControlRefused("There was no other model before the one in force.")

@@ -1,0 +1,84 @@
+"""A new challenger from the newest training set; what acts is never changed here.
+
+python -m training.retrain                        train, and register what comes of it as the challenger
+python -m training.retrain --on-drift             only where the newest windows of quality.drift raised an alarm
+python -m training.retrain --from-parquet FOLDER  from an export of the training set
+
+It becomes a champion by two people's signatures alone (decisions.control). Exit code 0: trained, or no need to.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from decisions.bundle import CHAMPION
+from lakehouse import delta, jobs
+from lakehouse import settings as conf
+from lakehouse.contracts.quality import DRIFT
+from lakehouse.errors import Terminal
+from lakehouse.log import configure, logger
+from lakehouse.runs import recorded
+from lakehouse.settings import Settings
+from training import registry
+from training.job import train
+
+
+class RetrainRefused(Terminal):
+    """There is no champion to be challenged, or another one than before."""
+
+
+def alarms(root: str, model_digest: str) -> list[str]:
+    """`subject measure` of every alarm in the newest window of each measure, for one champion."""
+    mine = pc.field("model_digest") == model_digest
+    rows = delta.rows(root, DRIFT, ["window_end", "subject", "measure", "alarm", "model_digest"], mine).to_pylist()
+    newest: dict[str, object] = {}
+    for row in sorted(rows, key=lambda row: row["window_end"]):
+        newest[row["measure"]] = row["window_end"]
+    return [f"{r['subject']} {r['measure']}" for r in rows if r["alarm"] and r["window_end"] == newest[r["measure"]]]
+
+
+def retrained(settings: Settings, on_drift: bool, folder: Path | None) -> str | None:
+    """Digest of the new challenger; None where there was no need."""
+    before = registry.digest_of(settings, CHAMPION)
+    if before is None:
+        raise RetrainRefused(
+            "The registry has no champion to be challenged.", "Train the first: python -m training.job"
+        )
+    if on_drift:
+        found = alarms(conf.lake_root(settings), before)
+        logger("training").info("alarms of the drift watch", alarms=len(found), first=", ".join(found[:3]))
+        if not found:
+            return None
+    digest = train(settings, None, None, folder)
+    if registry.digest_of(settings, CHAMPION) != before:
+        raise RetrainRefused(
+            "The champion was changed while the challenger was trained.", "Look who did: python -m lakehouse.trail show"
+        )
+    return digest
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train a challenger and print the digest of its signed bundle as the last line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.retrain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--env", help="environment: conf/<env>.yml (default FRAUDLAKE_ENV, else local)")
+    parser.add_argument("--on-drift", action="store_true", help="only where the drift watch raised an alarm")
+    parser.add_argument("--from-parquet", type=Path, metavar="FOLDER", help="an export: python -m gold.export")
+    arguments = parser.parse_args(argv)
+
+    def work() -> None:
+        settings = conf.load(arguments.env)
+        configure(settings, "training")
+        with recorded(settings, "training.retrain"):
+            digest = retrained(settings, arguments.on_drift, arguments.from_parquet)
+        print(digest or "nothing has drifted: no challenger was trained")
+
+    return jobs.guarded(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

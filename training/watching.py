@@ -1,0 +1,120 @@
+"""Following the registry: an alias `champion` that people move is a wish, and becomes a promotion where it may.
+
+A version that may not be promoted is tagged with the reason; the serving model stays, and the wish is looked at again
+when its approval changes. After a promotion the guard rails are watched, and what breaks them goes back.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from lakehouse import settings as conf
+from lakehouse import trail
+from lakehouse.errors import BundleRefused, ControlRefused, RegistryUnavailable
+from lakehouse.settings import Settings
+from training.aliases import REFUSED, Aliased, Aliases
+from training.approval import APPROVAL
+from training.guarding import Watch
+from training.promotion import in_force, promote, rollback
+
+Say = Callable[[str], None]
+
+
+class Watcher:
+    """One look after the other at the registry and at what was promoted."""
+
+    def __init__(self, settings: Settings, say: Say) -> None:
+        self._settings, self._say = settings, say
+        self._aliases = Aliases(settings)
+        self._done: tuple[str, float] | None = None
+        """Version that was looked at last, and when its approval was written."""
+        self._guard: Watch | None = None
+        self._guard_until = 0.0
+        self._away = False
+
+    def look(self) -> None:
+        """Promote what may be, refuse what may not, and go back where a guard rail is broken."""
+        self._look_at_guard()
+        try:
+            wanted = self._aliases.champion()
+        except RegistryUnavailable as error:
+            if not self._away:
+                self._say(f"refused for now: {error}")
+            self._away = True
+            return
+        self._away = False
+        if wanted is None:
+            return
+        now = (wanted.version, _written(self._settings, wanted.digest))
+        if now != self._done:
+            self._take(wanted)
+            self._done = now
+
+    def close(self) -> None:
+        """End the watch over a promotion."""
+        if self._guard is not None:
+            self._guard.close()
+            self._guard = None
+
+    def _take(self, wanted: Aliased) -> None:
+        if wanted.digest is not None and wanted.digest == in_force(self._settings):
+            return
+        try:
+            if wanted.digest is None:
+                raise BundleRefused("The version names no bundle.", "Register it by training.job.")
+            offset = promote(self._settings, wanted.digest)
+        except (BundleRefused, ControlRefused) as error:
+            self._refuse(wanted, str(error))
+            return
+        self._tag(wanted, None)
+        self._say(f"version {wanted.version}, model {wanted.digest[:12]}, is in force from offset {offset} on")
+        self.close()
+        self._guard = Watch(self._settings, wanted.digest)
+        self._guard_until = time.monotonic() + self._settings.guard.watch_s
+
+    def _refuse(self, wanted: Aliased, why: str) -> None:
+        self._say(f"version {wanted.version} was refused, the serving model stays: {why}")
+        subject = wanted.digest or f"version {wanted.version}"
+        trail.record(self._settings, "promotion.refused", subject, {"version": wanted.version, "reason": why})
+        self._tag(wanted, why)
+
+    def _tag(self, wanted: Aliased, why: str | None) -> None:
+        try:
+            self._aliases.tag(wanted.version, REFUSED, why)
+        except RegistryUnavailable as error:
+            self._say(f"version {wanted.version} was not tagged: {error.what}")
+
+    def _look_at_guard(self) -> None:
+        if self._guard is None:
+            return
+        if broken := self._guard.look(0.0):
+            self._say(taken_back(self._settings, broken))
+        elif time.monotonic() < self._guard_until:
+            return
+        self.close()
+
+
+def taken_back(settings: Settings, broken: list[str]) -> str:
+    """Go back because of guard rails; what to say of it."""
+    reason = "; ".join(broken)
+    digest, offset = rollback(settings, reason)
+    return f"rolled back to model {digest[:12]} from offset {offset} on: {reason}"
+
+
+def guarded(settings: Settings, digest: str, say: Say) -> bool:
+    """Watch a model that was just put into force for as long as the settings say; whether it stayed."""
+    watch, until = Watch(settings, digest), time.monotonic() + settings.guard.watch_s
+    try:
+        while time.monotonic() < until:
+            if broken := watch.look(settings.guard.look_s):
+                say(taken_back(settings, broken))
+                return False
+            time.sleep(settings.guard.look_s)
+    finally:
+        watch.close()
+    return True
+
+
+def _written(settings: Settings, digest: str | None) -> float:
+    path = conf.resolve(settings.models.store) / str(digest) / APPROVAL
+    return path.stat().st_mtime if Path(path).exists() else 0.0
