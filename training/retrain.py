@@ -52,7 +52,7 @@ def retrained(settings: Settings, on_drift: bool, folder: Path | None) -> str | 
         logger("training").info("alarms of the drift watch", alarms=len(found), first=", ".join(found[:3]))
         if not found:
             return None
-    digest = train(settings, None, None, folder)
+    digest = train(settings, None, None, folder=folder)
     if registry.digest_of(settings, CHAMPION) != before:
         raise RetrainRefused(
             "The champion was changed while the challenger was trained.", "Look who did: python -m lakehouse.trail show"
