@@ -9,7 +9,6 @@ from features.statistics import DELAYED_AT, LABEL_AT, RUN_AT
 from features.windows import DAY_MS
 from lakehouse.compiled import compiled
 
-
 NO_TIME = -(1 << 62)
 RUN_MS = 30 * DAY_MS
 """A run of frauds is looked for so far back."""
