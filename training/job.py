@@ -29,6 +29,7 @@ from training.evaluate import Evaluation, HeldOut, evaluated
 from training.fit import Doubles, Fitted
 from training.package import packed
 from training.pipeline import MODELS, cuts, fitted_again, fitted_on, test_scores
+from training.refusing import refuse_overlap, refuse_unfit
 from training.split import Split, by_time
 
 
@@ -48,6 +49,7 @@ def train(
     predictions: Path | None,
     fitted_until_ms: int | None = None,
     folder: Path | None = None,
+    now_ms: int | None = None,
 ) -> str:
     """Train on the lake's training set, or on an export of it; evaluate, sign, register; the digest of the bundle."""
     say, training = logger("training").info, settings.training
@@ -56,10 +58,13 @@ def train(
         refuse_held(root, spans(root), settings.quality)
     author = signer(conf.resolve(settings.keys.folder) / "author.pem")
     registry.client(settings)
+    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     data = read(root) if folder is None else read_exported(folder)
+    refuse_unfit(data, training.needed_features, now_ms)
     mature_until = day_floor(data.as_of_ms) - training.label_gap_d * DAY_MS
     end = mature_until if test_end_ms is None else test_end_ms
     split = by_time(data, end, training.test_d, training.label_gap_d, training.validation_d)
+    refuse_overlap(data, split)
     say(
         "split",
         fit=len(split.fit),
