@@ -25,10 +25,10 @@ import pyarrow.parquet as pq
 from benchmarks import handbook, place, report
 from benchmarks.handbook import FOLDS, NAMES, PUBLISHED, TEST_START, WEEK_D, Days
 from benchmarks.replayed import Replayed, replayed
+from lakehouse.moments import DAY_MS
 from lakehouse.settings import Training
 from simulator.replay import FILE
 from training.bootstrap import intervals
-from training.data import DAY_MS
 from training.package import model_of
 from training.pipeline import fitted_again, fitted_on
 from training.ranking import Doubles, Ints, Ranked, card_days, card_precision

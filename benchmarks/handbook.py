@@ -16,7 +16,7 @@ import xgboost as xgb
 from sklearn.ensemble import RandomForestClassifier
 
 from benchmarks.replayed import Replayed
-from training.data import DAY_MS
+from lakehouse.moments import DAY_MS
 from training.ranking import Doubles, Flags, Ints, Ranked, card_days, card_precision
 
 WEEK_D = 7

@@ -20,9 +20,10 @@ from features.catalogue import NAMES
 from features.state import Matrix
 from features.store import Place
 from lakehouse import keys
+from lakehouse.moments import DAY_MS
 from lakehouse.settings import Settings
 from simulator.replay import Recording, log_of, recorded
-from training.data import DAY_MS, Dataset
+from training.data import Dataset
 
 BATCH = 2_000
 SAY_EVERY_D = 20

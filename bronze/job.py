@@ -120,6 +120,11 @@ def landing(context: Context, topic: str) -> Stream:
     return Stream(table.name, opened, write, settings.bronze.trigger_s)
 
 
+def _begun(context: Context, topic: str, ends: Sequence[int]) -> bool:
+    """Whether there is something to land, or something that landed to compare with; a continuous run waits for it."""
+    return any(ends) or bool(storage.written_ends(context.root, TABLES[topic])) or not context.available_now
+
+
 def run(context: Context) -> None:
     """Land the topics: until everything that is there has landed, for ever, or an interval of `events` again.
 
@@ -131,10 +136,9 @@ def run(context: Context) -> None:
         again(context, topics.EVENTS, storage.Span(identity.topic_id, 0, context.interval.start, context.interval.end))
         return
     ends = {topic: _ends(context, topic) for topic in TABLES}
-    begun = [topic for topic in TABLES if any(ends[topic]) or not context.available_now]
-    for topic in TABLES.keys() - begun:
-        storage.ensure(context.root, TABLES[topic])
-    streams.run(context, [landing(context, topic) for topic in begun])
+    for table in TABLES.values():
+        storage.ensure(context.root, table)
+    streams.run(context, [landing(context, topic) for topic in TABLES if _begun(context, topic, ends[topic])])
     _landed(context, ends)
 
 

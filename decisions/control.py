@@ -34,6 +34,7 @@ from expectations.control import BUNDLE_SCOPES, SCOPES, ControlEvent, InForce, S
 from expectations.decoded import heard
 from expectations.rules.changing import DELTA_SCOPES
 from expectations.rules.rule_set import OUTCOMES, payload_of
+from expectations.rules.thresholds import MOST_EXPLORED
 from lakehouse import broker, delta, jobs, keys, topics, trail
 from lakehouse import settings as conf
 from lakehouse.agreement import agreed
@@ -233,7 +234,7 @@ def _change(arguments: argparse.Namespace, settings: Settings, before: Callable[
     if action == "rules":
         return "rules", rule_control.file_payload(arguments.file)
     if action == "thresholds":
-        return "thresholds", payload_of({"cuts": {name: getattr(arguments, name) for name in OUTCOMES[1:]}})
+        return "thresholds", _thresholds(arguments)
     if action == "rollback":
         return arguments.scope, returned(before(), arguments.scope, arguments.to_version)
     if action == "keys":
@@ -242,6 +243,16 @@ def _change(arguments: argparse.Namespace, settings: Settings, before: Callable[
     if action == "lists":
         return "lists", list_control.list_payload(arguments, tokens)
     return "suppressions", list_control.suppression_payload(arguments, tokens)
+
+
+def _thresholds(arguments: argparse.Namespace) -> str:
+    content: dict[str, object] = {"cuts": {name: getattr(arguments, name) for name in OUTCOMES[1:]}}
+    share, limit = arguments.explore_share, arguments.explore_up_to_minor
+    if (share is None) != (limit is None):
+        raise ControlRefused("--explore-share and --explore-up-to-minor belong together.")
+    if share is not None:
+        content["exploration"] = {"share": share, "up_to_minor": limit}
+    return payload_of(content)
 
 
 def _shown(arguments: argparse.Namespace, before: Past) -> str:
@@ -330,6 +341,10 @@ def main(argv: Sequence[str]) -> int:
     cuts = actions.add_parser("thresholds", help="the cuts between the bands of scores", parents=common)
     for name in OUTCOMES[1:]:
         cuts.add_argument(f"--{name}", type=float, required=True, metavar="SCORE")
+    share = f"of what would be declined, let so much through, at most {MOST_EXPLORED} (default: nothing)"
+    cuts.add_argument("--explore-share", type=float, metavar="SHARE", help=share)
+    limit = "only up to this amount, in minor units of the base currency"
+    cuts.add_argument("--explore-up-to-minor", type=int, metavar="MINOR", help=limit)
     key = actions.add_parser("keys", help="tokens of the next master key from here on", parents=common)
     key.add_argument("--token-version", type=int, required=True, metavar="N")
     back = actions.add_parser("rollback", help="an earlier version again, as the next one", parents=common)

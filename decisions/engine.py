@@ -9,6 +9,7 @@ import numpy as np
 
 from decisions.bundle import Model
 from decisions.driver import Driver, Segment
+from decisions.exploration import explored, key_of
 from decisions.intake import Message
 from decisions.ladder import RULES_ONLY, RUNGS, WHOLE, name_of, rung_of
 from decisions.outcome import OUTCOMES, REJECTED
@@ -39,6 +40,7 @@ class Engine:
         self, state: State, keyring: keys.Keyring, shelf: Shelf, settings: Ladder, told: Told | None = None
     ) -> None:
         self._driver = Driver(state, keyring)
+        self._draws = key_of(keyring)
         self.shelf, self._settings, self._told = shelf, settings, told
         self._model: Model | None = None
         self._refused = ""
@@ -129,7 +131,7 @@ class Engine:
         )
         if found.fault:
             self.faults.append(f"Rules failed on payments from offset {int(offset[0])} on: {found.fault}.")
-        return found
+        return explored(found, segment, in_force.exploration, self._draws)
 
     def _need(self, rung: int, digest: str | None) -> None:
         """Have what decisions of a rung were made with; BundleRefused where that is no longer to be had."""
@@ -192,6 +194,7 @@ class Engine:
         score, has = np.zeros((len(SCORES), n)), np.zeros((len(SCORES), n), np.bool_)
         rung = repeated(RUNGS[WHOLE], n)
         reasons: dict[str, Column] = dict.fromkeys(_REASONS, no_lists(n))
+        propensity, explored_from = np.zeros(n), dict[int, str]()
         if found is not None:
             score[:, at], has[:, at] = found.score, found.has
             raw, width = np.ascontiguousarray(segment.vectors).reshape(-1).view(np.uint8), segment.vectors.shape[1] * 4
@@ -205,6 +208,9 @@ class Engine:
                 names = np.full(n, RUNGS[WHOLE], object)
                 names[at] = list(map(name_of, found.rung.tolist(), segment.capped.tolist()))
                 rung = Texts.of(names.tolist())
+            if found.propensity is not None:
+                propensity[at] = found.propensity
+                explored_from = {int(at[i]): before for i, before in found.explored_from.items()}
             if found.ruling is not None:
                 where = at[found.ruled]
                 reasons = {name: lists_of(getattr(found.ruling, of), where, n) for name, of in _REASONS.items()}
@@ -213,10 +219,16 @@ class Engine:
             "risk": Texts.of(risk),
             "rung": rung,
             "vector": Texts(raw, place, length),
+            "propensity": propensity,
+            "explored_from": Texts.of([explored_from.get(row, "") for row in range(n)])
+            if explored_from
+            else repeated("", n),
             **dict(zip(SCORES, score, strict=True)),
             **reasons,
         }
         valid = {**dict(zip(SCORES, has, strict=True)), "risk": has[SCORES.index("score_with_rules")]}
+        valid |= {"propensity": propensity > 0, "explored_from": np.zeros(n, np.bool_)}
+        valid["explored_from"][list(explored_from)] = True
         return columns, valid, adverse
 
 

@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from prometheus_client import Counter
 
 from decisions.bundle import Model
-from decisions.ladder import name_of
+from decisions.ladder import RUNGS, WHOLE, name_of
 from decisions.record import Body, Seen, repeated
 from decisions.shelf import Shelf
 from decisions.stages import Stages
@@ -52,7 +52,7 @@ def records(body: Body, seen: Seen, found: Verdicts, scored_ms: int, scoring_us:
     columns: dict[str, Column] = {name: _taken(body.columns[of], seen) for name, of in from_decision.items()}
     columns |= {
         "model_digest": repeated(seen.challenger, n),
-        "rung": Texts.of(list(map(name_of, found.rung.tolist(), seen.segment.capped.tolist()))),
+        "rung": _rungs(found, seen),
         "outcome": Texts.of(found.outcome),
         "risk": Texts.of(found.risk),
         "scored_at": np.full(n, scored_ms, np.int64),
@@ -65,6 +65,12 @@ def records(body: Body, seen: Seen, found: Verdicts, scored_ms: int, scoring_us:
     for name in ("champion_digest", "champion_score"):
         valid[name] = body.valid[_OF_CHAMPION[name]][seen.rows]
     return slices(*schema.codec.encode(Batch(n, columns, valid), schema.prefix))
+
+
+def _rungs(found: Verdicts, seen: Seen) -> Texts:
+    if not found.rung.any() and not seen.segment.capped.any():
+        return repeated(RUNGS[WHOLE], len(seen.rows))
+    return Texts.of(list(map(name_of, found.rung.tolist(), seen.segment.capped.tolist())))
 
 
 def _taken(column: Column, seen: Seen) -> Column:
@@ -89,7 +95,7 @@ class Shadow:
 
     @cached_property
     def _producer(self) -> Producer:
-        return broker.producer(self._settings, linger_ms=LINGER_MS, compression="lz4")
+        return broker.producer(self._settings, linger_ms=LINGER_MS, compression="lz4", failures_only=True)
 
     def prepare(self, digest: str | None) -> Model | None:
         """The challenger, loaded where an engine begins behind its staging; None, and the reason logged, without it.
@@ -129,7 +135,7 @@ class Shadow:
         keys = [body.transaction_id[row] for row in seen.rows.tolist()]
         made = records(body, seen, found, time.time_ns() // 1_000_000, scoring_us)
         for record, key in zip(made, keys, strict=True):
-            self._producer.produce(self._name, record, key, partition=self._partition, on_delivery=self._delivered)
+            self._producer.produce(self._name, record, key, partition=self._partition, on_delivery=self._failed)
         self._producer.poll(0)
         SCORED.inc(len(made))
         self._stages.done("shadow_records")
@@ -145,10 +151,9 @@ class Shadow:
         if "_producer" in self.__dict__:
             self._producer.flush(at_most_s)
 
-    def _delivered(self, error: KafkaError | None, _message: Message) -> None:
-        if error is not None:
-            PASSED_OVER.inc()
-            self._tell(error.name(), "a record was not written")
+    def _failed(self, error: KafkaError, _message: Message) -> None:
+        PASSED_OVER.inc()
+        self._tell(error.name(), "a record was not written")
 
     def _tell(self, what: str, why: str) -> None:
         """Log it once for the same trouble."""

@@ -6,7 +6,7 @@ gives it a score that is no number. Rules that fail take all payments that are j
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,10 @@ class Verdicts:
     """Rows that the ruling is about."""
     fault: str
     """Why no rule was heard where some should have been."""
+    propensity: Doubles | None = None
+    """With which probability exploration lets a payment like each through, zero where never; None where it is off."""
+    explored_from: dict[int, str] = field(default_factory=dict)
+    """By row the outcome without exploration of those that it let through."""
 
 
 def best_rung(model: Model | None) -> int:

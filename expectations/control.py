@@ -11,7 +11,7 @@ from expectations.reference import Reference
 from expectations.rules import shapes
 from expectations.rules.changing import DELTA_SCOPES, Entries, check_delta
 from expectations.rules.rule_set import RuleSet
-from expectations.rules.thresholds import cuts_of
+from expectations.rules.thresholds import Exploration, cuts_of, exploration_of
 from lakehouse.errors import ControlRefused
 from lakehouse.signing import Trust
 
@@ -99,6 +99,8 @@ class InForce:
     rules: RuleSet = field(default_factory=RuleSet)
     cuts: Mapping[str, float] | None = None
     """Of scope `thresholds`; None where the model's own count."""
+    exploration: Exploration | None = None
+    """Of scope `thresholds`; None where nothing is explored."""
     entries: dict[str, Entries] = field(default_factory=_nothing)
     """Lists and suppressions, folded from their deltas."""
     first_token_version: int = 1
@@ -167,7 +169,7 @@ class InForce:
         elif scope == "rules":
             self.rules = RuleSet.of(version.payload)
         elif scope == "thresholds":
-            self.cuts = cuts_of(version.payload)
+            self.cuts, self.exploration = cuts_of(version.payload), exploration_of(version.payload)
         self.versions[scope] = version
 
     def forget(self, clock_ms: int) -> None:
@@ -188,6 +190,7 @@ class InForce:
         """Take over what a snapshot says is in force."""
         self.staged = dict(staged)
         self.versions, self.reference, self.rules, self.cuts, self.entries = {}, None, RuleSet(), None, _nothing()
+        self.exploration = None
         for scope, version in versions.items():
             self._hold(scope, version)
         for scope, saved in entries.items():
@@ -250,6 +253,7 @@ def _check(event: ControlEvent, in_force: InForce, trust: Trust) -> None:
         RuleSet.of(event.payload).check_follows(RuleSet.of(current.payload) if current.version else RuleSet())
     elif event.scope == "thresholds":
         cuts_of(event.payload)
+        exploration_of(event.payload)
     elif event.scope in DELTA_SCOPES:
         check_delta(event.scope, event.payload)
     elif event.scope == "keys":

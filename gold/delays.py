@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lakehouse.moments import DAY_MS
+
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 
-DAY_MS = 86_400_000
 ANY = "any"
 """In place of a source: the first label of whatever source."""
 DRAWS = 400

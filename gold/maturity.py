@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gold.as_of import AsOfRefused, reached_ms
-from gold.delays import ANY, DAY_MS, Curve, Ints, curve, delays, rows
+from gold.delays import ANY, Curve, Ints, curve, delays, rows
 from lakehouse import delta, jobs
 from lakehouse import settings as conf
 from lakehouse.contracts import silver
 from lakehouse.label_settings import Labels, Source
 from lakehouse.log import configure
-from lakehouse.moments import moment_ms
+from lakehouse.moments import DAY_MS, moment_ms
 
 SEED = 0
 """Of the intervals: the same labels give the same table."""

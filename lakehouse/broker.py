@@ -31,11 +31,16 @@ class Reader(Consumer):  # type: ignore[misc]
 
 
 def producer(
-    settings: Settings, linger_ms: float = 0.0, compression: str = "none", transactional_id: str | None = None
+    settings: Settings,
+    linger_ms: float = 0.0,
+    compression: str = "none",
+    transactional_id: str | None = None,
+    failures_only: bool = False,
 ) -> Producer:
     """An idempotent producer; `linger_ms` trades latency for batches.
 
     With a transactional id records are written in transactions, and whoever opens the same id later ends this one.
+    With `failures_only` nobody is called for a record that was written.
     """
     transactions: dict[str, object] = {"message.timeout.ms": 120_000}
     if transactional_id is not None:
@@ -51,6 +56,7 @@ def producer(
             "compression.type": compression,
             "queue.buffering.max.messages": 500_000,
             "log_level": 2,
+            "delivery.report.only.error": failures_only,
             **transactions,
         }
     )

@@ -1,7 +1,14 @@
-"""Times on the command line."""
+"""Times on the command line, and the days they are in."""
 
 import argparse
 from datetime import datetime
+
+DAY_MS = 86_400_000
+
+
+def day_floor(moment_ms: int) -> int:
+    """Midnight, UTC, before a moment."""
+    return moment_ms // DAY_MS * DAY_MS
 
 
 def moment_ms(text: str) -> int:

@@ -218,7 +218,7 @@ class Spool:
             length, _, _ = FRAME.unpack(file.read(FRAME.size))
             sealed = file.read(length)
         try:
-            opened = found.seal.open(sealed, found.bound(offset))
+            (opened,) = found.seal.open([sealed], [found.bound(offset)])
         except ContractBroken:
             self._damaged(found, len(sealed), "a record was altered")
             return None

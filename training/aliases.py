@@ -2,11 +2,15 @@
 
 import os
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from decisions.bundle import CHAMPION, DIGEST_TAG
 from lakehouse.errors import RegistryUnavailable
 from lakehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 REFUSED = "refused"
 """Tag of a version that somebody made champion and that was not put into force: why."""
@@ -15,6 +19,14 @@ TIMEOUT_S = 10
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(TIMEOUT_S))
 
 Found = TypeVar("Found")
+
+
+_MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What MLflow answers when it has no such model or alias."""
+
+
+class _Missing(Exception):
+    """The registry answers, and has not got it."""
 
 
 class Aliased(NamedTuple):
@@ -29,50 +41,52 @@ class Aliases:
     """The registry of one model; RegistryUnavailable where it does not answer, or not in time."""
 
     def __init__(self, settings: Settings) -> None:
-        from mlflow.tracking import MlflowClient  # takes seconds, and whoever only goes back does not wait for it
-
+        self._settings = settings
         self._name, self._uri = settings.models.name, settings.models.registry_uri
-        self._client = MlflowClient(self._uri, self._uri)
 
-    def _asked(self, work: Callable[[], Found]) -> Found:
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        from training import registry  # MLflow takes seconds to load, and who only goes back does not wait for it
+
+        return registry.client(self._settings)
+
+    def _asked(self, work: "Callable[[MlflowClient], Found]") -> Found:
+        client = self._client
         from mlflow.exceptions import MlflowException
 
         try:
-            return work()
+            return work(client)
         except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise
+            if error.error_code in _MISSING:
+                raise _Missing from None
             raise RegistryUnavailable(
-                f"The MLflow server at {self._uri} does not answer, or not within "
-                f"{os.environ['MLFLOW_HTTP_REQUEST_TIMEOUT']} s; the serving model stays.",
+                f"The MLflow server at {self._uri} does not answer ({type(error).__name__}).",
                 "`make up` starts the local one, `make status` shows it.",
             ) from None
 
     def champion(self) -> Aliased | None:
         """The version that the alias `champion` points to; None where there is none."""
-        from mlflow.exceptions import MlflowException
-
         try:
-            found = self._asked(lambda: self._client.get_model_version_by_alias(self._name, CHAMPION))
-        except MlflowException:
+            found = self._asked(lambda asked: asked.get_model_version_by_alias(self._name, CHAMPION))
+        except _Missing:
             return None
         return Aliased(str(found.version), found.tags.get(DIGEST_TAG))
 
     def version_of(self, digest: str) -> str | None:
         """The newest version that names a bundle."""
         query = f"name = '{self._name}' and tags.{DIGEST_TAG} = '{digest}'"
-        found = self._asked(lambda: self._client.search_model_versions(query))
+        found = self._asked(lambda asked: asked.search_model_versions(query))
         return max((str(one.version) for one in found), key=int, default=None)
 
     def make_champion(self, digest: str) -> None:
         """Point the alias `champion` to the version of a bundle, where it has one."""
         version = self.version_of(digest)
         if version is not None:
-            self._asked(lambda: self._client.set_registered_model_alias(self._name, CHAMPION, version))
+            self._asked(lambda asked: asked.set_registered_model_alias(self._name, CHAMPION, version))
 
     def tag(self, version: str, key: str, value: str | None) -> None:
         """Set a tag of a version, or take it away."""
         if value is not None:
-            self._asked(lambda: self._client.set_model_version_tag(self._name, version, key, value))
-        elif key in self._asked(lambda: self._client.get_model_version(self._name, version)).tags:
-            self._asked(lambda: self._client.delete_model_version_tag(self._name, version, key))
+            self._asked(lambda asked: asked.set_model_version_tag(self._name, version, key, value))
+        elif key in self._asked(lambda asked: asked.get_model_version(self._name, version)).tags:
+            self._asked(lambda asked: asked.delete_model_version_tag(self._name, version, key))

@@ -18,7 +18,6 @@ from lakehouse.errors import Terminal
 from lakehouse.spans import Span
 
 Matrix = npt.NDArray[np.float32]
-DAY_MS = 86_400_000
 _NEVER = 2**62
 
 
@@ -125,11 +124,6 @@ def spans(root: str) -> list[Span]:
         return []
     ends = delta.rows(root, TRAINING_SET, names).group_by(names[:2]).aggregate([("offset", "max")]).to_pylist()
     return [Span(r["topic_id"], r["partition"], 0, r["offset_max"] + 1) for r in ends]
-
-
-def day_floor(moment_ms: int) -> int:
-    """Midnight, UTC, before a moment."""
-    return moment_ms // DAY_MS * DAY_MS
 
 
 def text_of(moment_ms: int) -> str:

@@ -22,12 +22,11 @@ from lakehouse import delta, jobs
 from lakehouse import settings as conf
 from lakehouse.contracts.quality import DRIFT
 from lakehouse.log import configure, logger
-from lakehouse.moments import moment_ms
+from lakehouse.moments import DAY_MS, moment_ms
 from lakehouse.runs import recorded
 from lakehouse.settings import Settings, resolve
 from lakehouse.signing import trust
 from training import registry
-from training.data import DAY_MS
 from training.watch import DriftRefused, Row, Watch
 from training.windows import Lake
 

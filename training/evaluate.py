@@ -8,9 +8,10 @@ import numpy as np
 from decisions.forests import Doubles
 from features.catalogue import NAMES
 from lakehouse.experiment_settings import Costs
+from lakehouse.moments import DAY_MS
 from training.bootstrap import intervals
 from training.costs import Flags, Ints, costs
-from training.data import DAY_MS, Dataset
+from training.data import Dataset
 from training.matured import BAND_NAMES, BANDS_MINOR, NEW_CUSTOMER_D
 from training.metrics import budget_rows, measured
 from training.money import Money, earned, outcomes

@@ -20,11 +20,12 @@ from expectations.gate import refuse_held
 from lakehouse import jobs
 from lakehouse import settings as conf
 from lakehouse.log import configure, logger
+from lakehouse.moments import DAY_MS, day_floor
 from lakehouse.runs import recorded
 from lakehouse.settings import Settings, resolve
 from lakehouse.signing import signer
 from training import registry, report
-from training.data import DAY_MS, Dataset, day_floor, read, read_exported, spans, text_of
+from training.data import Dataset, read, read_exported, spans, text_of
 from training.evaluate import Evaluation, HeldOut, evaluated
 from training.fit import Doubles, Fitted
 from training.package import packed

@@ -17,7 +17,8 @@ from decisions.outcome import bands, edges
 from expectations.rules.rule_set import OUTCOMES
 from lakehouse import delta
 from lakehouse.contracts import silver
-from training.data import DAY_MS, Dataset
+from lakehouse.moments import DAY_MS
+from training.data import Dataset
 from training.paired import Doubles, Flags, Ints, Pairs
 
 NEW_CUSTOMER_D = 90

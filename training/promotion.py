@@ -8,7 +8,8 @@
 An author is never the approver, of the event and of the bundle.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from lakehouse import settings as conf
 from lakehouse import topics, trail
 from lakehouse.errors import BundleRefused, ControlRefused, RegistryUnavailable
 from lakehouse.log import logger
+from lakehouse.moments import DAY_MS
 from lakehouse.settings import Settings
 from lakehouse.signing import Signer, signer, trust
 from training import approval, data, matured
@@ -83,7 +85,7 @@ def planned_from_history(settings: Settings, champion: Model, challenger: Model)
     """
     of, root = settings.experiment, conf.lake_root(settings)
     found = data.read(root)
-    until = found.as_of_ms - settings.training.label_gap_d * data.DAY_MS
+    until = found.as_of_ms - settings.training.label_gap_d * DAY_MS
     rows = found.between(0, until)[-MOST_ROWS:]
     if not len(rows):
         raise ControlRefused("No payment of gold.training_set is matured.", "Run gold.job when labels have arrived.")
@@ -96,7 +98,7 @@ def planned_from_history(settings: Settings, champion: Model, challenger: Model)
     saved = savings(pairs, of.costs, of.cap_minor)
     if not saved.deviation:
         raise ControlRefused("Both models decide all of history alike.", "There is nothing to test.")
-    days = max(1.0, float(np.ptp(pairs.event_ms)) / data.DAY_MS)
+    days = max(1.0, float(np.ptp(pairs.event_ms)) / DAY_MS)
     improvement = of.least_improvement * saved.champion_minor / saved.payments
     return planned(improvement, saved.deviation, of.power, of.alpha, saved.payments / days)
 
@@ -179,6 +181,16 @@ def _on_history(settings: Settings, champion: str | None, digest: str) -> list[C
     return judged(found, best_rho(payments, of.alpha), of)
 
 
+@contextmanager
+def _on_record(settings: Settings, digest: str, step: str) -> Iterator[None]:
+    """A refusal within is entered in the audit trail before it is told."""
+    try:
+        yield
+    except (BundleRefused, ControlRefused) as error:
+        trail.record(settings, "promotion.refused", digest, {"step": step, "reason": error.what})
+        raise
+
+
 def _other_people(settings: Settings, digest: str, author: Signer, approver: Signer) -> None:
     made_by = approval.signed_by(_store(settings), digest)
     if approver.key_id in (made_by, author.key_id):
@@ -201,30 +213,29 @@ def approve(
 
     ControlRefused where a criterion is not met, unless a reason is given to go without evidence, which is recorded.
     """
-    verified(settings, digest)
-    author, approver = (signer(path) for path in by)
-    _other_people(settings, digest, author, approver)
-    criteria = [] if without_evidence else judge(settings, digest, on_history)
-    if missing := failed(criteria):
-        details = {"failed": ", ".join(missing), "approver": approver.key_id}
-        trail.record(settings, "promotion.refused", digest, details)
-        raise ControlRefused(
-            f"Model {digest[:12]} does not meet: {', '.join(missing)}.\n" + spelled(criteria),
-            "Wait for more matured payments, or train again.",
+    with _on_record(settings, digest, "approve"):
+        verified(settings, digest)
+        author, approver = (signer(path) for path in by)
+        _other_people(settings, digest, author, approver)
+        criteria = [] if without_evidence else judge(settings, digest, on_history)
+        if missing := failed(criteria):
+            raise ControlRefused(
+                f"Model {digest[:12]} does not meet: {', '.join(missing)}.\n" + spelled(criteria),
+                "Wait for more matured payments, or train again.",
+            )
+        stage(settings, digest, *by, received_ms, False, wait_s)
+        now = _past(settings).now
+        event = prepared("model", payload_of({"digest": digest}), now.versions, author, approver)
+        approval.write(_store(settings), digest, APPROVAL, event)
+        if now.model_digest is not None:
+            behind = {"model": Version(event.version, event.digest, event.payload)}
+            back = prepared("model", payload_of({"digest": now.model_digest}), behind, author, approver)
+            approval.write(_store(settings), digest, WAY_BACK, back)
+        found = {one.name: one.found for one in criteria} or {"without_evidence": without_evidence or ""}
+        trail.record(
+            settings, "promotion.approved", digest, {"approver": approver.key_id, "author": author.key_id, **found}
         )
-    stage(settings, digest, *by, received_ms, False, wait_s)
-    now = _past(settings).now
-    event = prepared("model", payload_of({"digest": digest}), now.versions, author, approver)
-    approval.write(_store(settings), digest, APPROVAL, event)
-    if now.model_digest is not None:
-        behind = {"model": Version(event.version, event.digest, event.payload)}
-        back = prepared("model", payload_of({"digest": now.model_digest}), behind, author, approver)
-        approval.write(_store(settings), digest, WAY_BACK, back)
-    found = {one.name: one.found for one in criteria} or {"without_evidence": without_evidence or ""}
-    trail.record(
-        settings, "promotion.approved", digest, {"approver": approver.key_id, "author": author.key_id, **found}
-    )
-    return criteria
+        return criteria
 
 
 def spelled(criteria: Sequence[Criterion]) -> str:
@@ -234,12 +245,13 @@ def spelled(criteria: Sequence[Criterion]) -> str:
 
 def promote(settings: Settings, digest: str, received_ms: int | None = None) -> int:
     """Put an approved model into force; the offset of the event. BundleRefused or ControlRefused say why not."""
-    verified(settings, digest)
-    event = approval.read(_store(settings), digest, APPROVAL)
-    if event.approver == approval.signed_by(_store(settings), digest):
-        raise ControlRefused(f"{event.approver} approved their own model.", "Another person has to approve.")
-    before = _past(settings)
-    offset = put(settings, event, before.now, received_ms)
+    with _on_record(settings, digest, "run"):
+        verified(settings, digest)
+        event = approval.read(_store(settings), digest, APPROVAL)
+        if event.approver == approval.signed_by(_store(settings), digest):
+            raise ControlRefused(f"{event.approver} approved their own model.", "Another person has to approve.")
+        before = _past(settings)
+        offset = put(settings, event, before.now, received_ms)
     details = {"offset": offset, "before": before.now.model_digest, "approver": event.approver}
     trail.record(settings, "promotion.activated", digest, details)
     _point(settings, digest)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from training.data import DAY_MS, DataRefused, Dataset
+from lakehouse.moments import DAY_MS
+from training.data import DataRefused, Dataset
 
 Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]

@@ -11,10 +11,11 @@ from lakehouse import settings as conf
 from lakehouse.contracts.quality import DRIFT
 from lakehouse.errors import Terminal
 from lakehouse.log import logger
+from lakehouse.moments import DAY_MS
 from lakehouse.settings import Settings, resolve
 from training import importance
 from training.bins import Bins
-from training.data import DAY_MS, read
+from training.data import read
 from training.measures import Counted, Measure, calibration, distribution, rate
 from training.null import LEAST_WINDOWS
 from training.windows import Lake, Window, after, before

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lakehouse import settings as conf
-from lakehouse import trail
 from lakehouse.errors import BundleRefused, ControlRefused, RegistryUnavailable
 from lakehouse.settings import Settings
 from training.aliases import REFUSED, Aliased, Aliases
@@ -39,7 +38,7 @@ class Watcher:
             wanted = self._aliases.champion()
         except RegistryUnavailable as error:
             if not self._away:
-                self._say(f"refused for now: {error}")
+                self._say(f"nothing is promoted, the serving model stays: {error}")
             self._away = True
             return
         self._away = False
@@ -74,8 +73,6 @@ class Watcher:
 
     def _refuse(self, wanted: Aliased, why: str) -> None:
         self._say(f"version {wanted.version} was refused, the serving model stays: {why}")
-        subject = wanted.digest or f"version {wanted.version}"
-        trail.record(self._settings, "promotion.refused", subject, {"version": wanted.version, "reason": why})
         self._tag(wanted, why)
 
     def _tag(self, wanted: Aliased, why: str | None) -> None:

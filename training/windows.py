@@ -14,8 +14,9 @@ from decisions.outcome import REJECTED
 from features.catalogue import NAMES, feature_set_hash
 from lakehouse import delta
 from lakehouse.contracts import gold
+from lakehouse.moments import DAY_MS
 from lakehouse.tables import Table
-from training.data import DAY_MS, Matrix
+from training.data import Matrix
 
 Doubles = npt.NDArray[np.float64]
 

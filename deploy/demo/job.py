@@ -20,8 +20,8 @@ from deploy.local import job as services
 from deploy.local.process import Service, port_answers, require_free
 from lakehouse import jobs, keys, topics
 from lakehouse import settings as conf
+from lakehouse.moments import DAY_MS, day_floor
 from lakehouse.settings import Settings
-from training.data import DAY_MS, day_floor
 
 LAKE = ("bronze.job", "silver.job", "features.job", "gold.job", "--available-now", "--on-request")
 

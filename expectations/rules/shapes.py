@@ -15,11 +15,17 @@ LAST_MS = 7_258_118_400_000
 
 def loaded(what: str, payload: str, keys: Sequence[str]) -> dict[str, Any]:
     """The payload of a scope as an object with exactly these keys."""
+    return loaded_with(what, payload, keys, ())
+
+
+def loaded_with(what: str, payload: str, keys: Sequence[str], optional: Sequence[str]) -> dict[str, Any]:
+    """The payload of a scope as an object with these keys, and perhaps with others that are optional."""
     try:
         content = orjson.loads(payload)
     except orjson.JSONDecodeError:
         raise ControlRefused(f"The {what} payload is not JSON.") from None
-    return shaped(f"The {what} payload", content, keys)
+    given = [name for name in optional if isinstance(content, dict) and name in content]
+    return shaped(f"The {what} payload", content, (*keys, *given))
 
 
 def shaped(where: str, content: object, keys: Sequence[str]) -> dict[str, Any]:

@@ -69,6 +69,8 @@ DECISIONS = Table(
             "lists_hit", "array<string>", "list:kind of every entry that names somebody of the payment", nullable=True
         ),
         Column("rung", "string", "rung of the ladder that decided", nullable=True),
+        Column("propensity", "double", "probability that exploration lets such a payment through", nullable=True),
+        Column("explored_from", "string", "outcome without exploration, where it let it through", nullable=True),
         Column("amount_base_minor", "bigint", "minor units of the base currency", nullable=True),
         Column("card_token", "string", "the card's token", personal="token"),
         Column("customer_token", "string", "the customer's token", personal="token"),

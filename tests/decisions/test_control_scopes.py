@@ -9,6 +9,7 @@ import pytest
 
 from decisions.control import past
 from decisions.rule_control import checked
+from expectations.rules.thresholds import Exploration
 from lakehouse import broker as log
 from lakehouse import keys, signing, topics, trail
 from lakehouse.crypto import Tokens
@@ -119,3 +120,9 @@ def test_suppressions_and_thresholds_come_into_force(world):
     assert now(world).cuts == {"challenge": 0.3, "review": 0.5, "decline": 0.8}
     status, _, why = run(world, "thresholds", "--challenge", "0.9", "--review", "0.5", "--decline", "0.8")
     assert (status, "The cuts must rise" in why) == (1, True)
+    assert now(world).exploration is None
+    assert run(world, "thresholds", *cuts, "--explore-share", "0.02", "--explore-up-to-minor", "3000")[0] == 0
+    assert now(world).exploration == Exploration(0.02, 3000)
+    assert "belong together" in run(world, "thresholds", *cuts, "--explore-share", "0.02")[2]
+    assert run(world, "thresholds", *cuts)[0] == 0
+    assert now(world).exploration is None

@@ -93,6 +93,11 @@ def test_a_long_chain_is_folded_in_a_second(folder):
     assert time.perf_counter() - began < 3
 
 
+def explored(share, up_to_minor):
+    cuts = {"challenge": 0.1, "review": 0.5, "decline": 0.8}
+    return orjson.dumps({"cuts": cuts, "exploration": {"share": share, "up_to_minor": up_to_minor}}).decode()
+
+
 @pytest.mark.parametrize(
     ("scope", "payload", "why"),
     [
@@ -104,6 +109,20 @@ def test_a_long_chain_is_folded_in_a_second(folder):
         ("lists", delta([entry(1, "tomorrow")]), "expires_at must be milliseconds"),
         ("suppressions", delta([{"customer": token(1), "rule": "a", "reason": "b", "until": None}]), "until must be"),
         ("thresholds", '{"cuts":{"challenge":0,"review":0.5,"decline":0.8}}', "The cuts must rise"),
+        ("thresholds", explored(0.051, 100), "must be above 0 and at most 0.05"),
+        ("thresholds", explored(0, 100), "must be above 0 and at most 0.05"),
+        ("thresholds", explored(0.01, 0), "Exploration needs its limit"),
+        ("thresholds", explored(0.01, 10.5), "Exploration needs its limit"),
+        (
+            "thresholds",
+            '{"cuts":{"challenge":0.1,"review":0.5,"decline":0.8},"exploration":{}}',
+            "the keys share, up_to",
+        ),
+        (
+            "thresholds",
+            '{"cuts":{"challenge":0.1,"review":0.5,"decline":0.8},"more":1}',
+            "must have exactly the keys cuts",
+        ),
         ("rules", '{"rules":[{}]}', "Rule 1 must have exactly the keys id, version"),
         ("rules", '{"rules":{}}', "rules must be a list"),
     ],

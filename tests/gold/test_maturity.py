@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from gold import maturity
-from gold.delays import DAY_MS, DRAWS, curve, delays
+from gold.delays import DRAWS, curve, delays
 from lakehouse import delta
 from lakehouse.contracts import silver
+from lakehouse.moments import DAY_MS
 from tests.filled import DAY_1, row
 
 FIRST = int(DAY_1.timestamp()) // 86_400

@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from training.data import DAY_MS, DataRefused, Dataset
+from lakehouse.moments import DAY_MS
+from training.data import DataRefused, Dataset
 from training.fit import calibrated, sampled
 from training.metrics import measured
 from training.split import by_time
