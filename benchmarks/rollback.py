@@ -19,8 +19,8 @@ from lakehouse.settings import Settings
 from lakehouse.single import read
 from simulator.world import days, world
 from training import promotion
+from training.following import guarded
 from training.promotion import Signers
-from training.watching import guarded
 
 SECONDS = 10.0
 """Of payments: some before the promotion, some after the way back."""

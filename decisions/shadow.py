@@ -38,7 +38,6 @@ FLUSH_S = 0.1
 _COPIED = ("topic_id", "partition", "offset", "decision_id", "transaction_id", "event_time", "card_token")
 _OF_CHAMPION = {
     "champion_digest": "model_digest",
-    "champion_outcome": "outcome",
     "champion_score": "score",
     "amount_base_minor": "amount_base_minor",
 }
@@ -52,6 +51,7 @@ def records(body: Body, seen: Seen, found: Verdicts, scored_ms: int, scoring_us:
     columns: dict[str, Column] = {name: _taken(body.columns[of], seen) for name, of in from_decision.items()}
     columns |= {
         "model_digest": repeated(seen.challenger, n),
+        "champion_outcome": Texts.of(_unexplored(seen.verdicts)),
         "rung": _rungs(found, seen),
         "outcome": Texts.of(found.outcome),
         "risk": Texts.of(found.risk),
@@ -65,6 +65,13 @@ def records(body: Body, seen: Seen, found: Verdicts, scored_ms: int, scoring_us:
     for name in ("champion_digest", "champion_score"):
         valid[name] = body.valid[_OF_CHAMPION[name]][seen.rows]
     return slices(*schema.codec.encode(Batch(n, columns, valid), schema.prefix))
+
+
+def _unexplored(verdicts: Verdicts) -> list[str]:
+    """What was decided, before exploration let some through: the challenger's outcomes are without it too."""
+    if not verdicts.explored_from:
+        return verdicts.outcome
+    return [verdicts.explored_from.get(row, outcome) for row, outcome in enumerate(verdicts.outcome)]
 
 
 def _rungs(found: Verdicts, seen: Seen) -> Texts:

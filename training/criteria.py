@@ -54,17 +54,19 @@ def _money(matured: Matured, rho: float, of: Experiment) -> list[Criterion]:
 
 
 def _segments(matured: Matured, of: Experiment) -> Criterion:
-    worse = []
-    looked = 0
+    everything = savings(matured.pairs, of.costs, of.cap_minor)
+    most = of.segment_margin * everything.champion_minor / max(1, everything.payments)
+    worse, looked = [], 0
     for name, rows in matured.segments.items():
         if rows.sum() < of.segment_least_payments:
             continue
         looked += 1
         part = savings(matured.pairs.taken(rows), of.costs, of.cap_minor)
-        if part.share < -of.segment_margin:
-            worse.append(f"{name} {-part.share:.1%}")
+        if -part.mean > most:
+            worse.append(f"{name} by {-part.mean:.3f}")
     found = f"dearer: {', '.join(worse)}" if worse else f"none of {looked} is"
-    return Criterion("segments", not worse, found, f"none dearer by more than {of.segment_margin:.0%}")
+    needed = f"none dearer by more than {most:.3f} minor units a payment, {of.segment_margin:.0%} of the mean cost"
+    return Criterion("segments", not worse, found, needed)
 
 
 def _calibration(matured: Matured, of: Experiment) -> Criterion:

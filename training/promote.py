@@ -19,15 +19,15 @@ from decisions.model_control import WAIT_S
 from lakehouse import jobs
 from lakehouse import settings as conf
 from lakehouse.agreement import agreed
-from lakehouse.errors import ControlRefused
+from lakehouse.errors import ControlRefused, Transient
 from lakehouse.log import configure
 from lakehouse.moments import moment_ms
 from lakehouse.runs import recorded
 from lakehouse.settings import Settings
 from training import promotion
 from training.criteria import failed
+from training.following import Watcher, guarded
 from training.promotion import Signers
-from training.watching import Watcher, guarded
 
 SHADOW, HISTORY = "shadow", "history"
 
@@ -41,7 +41,10 @@ def _watch(settings: Settings) -> None:
     _say(f"watching {settings.models.registry_uri}")
     try:
         while True:
-            watcher.look()
+            try:
+                watcher.look()
+            except Transient as error:
+                _say(f"tried again: {error}")
             time.sleep(settings.guard.look_s)
     finally:
         watcher.close()
@@ -55,8 +58,7 @@ def _run(given: argparse.Namespace, settings: Settings) -> int:
             promotion.end_shadow(settings, by, given.received_at)
             _say("nobody is in shadow")
         else:
-            plan = promotion.begin_shadow(settings, given.digest, by, given.wait_s, given.received_at)
-            _say(f"planned: {plan.text()}")
+            promotion.begin_shadow(settings, given.digest, by, _say, given.wait_s, given.received_at)
             _say(f"model {given.digest[:12]} is in shadow")
     elif given.what == "check":
         criteria = promotion.judge(settings, given.digest, given.on == HISTORY)

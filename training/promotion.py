@@ -8,7 +8,7 @@
 An author is never the approver, of the event and of the bundle.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -115,9 +115,17 @@ def fitted_until_ms(model: Model) -> int:
 
 
 def begin_shadow(
-    settings: Settings, digest: str, by: Signers, wait_s: float = WAIT_S, received_ms: int | None = None
+    settings: Settings,
+    digest: str,
+    by: Signers,
+    say: Callable[[str], None],
+    wait_s: float = WAIT_S,
+    received_ms: int | None = None,
 ) -> Plan:
-    """Plan a test, record the plan, and put the challenger into shadow; ControlRefused where it cannot be planned."""
+    """Plan a test, say and record the plan, and then put the challenger into shadow; the plan.
+
+    ControlRefused where it cannot be planned.
+    """
     champion = _past(settings).now.model_digest
     if champion is None:
         raise ControlRefused("No model is in force.", "Put the first one into force: decisions.control activate.")
@@ -126,6 +134,7 @@ def begin_shadow(
     plan = planned_from_history(settings, verified(settings, champion), verified(settings, digest))
     if plan.days > settings.experiment.longest_d:
         logger("training").warning("the test would take longer than experiment.longest_d", days=round(plan.days, 1))
+    say(f"planned: {plan.text()}")
     told: trail.Details = {"champion": champion, "topic_id": _log(settings), "rho": plan.rho, "payments": plan.payments}
     figures = {"days": round(plan.days, 2), "alpha": plan.alpha, "power": plan.power}
     trail.record(settings, BEGAN, digest, {**told, **figures})

@@ -71,6 +71,8 @@ def challenged(
 
     `in_force`: offset and digest of every version of the model, the first champion's, the challenger's and its end.
     """
+    if not shadow:
+        raise DemoFailed("The challenger scored nothing in shadow.", MORE)
     if len(in_force) < 3:
         raise DemoFailed(f"{len(in_force)} models were put into force, not champion, challenger and champion.", AGAIN)
     (_, champion), (promoted, challenger), (back, last) = in_force[:3]
@@ -82,21 +84,22 @@ def challenged(
             f"decided; it decided {len(by)}.",
             "`python -m decisions.replay` makes the decisions again.",
         )
-    if not shadow:
-        raise DemoFailed("The challenger scored nothing in shadow.", MORE)
     return {"challenger": challenger, "shadow": shadow, "promoted": promoted, "back": back, "decided": len(by)}
 
 
-def evidence(settings: Settings, digest: str) -> dict[str, str]:
-    """What the audit trail says of a model's approval: on how much it was judged, and what it saved."""
+def judged(settings: Settings, digest: str) -> dict[str, str]:
+    """What the audit trail says of a model's approval: on how much it was judged and what it saved, or why not."""
     found = [
-        entry.details
+        entry
         for entry in trail.entries(trail.place_of(settings))
-        if (entry.action, entry.subject) == ("promotion.approved", digest)
+        if entry.subject == digest and entry.action in ("promotion.approved", "promotion.refused")
     ]
     if not found:
         raise DemoFailed(f"The audit trail has no approval of model {digest[:12]}.", AGAIN)
-    return {"evidence": str(found[-1]["evidence"]), "saved": str(found[-1]["money"]).split(";")[0]}
+    told = found[-1].details
+    if found[-1].action == "promotion.refused":
+        return {"refused": str(told["reason"]).splitlines()[0]}
+    return {"evidence": str(told["evidence"]), "saved": str(told["money"]).split(";")[0]}
 
 
 def acted(lake: Lake, told: Told, settings: Settings) -> dict[str, Any]:
@@ -110,12 +113,17 @@ def acted(lake: Lake, told: Told, settings: Settings) -> dict[str, Any]:
     if not added:
         raise DemoFailed(f"silver.control has no version of the rules with {NAME}.", AGAIN)
     models = sorted((row["offset"], json.loads(row["payload"])["digest"]) for row in changes if row["scope"] == "model")
-    tried = challenged(decided, models, lake.rows(silver.SHADOW, ["offset"]).num_rows)
+    in_shadow = [json.loads(row["payload"])["digest"] for row in changes if row["scope"] == "shadow"]
+    if not in_shadow:
+        raise DemoFailed("silver.control has no challenger in shadow.", AGAIN)
+    tried = judged(settings, in_shadow[0])
+    if "refused" not in tried:
+        tried |= challenged(decided, models, lake.rows(silver.SHADOW, ["offset"]).num_rows)
     ended = lake.rows(silver.OUTCOMES, ["transaction_id", "result"]).to_pylist()
     return {
         "rules": rules_fired(decided),
         "live_rule": live_rule(decided, min(added)),
-        "challenger": {**tried, **evidence(settings, tried["challenger"])},
+        "challenger": tried,
         "lists": dict(sorted(Counter(hit for row in decided for hit in row["lists_hit"] or ()).items())),
         "delivered": {"messages": told.messages, "alerts": told.alerts, "repeated": told.repeated},
         "customers": customers(told, {row["transaction_id"]: row["result"] for row in ended}, lake.effective()),

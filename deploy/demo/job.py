@@ -20,6 +20,7 @@ from deploy.local import job as services
 from deploy.local.process import Service, port_answers, require_free
 from lakehouse import jobs, keys, topics
 from lakehouse import settings as conf
+from lakehouse.errors import FraudlakeError
 from lakehouse.moments import DAY_MS, day_floor
 from lakehouse.settings import Settings
 
@@ -110,7 +111,7 @@ class Demo:
         """Live payments, with rules and lists changed on their way, what was told of them, and what they became."""
         world = self.world
         key = conf.resolve(self.settings.keys.folder) / "api-replay.key"
-        is_changed = world.rules.exists()
+        is_changed, is_promoted = world.rules.exists(), False
         if not is_changed:
             share = watching.watched_share(world.rate * world.live_seconds)
             world.watched.write_text("\n".join(watching.worst_of(self.tables, share)))
@@ -127,8 +128,8 @@ class Demo:
         ):
             if not is_changed:
                 self.change()
-                self.promote()
-        if not is_changed:
+                is_promoted = self.promote()
+        if not is_changed and is_promoted:
             self.steps.run("and back", "training.promote", "rollback", "--reason", "the demo", *self._begun())
         with self.steps.timed("alerts delivered, customers answer"):
             told = Customers(world, self.settings, self.steps.say).settle()
@@ -146,12 +147,17 @@ class Demo:
             "a rule that challenges them", "decisions.control", "rules", "activate", str(world.rules), *self._begun()
         )
 
-    def promote(self) -> None:
-        """A challenger into shadow, and into force on evidence of history, while payments flow."""
+    def promote(self) -> bool:
+        """A challenger into shadow, and into force on evidence of history, while payments flow; whether it was."""
         which = ("--digest", self.world.challenger.read_text(), *self._begun())
         self.steps.run("a challenger into shadow", "training.promote", "shadow", *which)
-        self.steps.run("approved on evidence", "training.promote", "approve", *which, "--on", "history")
+        try:
+            self.steps.run("approved on evidence", "training.promote", "approve", *which, "--on", "history")
+        except FraudlakeError:
+            self.steps.say("not approved: the first champion stays")
+            return False
         self.steps.run("the challenger into force", "training.promote", "run", *which)
+        return True
 
     def _begun(self) -> tuple[str, str]:
         """That something was received when the live parts begin, in the world's time.

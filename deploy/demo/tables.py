@@ -61,6 +61,18 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         console.print(f"{name}: {address}")
 
 
+def _challenger(tried: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if "refused" in tried:
+        return [("not approved", tried["refused"])]
+    return [
+        ("payments that it scored in shadow", f"{tried['shadow']:,}"),
+        ("evidence", tried["evidence"]),
+        ("  beside the first champion it", tried["saved"]),
+        ("decided by it, all of them in between", f"{tried['decided']:,}"),
+        ("  promoted at / rolled back at offset", f"{tried['promoted']:,} / {tried['back']:,}"),
+    ]
+
+
 def _acted(acted: Mapping[str, Any], console: Console) -> None:
     """What rules, lists, alerts and customers did."""
     console.print(_table("Decisions by rule", [(name, f"{n:,}") for name, n in acted["rules"].items()]))
@@ -71,15 +83,7 @@ def _acted(acted: Mapping[str, Any], console: Console) -> None:
     ]
     rows += [(f"list entries met, {name}", f"{n:,}") for name, n in acted["lists"].items()]
     console.print(_table("Added while payments flowed", rows))
-    tried = acted["challenger"]
-    rows = [
-        ("payments that it scored in shadow", f"{tried['shadow']:,}"),
-        ("evidence", tried["evidence"]),
-        ("  beside the first champion it", tried["saved"]),
-        ("decided by it, all of them in between", f"{tried['decided']:,}"),
-        ("  promoted at / rolled back at offset", f"{tried['promoted']:,} / {tried['back']:,}"),
-    ]
-    console.print(_table("Challenger", rows))
+    console.print(_table("Challenger", _challenger(acted["challenger"])))
     rows = [
         ("alerts delivered", f"{told['alerts']:,} in {told['messages']:,} messages"),
         ("  repeats of these, not told again", f"{told['repeated']:,}"),

@@ -126,6 +126,20 @@ def test_a_challenger_says_what_it_would_decide_in_force(settings, two):
     assert any(one["outcome"] != one["champion_outcome"] for one in said)
 
 
+def test_what_exploration_let_through_is_compared_as_it_was_decided(settings, two):
+    versions, none_approved = {}, {"challenge": 1e-6, "review": 1e-6, "decline": 1e-6}
+    exploration = {"cuts": none_approved, "exploration": {"share": 0.05, "up_to_minor": 10**9}}
+    begun = [
+        *head(settings, versions, two),
+        logs.control(settings, versions, "thresholds", orjson.dumps(exploration, option=orjson.OPT_SORT_KEYS).decode()),
+        logs.control(settings, versions, "shadow", payload(two[1])),
+    ]
+    messages = logs.messages([*begun, *logs.payments(per_day=500, span=1)])
+    bodies, said = shadowed(logs.engine(settings), messages, 3)
+    assert {one["outcome"] for one in logs.columns(bodies)} == {b"approve", b"decline"}
+    assert {(one["champion_outcome"], one["outcome"]) for one in said} == {("decline", "decline")}
+
+
 def test_a_shadow_survives_a_snapshot_and_needs_a_staged_model(settings, two, tmp_path):
     versions, other = {}, two[1]
     early = logs.control(settings, {}, "shadow", payload(other))

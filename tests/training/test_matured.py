@@ -1,15 +1,79 @@
-"""What a champion would have decided is compared, by labels that count; exploration is nobody's judgement."""
+"""What is known of payments that both models decided, and the criteria over them."""
 
 from datetime import timedelta
 
+import numpy as np
+import pytest
+
 from expectations.rules.rule_set import OUTCOMES
 from lakehouse import delta
+from lakehouse import settings as conf
 from lakehouse.contracts import silver
 from lakehouse.label_ledger import Trust
 from tests.filled import DAY_1, row
-from training import matured
+from training import matured as reading
+from training.criteria import failed, judged
+from training.matured import Matured
+from training.paired import Pairs
 
+APPROVE, DECLINE = 0, 3
 TRUST = Trust(("chargeback", "customer"), 0.5)
+
+
+def matured(champion, challenger, segments=(), scores=(0.1, 0.1), us=20.0):
+    """A thousand payments of as many cards, every tenth a fraud; outcomes of frauds and of others, by model."""
+    n = 1000
+    fraud = np.arange(n) % 10 == 0
+    outcomes = [np.where(fraud, *one) for one in (champion, challenger)]
+    pairs = Pairs(np.arange(n), np.arange(n), fraud, np.full(n, 5_000), *outcomes)
+    each = [np.where(fraud, score, 0.01) for score in scores]
+    return Matured(pairs, dict(segments), *each, np.full(n, us), 0)
+
+
+GOOD = {"champion": (APPROVE, APPROVE), "challenger": (DECLINE, APPROVE)}
+
+
+@pytest.fixture(scope="module")
+def of():
+    return conf.load().experiment
+
+
+def test_a_challenger_that_stops_what_the_champion_lets_through_meets_every_criterion(of):
+    found = judged(matured(**GOOD), 0.05, of)
+    assert failed(found) == []
+    assert found[0].found == "1,000 matured payments, 100 frauds, 100 cards on which the models differ"
+    assert found[1].found.startswith("saves 500.000 minor units a payment (100.0% of the cost), at every look between")
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ({"challenger": (APPROVE, APPROVE)}, ["evidence", "money"]),
+        ({"champion": (DECLINE, APPROVE), "challenger": (APPROVE, APPROVE)}, ["money"]),
+        ({"scores": (0.9, 0.1)}, ["calibration"]),
+        ({"us": 10_000.0}, ["latency"]),
+    ],
+)
+def test_each_criterion_can_fail_alone(of, changes, missing):
+    assert failed(judged(matured(**{**GOOD, **changes}), 0.05, of)) == missing
+
+
+def test_a_segment_that_is_dearer_by_more_than_the_margin_fails_however_much_is_saved_elsewhere(of):
+    n, channel = 1000, np.arange(1000) < 500
+    fraud = np.arange(n) % 10 == 0
+    worse = np.where(fraud & ~channel, DECLINE, np.where(channel & ~fraud & (np.arange(n) % 3 == 0), DECLINE, APPROVE))
+    pairs = Pairs(np.arange(n), np.arange(n), fraud, np.full(n, 5_000), np.full(n, APPROVE), worse)
+    score = np.where(fraud, 0.1, 0.01)
+    found = judged(Matured(pairs, {"channel ecom": channel}, score, score, np.full(n, 1.0), 0), 0.05, of)
+    (segments,) = [one for one in found if one.name == "segments"]
+    assert not segments.passed
+    assert segments.found.startswith("dearer: channel ecom ")
+
+
+def test_nothing_matured_meets_nothing(of):
+    nothing = np.zeros(0, np.int64)
+    empty = Matured(Pairs(nothing, nothing, nothing > 0, nothing, nothing, nothing), {}, *[np.zeros(0)] * 3, 0)
+    assert failed(judged(empty, 0.05, of)) == ["evidence", "money", "calibration", "latency"]
 
 
 def test_what_exploration_let_through_was_declined_and_a_rule_s_label_is_none(settings):
@@ -38,6 +102,6 @@ def test_what_exploration_let_through_was_declined_and_a_rule_s_label_is_none(se
         for n, (of, source, fraud) in enumerate(words)
     ]
     delta.append(root, silver.LABELS, labels)
-    found = matured.read(root, "a" * 64, "b" * 64, 7, TRUST).pairs
+    found = reading.read(root, "a" * 64, "b" * 64, 7, TRUST).pairs
     assert [OUTCOMES[one] for one in found.champion] == ["approve", "decline", "decline"]
     assert found.fraud.tolist() == [False, True, True]

@@ -27,7 +27,7 @@ from lakehouse.signing import signer
 from lakehouse.single import read
 from tests.decisions import logs, models
 from tests.filled import row
-from training import promotion, watching
+from training import following, promotion
 from training.aliases import REFUSED, Aliases
 from training.promotion import Signers
 from training.recut import recut
@@ -131,6 +131,7 @@ def history(settings, digests):
                     transaction_id=f"t{n}",
                     is_fraud=True,
                     source="chargeback",
+                    confidence=1.0,
                     label_available_at=at + timedelta(days=3),
                     engine_clock=at + timedelta(days=3),
                 )
@@ -182,8 +183,9 @@ def test_a_challenger_is_promoted_on_evidence_at_one_place_and_rolled_back_witho
     values = logs.payments(per_day=300, span=1)
     paid = [value for value in values if value[:PREFIX_BYTES] == registry().latest("payment").prefix]
     live.pay(paid[:40])
-    plan = promotion.begin_shadow(settings, challenger, world.by)
-    assert plan.payments > 0
+    said = []
+    plan = promotion.begin_shadow(settings, challenger, world.by, said.append)
+    assert said == [f"planned: {plan.text()}"]
     live.pay(paid[40:80])
     criteria = promotion.approve(settings, challenger, world.by)
     assert [one.name for one in criteria] == ["evidence", "money", "segments", "calibration", "latency"]
@@ -208,7 +210,7 @@ def test_a_challenger_without_evidence_is_not_approved_and_the_serving_model_sta
     with pytest.raises(ControlRefused, match=r"No test of model .* was begun"):
         promotion.approve(settings, challenger, world.by)
     history(settings, [world.digests[0], world.digests[2]])
-    promotion.begin_shadow(settings, challenger, world.by)
+    promotion.begin_shadow(settings, challenger, world.by, print)
     with pytest.raises(ControlRefused, match="does not meet: evidence, money, calibration, latency"):
         promotion.approve(settings, challenger, world.by)
     with pytest.raises(ControlRefused, match="has no signed approval"):
@@ -311,7 +313,7 @@ def test_a_champion_moved_in_the_registry_is_promoted_with_an_approval_guarded_a
     for digest in (champion, challenger):
         recorded(named, {}, {}, {}, settings.models.store / digest, digest)
     aliases, said = Aliases(named), []
-    watcher = watching.Watcher(named, said.append)
+    watcher = following.Watcher(named, said.append)
     watcher.look()
     assert said == []
     aliases.make_champion(challenger)
@@ -350,7 +352,7 @@ def test_a_registry_that_answers_slowly_is_told_and_the_serving_model_stays(sett
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         slow = settings.model_copy(update={"models": settings.models.model_copy(update={"registry_uri": uri})})
         said = []
-        watcher = watching.Watcher(slow, said.append)
+        watcher = following.Watcher(slow, said.append)
         watcher.look()
         watcher.look()
     (told,) = said
