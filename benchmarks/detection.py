@@ -168,7 +168,7 @@ def main(argv: Sequence[str]) -> None:
         found = replayed(settings, given.data, WARM_UP_D)
         bench = Bench(found, Days(found, _first_day(given.data)), settings.training, given.size)
     by_day: dict[str, dict[str, float]] = {}
-    for day in [*given.folds, given.test_start]:
+    for day in [given.test_start, *given.folds]:
         runs = []
         for seed in seeds:
             scores = bench.scores(day, seed)

@@ -46,7 +46,8 @@ LONG_TERM = (
 _WINDOW_PLACES = tuple(f"{statistic}_{window}" for window in WINDOWS for statistic in WINDOWED)
 _LABEL_PLACES = tuple(f"fraud_count_{window}" for window in LABEL_WINDOWS)
 _DELAYED_PLACES = tuple(f"delayed_tx_count_{window}" for window in LABEL_WINDOWS)
-ENTITY = (*_WINDOW_PLACES, *_LABEL_PLACES, *_DELAYED_PLACES, *LONG_TERM)
+_RUN_PLACES = ("since_first_fraud_s_30d", "cleared_count_since_fraud_30d")
+ENTITY = (*_WINDOW_PLACES, *_LABEL_PLACES, *_DELAYED_PLACES, *_RUN_PLACES, *LONG_TERM)
 
 PAIR = ("is_known", "age_s", "since_last_s", "tx_count", "amount_sum", "amount_mean", "amount_max")
 
@@ -59,6 +60,7 @@ CLUSTER = (
 LONG_TERM_AT = ENTITY.index("is_known")
 LABEL_AT = ENTITY.index(_LABEL_PLACES[0])
 DELAYED_AT = ENTITY.index(_DELAYED_PLACES[0])
+RUN_AT = ENTITY.index(_RUN_PLACES[0])
 
 
 def entity_places(entity: Entity) -> Mapping[str, int]:

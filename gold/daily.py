@@ -3,8 +3,9 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from gold.labels import Trust, findings
+from gold.labels import findings
 from lakehouse.contracts.gold import FRAUD_DAILY
+from lakehouse.label_ledger import Trust
 
 
 def fraud_daily(

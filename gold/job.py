@@ -12,7 +12,6 @@ from expectations.gate import refuse_held
 from expectations.trend import scored
 from gold.daily import fraud_daily
 from gold.decided import caught_up, decided_ends, decisions, words
-from gold.labels import Trust
 from gold.maturity import label_maturity
 from gold.named import NAMED, named
 from gold.registry import champion_digest
@@ -22,6 +21,7 @@ from lakehouse import delta, jobs, storage
 from lakehouse.contracts import gold, silver
 from lakehouse.intervals import Flow, drive, spans_between
 from lakehouse.jobs import Context
+from lakehouse.label_ledger import Trust
 from lakehouse.log import logger
 from lakehouse.settings import resolve
 from lakehouse.storage import Span

@@ -10,26 +10,10 @@ The rule, in this order:
 4. Where sources disagree, the strongest one with a word is right; of its own words the newest.
 """
 
-from dataclasses import dataclass
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse.label_settings import Labels
-
-
-@dataclass(frozen=True)
-class Trust:
-    """Whose labels count."""
-
-    sources: tuple[str, ...]
-    """The strongest first."""
-    least_confidence: float
-
-    @staticmethod
-    def of(settings: Labels) -> "Trust":
-        """As the settings say."""
-        return Trust(settings.sources, settings.least_confidence)
+from lakehouse.label_ledger import Trust
 
 
 def standing(labels: DataFrame, as_of_ms: int) -> DataFrame:

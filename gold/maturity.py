@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from gold.as_of import AsOfRefused, reached_ms
 from gold.delays import ANY, Curve, Ints, curve, delays, rows
-from lakehouse import delta, jobs
+from lakehouse import delta, jobs, label_ledger
 from lakehouse import settings as conf
 from lakehouse.contracts import silver
 from lakehouse.label_settings import Labels, Source
@@ -41,28 +41,19 @@ class Words:
     known_ms: Ints
 
 
+NOTHING = Words(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
 def _millis(column: pa.ChunkedArray) -> Ints:
     found: Ints = column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy() // 1000
     return found
 
 
-def standing(root: str, as_of_ms: int) -> pa.Table:
-    """Labels that count at a moment and are not taken back by then, with `known_ms`: as in gold/labels.py."""
-    names = ["label_id", "transaction_id", "source", "is_fraud", "confidence", "reverses"]
-    found = delta.rows(root, silver.LABELS, [*names, "event_time", "label_available_at", "engine_clock"])
-    if found.num_rows == 0:
-        return found.append_column("known_ms", pa.array([], pa.int64()))
-    known = np.maximum(_millis(found.column("label_available_at")), _millis(found.column("engine_clock")))
-    seen = found.append_column("known_ms", pa.array(known)).filter(pa.array(known <= as_of_ms))
-    taken_back = pc.is_in(seen.column("label_id"), value_set=seen.column("reverses").drop_null())
-    return seen.filter(pc.and_(pc.is_null(seen.column("reverses")), pc.invert(taken_back)))
-
-
 def first_of_fraud(labels: pa.Table) -> Words:
     """The first label of fraud of each payment."""
-    frauds = labels.filter(labels.column("is_fraud")) if labels.num_rows else labels
+    frauds = labels.filter(labels.column("is_fraud"))
     if frauds.num_rows == 0:
-        return Words(np.zeros(0, np.int64), np.zeros(0, np.int64))
+        return NOTHING
     first = frauds.group_by("transaction_id").aggregate([("known_ms", "min"), ("event_time", "min")])
     return Words(_millis(first.column("event_time_min")), first.column("known_ms_min").to_numpy())
 
@@ -83,13 +74,13 @@ def curves(root: str, as_of_ms: int, settings: Labels) -> dict[str, Curve]:
     if len(days) == 0:
         return {}
     horizon = int(min(settings.horizon_d, max(1, as_of_ms // DAY_MS - days.min() - 1)))
-    labels = standing(root, as_of_ms)
-    trusted = pc.is_in(labels.column("source"), value_set=pa.array(settings.sources, pa.string()))
-    believed = pc.and_(trusted, pc.greater_equal(labels.column("confidence"), settings.least_confidence))
-    words = {ANY: first_of_fraud(labels.filter(believed) if labels.num_rows else labels)}
-    for source in get_args(Source):
-        mine = labels.filter(pc.equal(labels.column("source"), source)) if labels.num_rows else labels
-        words[source] = first_of_fraud(mine)
+    found = delta.rows(root, silver.LABELS, label_ledger.COLUMNS)
+    labels = label_ledger.standing(found, as_of_ms) if found.num_rows else None
+    words = {ANY: NOTHING} | dict.fromkeys(get_args(Source), NOTHING)
+    if labels is not None:
+        words[ANY] = first_of_fraud(label_ledger.believed(labels, label_ledger.Trust.of(settings)))
+        for source in get_args(Source):
+            words[source] = first_of_fraud(labels.filter(pc.equal(labels.column("source"), source)))
     return {
         name: curve(delays(w.paid_ms // DAY_MS, w.known_ms - w.paid_ms, days, payments, as_of_ms, horizon), SEED)
         for name, w in words.items()

@@ -11,10 +11,11 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from features.catalogue import NAMES, feature_set_hash
-from gold.labels import Trust, findings
+from gold.labels import findings
 from lakehouse import delta, storage
 from lakehouse.contracts import silver
 from lakehouse.contracts.gold import TRAINING_SET, VECTORS
+from lakehouse.label_ledger import Trust
 from lakehouse.settings import Settings
 from lakehouse.storage import Span
 from lakehouse.tables import Table

@@ -149,6 +149,7 @@ class Training(Section):
     label_gap_d: Annotated[int, Field(ge=0)]
     search_trials: Count
     ensemble: Literal["fixed", "ranking"]
+    needed_features: list[str]
     alert_budget_per_1000: Annotated[float, Field(gt=0, le=1000)]
     seed: Annotated[int, Field(ge=0)]
 

@@ -24,12 +24,13 @@ from lakehouse.moments import DAY_MS, day_floor
 from lakehouse.runs import recorded
 from lakehouse.settings import Settings, resolve
 from lakehouse.signing import signer
-from training import registry
+from training import registry, report
 from training.data import Dataset, read, read_exported, spans, text_of
-from training.fit import Doubles
-from training.metrics import measured
+from training.evaluate import Evaluation, HeldOut, evaluated
+from training.fit import Doubles, Fitted
 from training.package import packed
 from training.pipeline import MODELS, cuts, fitted_again, fitted_on, test_scores
+from training.refusing import refuse_overlap, refuse_unfit
 from training.split import Split, by_time
 
 
@@ -49,6 +50,7 @@ def train(
     predictions: Path | None,
     fitted_until_ms: int | None = None,
     folder: Path | None = None,
+    now_ms: int | None = None,
 ) -> str:
     """Train on the lake's training set, or on an export of it; evaluate, sign, register; the digest of the bundle."""
     say, training = logger("training").info, settings.training
@@ -57,10 +59,13 @@ def train(
         refuse_held(root, spans(root), settings.quality)
     author = signer(conf.resolve(settings.keys.folder) / "author.pem")
     registry.client(settings)
+    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     data = read(root) if folder is None else read_exported(folder)
+    refuse_unfit(data, training.needed_features, now_ms)
     mature_until = day_floor(data.as_of_ms) - training.label_gap_d * DAY_MS
     end = mature_until if test_end_ms is None else test_end_ms
     split = by_time(data, end, training.test_d, training.label_gap_d, training.validation_d)
+    refuse_overlap(data, split)
     say(
         "split",
         fit=len(split.fit),
@@ -73,8 +78,10 @@ def train(
     began = time.monotonic()
     fitted = fitted_on(data, split, training, say)
     scores = test_scores(data, split, fitted, training, say)
-    truth = data.is_fraud[split.test]
-    metrics = {name: measured(scores[name], truth, training.alert_budget_per_1000) for name in MODELS}
+    costs = settings.experiment.costs
+    say("evaluating")
+    tested = HeldOut.of(data, split.test)
+    found = evaluated(scores, tested, training.alert_budget_per_1000, costs, training.seed)
     if predictions is not None:
         _write_predictions(predictions, data, split, scores)
     fitted_until = mature_until if fitted_until_ms is None else min(mature_until, fitted_until_ms)
@@ -92,34 +99,57 @@ def train(
             "labels_complete": end <= mature_until,
             "fitted_until_ms": fitted_until,
         },
-        "metrics": metrics["ensemble"],
+        "metrics": dict(found.models["ensemble"]),
         "seed": training.seed,
     }
     bands = cuts(scores["ensemble"], training.alert_budget_per_1000)
     store = resolve(settings.models.store)
     with tempfile.TemporaryDirectory() as scratch:
         digest = packed(store, Path(scratch), final, bands, data.X[split.test], about, author)
-    _register(settings, digest, metrics, about, final.trees, final.parameters)
+        told = report.Told(settings.models.name, digest, _described(split, data, settings))
+        report.write(Path(scratch) / "report", told, found, final, data.X[split.test], costs)
+        _register(settings, digest, found, about, final, Path(scratch) / "report")
     say("done", seconds=round(time.monotonic() - began, 1), digest=digest)
     return digest
+
+
+def _described(split: Split, data: Dataset, settings: Settings) -> dict[str, str]:
+    """What a report says of its data, in words."""
+    return {
+        "training days": f"{text_of(split.train_start_ms)} to {text_of(split.train_end_ms)}",
+        "payments and known frauds there": f"{len(split.train):,}, {int(split.known[split.train].sum()):,}",
+        "test days": f"{text_of(split.test_start_ms)} to {text_of(split.test_end_ms)}",
+        "payments and frauds there": f"{len(split.test):,}, {int(data.is_fraud[split.test].sum()):,}",
+        "labels as of": text_of(data.as_of_ms),
+        "training set": f"gold.training_set, version {data.delta_version}",
+        "alert budget": f"{settings.training.alert_budget_per_1000:g} of a thousand payments, by score",
+        "seed": str(settings.training.seed),
+    }
 
 
 def _register(
     settings: Settings,
     digest: str,
-    metrics: dict[str, dict[str, float]],
+    found: Evaluation,
     about: dict[str, object],
-    trees: int,
-    parameters: dict[str, object],
+    fitted: Fitted,
+    written: Path,
 ) -> None:
-    flat = {
-        f"{model}.{name}": value for model, found in metrics.items() for name, value in found.items() if value == value
+    flat = {f"{model}.{name}": value for model, one in found.models.items() for name, value in one.items()}
+    for name, (low, high) in found.intervals.items():
+        flat |= {f"ensemble.{name}_low": low, f"ensemble.{name}_high": high}
+    flat = {name: value for name, value in flat.items() if value == value}
+    described = {
+        "trees": fitted.trees,
+        **fitted.parameters,
+        **fitted.weights,
+        "seed": settings.training.seed,
+        "split": json.dumps(about["split"]),
     }
-    described = {"trees": trees, **parameters, "seed": settings.training.seed, "split": json.dumps(about["split"])}
     manifest = json.loads((resolve(settings.models.store) / digest / bundle.MANIFEST).read_text())
     tags = {bundle.DIGEST_TAG: digest, "feature_set": manifest["feature_set"], "data": json.dumps(about["data"])}
     run_id, version = registry.recorded(
-        settings, described, flat, tags, resolve(settings.models.store) / digest, digest
+        settings, described, flat, tags, resolve(settings.models.store) / digest, digest, written
     )
     logger("training").info("registered", model=settings.models.name, version=version, run_id=run_id)
 

@@ -17,7 +17,7 @@ from decisions.outcome import bands, edges
 from expectations.rules.rule_set import OUTCOMES
 from lakehouse import delta
 from lakehouse.contracts import silver
-from lakehouse.label_settings import Labels
+from lakehouse.label_ledger import COLUMNS, Trust, findings
 from lakehouse.moments import DAY_MS
 from training.data import Dataset
 from training.paired import Doubles, Flags, Ints, Pairs
@@ -49,35 +49,7 @@ def clock_ms(root: str) -> int | None:
     return None if not newest.is_valid else int(newest.cast(pa.int64()).as_py()) // 1000
 
 
-_OF_LABEL = (
-    *("offset", "label_id", "transaction_id", "is_fraud", "source", "confidence", "label_available_at"),
-    *("engine_clock", "reverses"),
-)
-
-
-def known_fraud(labels: pa.Table, as_of_ms: int, trusted: Labels) -> set[str]:
-    """Transactions that are fraud at a moment, by the rule of `gold.labels`: few enough to be looked at one by one.
-
-    Of the words that stand and are trusted, the strongest source's newest one is right.
-    """
-    seen = []
-    for row in labels.to_pylist():
-        known_at = max(row["label_available_at"], row["engine_clock"])
-        if known_at.timestamp() * 1000 <= as_of_ms:
-            seen.append((known_at, row))
-    taken_back = {row["reverses"] for _, row in seen}
-    rank = {source: at for at, source in enumerate(trusted.sources)}
-    right: dict[str, tuple[tuple[int, float, int], bool]] = {}
-    for known_at, row in seen:
-        stands = row["reverses"] is None and row["label_id"] not in taken_back
-        if stands and row["source"] in rank and row["confidence"] >= trusted.least_confidence:
-            order = (rank[row["source"]], -known_at.timestamp(), -row["offset"])
-            name = row["transaction_id"]
-            right[name] = min(right.get(name, (order, row["is_fraud"])), (order, row["is_fraud"]))
-    return {name for name, (_, is_fraud) in right.items() if is_fraud}
-
-
-def read(root: str, champion: str | None, challenger: str, label_gap_d: int, trusted: Labels) -> Matured:
+def read(root: str, champion: str | None, challenger: str, label_gap_d: int, trust: Trust) -> Matured:
     """The matured payments of one challenger beside one champion; none before there are any."""
     as_of = clock_ms(root) or 0
     until = as_of - label_gap_d * DAY_MS
@@ -95,9 +67,17 @@ def read(root: str, champion: str | None, challenger: str, label_gap_d: int, tru
         no_score = np.zeros(0)
         pairs = Pairs(nothing, nothing, nothing > 0, nothing, nothing, nothing)
         return Matured(pairs, {}, no_score, no_score, no_score, until)
+    # What exploration let through was declined as far as the champion goes.
+    explored = pc.field("explored_from").is_valid()
+    told = delta.rows(root, silver.DECISIONS, [*_PLACE, "explored_from"], explored).combine_chunks()
+    rows = rows.join(told, keys=_PLACE, join_type="left outer") if told.num_rows else rows
+    if told.num_rows:
+        champions = pc.coalesce(rows.column("explored_from"), rows.column("champion_outcome"))
+        rows = rows.set_column(rows.schema.get_field_index("champion_outcome"), "champion_outcome", champions)
     rows = rows.sort_by([("event_time", "ascending"), ("offset", "ascending")])
-    frauds = known_fraud(delta.rows(root, silver.LABELS, _OF_LABEL), as_of, trusted)
-    fraud = pc.is_in(rows.column("transaction_id"), value_set=pa.array(sorted(frauds), pa.string())).to_numpy()
+    found = findings(delta.rows(root, silver.LABELS, COLUMNS), as_of, trust)
+    frauds = found.filter(found.column("is_fraud")).column("transaction_id").combine_chunks()
+    fraud = pc.is_in(rows.column("transaction_id"), value_set=frauds).to_numpy()
     pairs = Pairs(
         rows.column("event_time").cast(pa.int64()).to_numpy() // 1000,
         rows.column("card_token").combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64),

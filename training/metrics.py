@@ -15,13 +15,15 @@ def budget_rows(scores: Doubles, budget_per_1000: float) -> npt.NDArray[np.int64
 
 
 def measured(scores: Doubles, fraud: Flags, budget_per_1000: float) -> dict[str, float]:
-    """Average precision, AUC, recall and precision at the alert budget, expected calibration error in ten bins.
+    """Average precision, AUC, figures at the alert budget, expected calibration error in ten bins.
 
-    With one class only, the ranking figures are NaN.
+    At the budget, what it lets people look at counts as flagged: recall, precision, false-positive rate (of genuine
+    payments), accuracy, F1. With one class only, the ranking figures are NaN.
     """
     both = bool(fraud.any() and not fraud.all())
     looked_at = budget_rows(scores, budget_per_1000)
     found = float(fraud[looked_at].sum())
+    wrong, missed, genuine = len(looked_at) - found, float(fraud.sum()) - found, float((~fraud).sum())
     bins = np.minimum((np.clip(scores, 0, 1) * 10).astype(np.int64), 9)
     error = sum(
         abs(float(scores[bins == b].mean()) - float(fraud[bins == b].mean())) * float((bins == b).mean())
@@ -33,6 +35,9 @@ def measured(scores: Doubles, fraud: Flags, budget_per_1000: float) -> dict[str,
         "auc": float(roc_auc_score(fraud, scores)) if both else float("nan"),
         "recall_at_budget": found / float(fraud.sum()) if fraud.any() else float("nan"),
         "precision_at_budget": found / len(looked_at),
+        "false_positive_rate_at_budget": wrong / genuine if genuine else float("nan"),
+        "accuracy_at_budget": 1 - (wrong + missed) / len(scores),
+        "f1_at_budget": 2 * found / (2 * found + wrong + missed),
         "calibration_error": float(error),
         "payments": float(len(scores)),
         "frauds": float(fraud.sum()),

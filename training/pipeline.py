@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from decisions.bundle import SCALE
 from lakehouse.settings import Training
-from training.baselines import amount_only, logistic
+from training.baselines import amount_only, logistic, small_tree
 from training.data import Dataset
 from training.ensemble import by_ranking
 from training.fit import Doubles, Fitted, Progress, anomaly, boosted, calibrated, isolated, margins_of, refitted
@@ -16,7 +16,7 @@ from training.split import Split
 CUT_SHARES: Mapping[str, float] = {"challenge": 1.0, "review": 0.5, "decline": 0.2}
 """The alert budget is all that is not approved; half of it is looked at by people, a fifth is declined."""
 
-MODELS = ("ensemble", "xgboost", "isolation_forest", "logistic", "amount_only")
+MODELS = ("ensemble", "xgboost", "isolation_forest", "logistic", "tree", "amount_only")
 
 
 def fitted_on(data: Dataset, split: Split, settings: Training, say: Progress) -> Fitted:
@@ -74,5 +74,6 @@ def test_scores(data: Dataset, split: Split, fitted: Fitted, settings: Training,
         "xgboost": scores.xgboost,
         "isolation_forest": scores.isolation_forest,
         "logistic": linear,
+        "tree": small_tree(data.X, split.known, split.train, split.test, settings.seed),
         "amount_only": amount_only(X),
     }

@@ -25,6 +25,7 @@ from expectations.rules.rule_set import payload_of
 from lakehouse import settings as conf
 from lakehouse import topics, trail
 from lakehouse.errors import BundleRefused, ControlRefused, RegistryUnavailable
+from lakehouse.label_ledger import Trust
 from lakehouse.log import logger
 from lakehouse.moments import DAY_MS
 from lakehouse.settings import Settings
@@ -169,7 +170,9 @@ def judge(settings: Settings, digest: str, on_history: bool = False) -> list[Cri
             f"No test of model {digest[:12]} beside the model in force was begun.",
             f"Begin one: python -m training.promote shadow --digest {digest}",
         )
-    found = matured.read(conf.lake_root(settings), champion, digest, settings.training.label_gap_d, settings.labels)
+    found = matured.read(
+        conf.lake_root(settings), champion, digest, settings.training.label_gap_d, Trust.of(settings.labels)
+    )
     return judged(found, float(str(began[-1]["rho"])), settings.experiment)
 
 

@@ -81,4 +81,4 @@ def card_precision(days: list[CardDay], of_card: Doubles, of_day: Doubles, cards
             total += of_day[number] * float(counted[found].sum()) / float(counted[looked_at].sum())
             weight += of_day[number]
         blocked[cards[found]] = True
-    return total / weight if weight else float("nan")
+    return float(total / weight) if weight else float("nan")

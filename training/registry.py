@@ -44,6 +44,7 @@ def recorded(
     tags: Mapping[str, str],
     artifacts: Path,
     digest: str,
+    report: Path | None = None,
 ) -> tuple[str, int]:
     """(run id, model version): one run with everything logged, registered as the next version of the model.
 
@@ -60,6 +61,8 @@ def recorded(
     for key, number in metrics.items():
         registry.log_metric(run_id, key, number)
     registry.log_artifacts(run_id, str(artifacts), "bundle")
+    if report is not None:
+        registry.log_artifacts(run_id, str(report), "report")
     registry.set_terminated(run_id)
     if not registry.search_registered_models(f"name = '{name}'"):
         registry.create_registered_model(name)

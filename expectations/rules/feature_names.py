@@ -208,6 +208,8 @@ FEATURE_NAMES: tuple[str, ...] = (
     "customer_life_fraud",
     "merchant_life_fraud",
     "merchant_since_fraud_s",
+    "merchant_since_first_fraud_s_30d",
+    "merchant_cleared_count_since_fraud_30d",
     "customer_since_fraud_s",
     "customer_life_fraud_amount",
     "merchant_fraud_share_life",

@@ -61,6 +61,8 @@ FEATURES: tuple[Feature, ...] = (
     value("customer_life_fraud", _H, "customer", "life_fraud", "labels", "fraud labels of the customer so far", "account_takeover", "0"),
     value("merchant_life_fraud", _H, "merchant", "life_fraud", "labels", "fraud labels at the merchant so far", "merchant_collusion", "0"),
     value("merchant_since_fraud_s", _H, "merchant", "since_fraud_s", "seconds", "time since the merchant's last fraud label", "merchant_collusion"),
+    Feature("merchant_since_first_fraud_s_30d", _H, "merchant", Operation.VALUE, ("since_first_fraud_s_30d",), "seconds", "time since the oldest of the merchant's fraud labels that became available in the 30d before this payment", "merchant_collusion"),
+    Feature("merchant_cleared_count_since_fraud_30d", _H, "merchant", Operation.VALUE, ("cleared_count_since_fraud_30d",), "payments", "payments at the merchant that outlived the label delay since its newest fraud label of the 30d before this payment", "merchant_collusion", "missing", DELAYED_EDGE),
     value("customer_since_fraud_s", _H, "customer", "since_fraud_s", "seconds", "time since the customer's last fraud label", "account_takeover"),
     value("customer_life_fraud_amount", _H, "customer", "life_fraud_amount", "minor units", "amount of the customer's fraud so far", "bust_out", "0"),
     ratio("merchant_fraud_share_life", _H, "merchant", "life_fraud", "life_tx_count", "ratio", "fraud labels per payment at the merchant so far", "merchant_collusion"),

@@ -44,6 +44,10 @@ class Key:
         return max(event_ms, self.clock)
 
 
+def paid_in(key, after, until):
+    return [p for p in key.paid if after < p["at"] <= until]
+
+
 def entity_statistics(entity, key, e, delay_d):
     now = key.now(e["event_ms"])
     s = {}
@@ -65,6 +69,9 @@ def entity_statistics(entity, key, e, delay_d):
         s[f"fraud_count_{name}"] = sum(at > now - length for at, _ in standing)
         delay = delay_d * DAY_MS
         s[f"delayed_tx_count_{name}"] = sum(now - delay - length < p["at"] <= now - delay for p in key.paid)
+    run = [at for at, _ in standing if at > now - 30 * DAY_MS]
+    s["since_first_fraud_s_30d"] = (now - min(run)) / 1000 if run else NAN
+    s["cleared_count_since_fraud_30d"] = len(paid_in(key, max(run) - delay, now - delay)) if run else NAN
     paid, amounts = key.paid, [p["amount"] for p in key.paid]
     first, last = (paid[0], paid[-1]) if paid else (None, None)
     n = len(paid)

@@ -3,12 +3,16 @@
 import random
 from datetime import timedelta
 
+import pyarrow as pa
 import pytest
 
-from gold.labels import Trust, findings
+from gold.labels import findings
+from lakehouse import label_ledger
 from lakehouse import settings as conf
 from lakehouse.contracts import silver
 from lakehouse.errors import SettingsError
+from lakehouse.files import arrow_schema
+from lakehouse.label_ledger import Trust
 from tests.filled import DAY_1, row
 
 TRUST = Trust(("chargeback", "analyst", "early_warning", "customer"), 0.5)
@@ -143,6 +147,12 @@ def test_any_ledger_folds_as_by_hand_and_what_arrives_later_changes_nothing_befo
     trust = Trust(tuple(draw.sample(SOURCES, 3)), 0.5)
     whole = utc(found(spark, labels, 12, trust))
     assert whole == by_hand(labels, 12, trust)
+    table = pa.Table.from_pylist(labels, arrow_schema(silver.LABELS)).select(label_ledger.COLUMNS)
+    without_spark = label_ledger.findings(table, ms(12), trust).to_pylist()
+    assert {r["transaction_id"]: (r["is_fraud"], r["source"]) for r in without_spark} == {
+        name: (fraud, source) for name, (fraud, source, _) in whole.items()
+    }
+    assert label_ledger.findings(table.slice(0, 0), ms(12), trust).num_rows == 0
     arrived = [one for one in labels if one["engine_clock"] <= at(12)]
     assert utc(found(spark, arrived, 12, trust)) == whole
 

@@ -37,7 +37,7 @@ def replayed(history, span):
 
 def test_both_drivers_make_the_same_vectors_of_the_whole_history(history, span, replayed):
     report = parity.compared(replayed, parity.recomputed(history.context, span, None))
-    assert report.described() == [f"{len(replayed.offset):,} payments x 224 features: 0 mismatches"]
+    assert report.described() == [f"{len(replayed.offset):,} payments x 226 features: 0 mismatches"]
     assert report.payments > 15_000
 
 

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from decisions.bundle import CHAMPION
-from gold import export
+from gold import export as exporting
 from lakehouse import delta
+from lakehouse.contracts import gold
 from lakehouse.contracts.quality import DRIFT
 from lakehouse.exported import ExportRefused
 from training import drift, registry, retrain
@@ -29,7 +30,16 @@ def env(history):
 def exported(env, tmp_path_factory):
     """(folder, what the command said) of an export of the training set."""
     folder = tmp_path_factory.mktemp("export") / "set"
-    return folder, export.export(env.settings, folder, None)
+    return folder, exporting.export(env.settings, folder, None)
+
+
+def test_gold_holds_the_maturity_of_every_source_s_labels(env):
+    rows = delta.rows(env.settings.lake.root, gold.LABEL_MATURITY, ["source", "age_d", "labels", "share"]).to_pylist()
+    first = {row["age_d"]: row for row in rows if row["source"] == "any"}
+    assert {row["source"] for row in rows if row["labels"]} >= {"any", "chargeback"}
+    # The simulator's delays have a median of four days, and 95 % of them lie within seven.
+    assert first[2]["share"] < first[4]["share"] < first[7]["share"]
+    assert first[7]["share"] > 0.8
 
 
 def test_an_export_holds_the_payments_that_the_lake_holds(env, exported):

@@ -21,6 +21,7 @@ IDS = {
     "outcome": 8,
     "payment": 9,
     "reasons": 13,
+    "shadow": 14,
     "staged": 10,
 }
 

@@ -176,6 +176,36 @@ def test_a_repair_that_was_interrupted_is_found_and_finished(lake: Lake) -> None
     assert digests(root) == lake.before
 
 
+@pytest.mark.parametrize("lost", [slice(0, 1), slice(None)], ids=["the oldest", "all"])
+def test_lost_data_files_of_decisions_are_cut_back_to_and_taken_over_again(lake: Lake, lost: slice) -> None:
+    root = lake.root
+    gone = files(root, true.DECISIONS)[lost]
+    assert gone
+    for path in gone:
+        path.unlink()
+    (finding,) = looked(root, list(TABLES.values()))
+    assert (finding.table, finding.kind, finding.symptom) == (true.DECISIONS, "file", LOST_FILE)
+    lake.repaired()
+    assert looked(root, list(TABLES.values())) == []
+    assert digests(root) == lake.before
+
+
+def test_a_table_that_is_believed_stays_as_it_is_and_its_record_is_made_anew(lake: Lake) -> None:
+    root, table = lake.root, true.PAYMENTS
+    before, commit = storage.version(root, table), last_commit(root, table)
+    # Another, valid commit of the same version, as a backup that was taken elsewhere would have.
+    commit.write_bytes(commit.read_bytes().replace(b'"operation":', b'"operation": ', 1))
+    (finding,) = looked(root, list(TABLES.values()))
+    assert (finding.table, finding.kind, finding.symptom) == (table, "log", high_water.OTHER)
+    done = len(lake.told("rows_again"))
+    Repair(lake.context, [].append).mend([finding], believe_table=True)
+    assert looked(root, list(TABLES.values())) == []
+    assert storage.version(root, table) == before
+    assert lake.told("record_made_anew")[-1] == {"table": table.name, "symptom": high_water.OTHER}
+    assert len(lake.told("rows_again")) == done
+    assert digests(root) == lake.before
+
+
 def test_a_replay_of_all_that_is_kept_changes_no_digest(lake: Lake) -> None:
     end = delta.count(lake.root, landed.EVENTS)
     for job in JOBS:

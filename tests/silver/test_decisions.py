@@ -24,7 +24,7 @@ def test_the_decisions_that_count_are_those_of_a_reader_that_sees_record_by_reco
     for offset, value in enumerate(topic()):
         if value[4:5] == b"\x05":
             fence.start(offset)
-        elif value[4:5] == b"\x0b":
+        elif value[:5] == registry().latest("decision").prefix:
             batch = decoded(registry().latest("decision"), [value[5:]]).batch
             source = int(batch.numbers("offset")[0])
             if fence.counts(int(batch.numbers("epoch")[0]), source):

@@ -1,49 +1,23 @@
 """What is known of payments that both models decided, and the criteria over them."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
+from expectations.rules.rule_set import OUTCOMES
+from lakehouse import delta
 from lakehouse import settings as conf
+from lakehouse.contracts import silver
+from lakehouse.label_ledger import Trust
+from tests.filled import DAY_1, row
+from training import matured as reading
 from training.criteria import failed, judged
-from training.matured import Matured, known_fraud
+from training.matured import Matured
 from training.paired import Pairs
 
-AS_OF = datetime(2026, 6, 1, tzinfo=UTC)
 APPROVE, DECLINE = 0, 3
-
-
-def label(offset, transaction_id, is_fraud=True, source="chargeback", **changes):
-    """A label that was known ten days before."""
-    known = AS_OF - timedelta(days=10)
-    usual = {"label_id": f"l{offset}", "confidence": 1.0, "label_available_at": known, "engine_clock": known}
-    named = {"offset": offset, "transaction_id": transaction_id, "is_fraud": is_fraud, "source": source}
-    return {**usual, **named, "reverses": None, **changes}
-
-
-def test_frauds_are_those_of_the_ledgers_rule():
-    later, before = AS_OF + timedelta(days=1), AS_OF - timedelta(days=5)
-    rows = [
-        label(1, "plain"),
-        label(2, "not yet", label_available_at=later),
-        label(3, "arrived late", engine_clock=later),
-        label(4, "taken back"),
-        label(5, "taken back", reverses="l4"),
-        label(6, "our own rule", source="rule"),
-        label(7, "unsure", confidence=0.1, source="customer"),
-        label(8, "stronger says no", source="customer"),
-        label(9, "stronger says no", is_fraud=False, source="analyst"),
-        label(10, "changed their mind", is_fraud=False),
-        label(11, "changed their mind", label_available_at=before),
-    ]
-    trusted = conf.load().labels
-    found = known_fraud(pa.Table.from_pylist(rows), int(AS_OF.timestamp() * 1000), trusted)
-    stronger = trusted.sources.index("analyst") < trusted.sources.index("customer")
-    expected = {"plain", "changed their mind"} | (set() if stronger else {"stronger says no"})
-    assert found - {"unsure"} == expected
-    assert ("unsure" in found) == (trusted.least_confidence <= 0.1)
+TRUST = Trust(("chargeback", "customer"), 0.5)
 
 
 def matured(champion, challenger, segments=(), scores=(0.1, 0.1), us=20.0):
@@ -100,3 +74,34 @@ def test_nothing_matured_meets_nothing(of):
     nothing = np.zeros(0, np.int64)
     empty = Matured(Pairs(nothing, nothing, nothing > 0, nothing, nothing, nothing), {}, *[np.zeros(0)] * 3, 0)
     assert failed(judged(empty, 0.05, of)) == ["evidence", "money", "calibration", "latency"]
+
+
+def test_what_exploration_let_through_was_declined_and_a_rule_s_label_is_none(settings):
+    root, late = settings.lake.root, DAY_1 + timedelta(days=30)
+    models = {"model_digest": "b" * 64, "champion_digest": "a" * 64, "champion_score": 0.9, "score": 0.9}
+    said = [
+        row(
+            silver.SHADOW,
+            n,
+            transaction_id=f"t{n}",
+            event_time=DAY_1,
+            outcome="decline",
+            champion_outcome=one,
+            **models,
+        )
+        for n, one in enumerate(("approve", "approve", "decline"))
+    ]
+    delta.append(root, silver.SHADOW, said)
+    delta.append(root, silver.PAYMENTS, [row(silver.PAYMENTS, n, transaction_id=f"t{n}") for n in range(3)])
+    delta.append(root, silver.BALANCE, [row(silver.BALANCE, 9, engine_clock=late)])
+    decided = [row(silver.DECISIONS, n, explored_from="decline" if n == 1 else None) for n in range(3)]
+    delta.append(root, silver.DECISIONS, decided)
+    words = ((0, "rule", True), (1, "customer", False), (1, "chargeback", True), (2, "customer", True))
+    labels = [
+        row(silver.LABELS, 10 + n, label_id=f"l{n}", transaction_id=f"t{of}", source=source, is_fraud=fraud)
+        for n, (of, source, fraud) in enumerate(words)
+    ]
+    delta.append(root, silver.LABELS, labels)
+    found = reading.read(root, "a" * 64, "b" * 64, 7, TRUST).pairs
+    assert [OUTCOMES[one] for one in found.champion] == ["approve", "decline", "decline"]
+    assert found.fraud.tolist() == [False, True, True]
