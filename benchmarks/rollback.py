@@ -22,7 +22,7 @@ from training import promotion
 from training.following import guarded
 from training.promotion import Signers
 
-SECONDS = 10.0
+SECONDS = 40.0
 """Of payments: some before the promotion, some after the way back."""
 BEFORE_S = 2.0
 LAST_WAIT_S = 60.0

@@ -111,10 +111,11 @@ class Demo:
         """Live payments, with rules and lists changed on their way, what was told of them, and what they became."""
         world = self.world
         key = conf.resolve(self.settings.keys.folder) / "api-replay.key"
-        is_changed, is_promoted = world.rules.exists(), False
+        is_changed, is_approved = world.rules.exists(), False
         if not is_changed:
             share = watching.watched_share(world.rate * world.live_seconds)
             world.watched.write_text("\n".join(watching.worst_of(self.tables, share)))
+            is_approved = self.challenge()
         # A part that was begun is never played again: its payments may be on the log.
         world.after_a_part().save()
         with self.steps.beside(
@@ -128,8 +129,9 @@ class Demo:
         ):
             if not is_changed:
                 self.change()
-                is_promoted = self.promote()
-        if not is_changed and is_promoted:
+            if is_approved:
+                self.steps.run("the challenger into force", "training.promote", "run", *self._challenger())
+        if is_approved:
             self.steps.run("and back", "training.promote", "rollback", "--reason", "the demo", *self._begun())
         with self.steps.timed("alerts delivered, customers answer"):
             told = Customers(world, self.settings, self.steps.say).settle()
@@ -147,17 +149,20 @@ class Demo:
             "a rule that challenges them", "decisions.control", "rules", "activate", str(world.rules), *self._begun()
         )
 
-    def promote(self) -> bool:
-        """A challenger into shadow, and into force on evidence of history, while payments flow; whether it was."""
-        which = ("--digest", self.world.challenger.read_text(), *self._begun())
-        self.steps.run("a challenger into shadow", "training.promote", "shadow", *which)
+    def challenge(self) -> bool:
+        """A challenger into shadow before payments flow, and judged on history; whether it is approved."""
+        self.steps.run("a challenger into shadow", "training.promote", "shadow", *self._challenger())
         try:
-            self.steps.run("approved on evidence", "training.promote", "approve", *which, "--on", "history")
+            self.steps.run(
+                "approved on evidence", "training.promote", "approve", *self._challenger(), "--on", "history"
+            )
         except FraudlakeError:
             self.steps.say("not approved: the first champion stays")
             return False
-        self.steps.run("the challenger into force", "training.promote", "run", *which)
         return True
+
+    def _challenger(self) -> tuple[str, ...]:
+        return "--digest", self.world.challenger.read_text(), *self._begun()
 
     def _begun(self) -> tuple[str, str]:
         """That something was received when the live parts begin, in the world's time.
