@@ -26,7 +26,7 @@ from benchmarks import handbook, place, report
 from benchmarks.handbook import FOLDS, NAMES, PUBLISHED, TEST_START, WEEK_D, Days
 from benchmarks.replayed import Replayed, replayed
 from lakehouse.moments import DAY_MS
-from lakehouse.settings import Training
+from lakehouse.settings import Settings
 from simulator.replay import FILE
 from training.bootstrap import intervals
 from training.package import model_of
@@ -51,8 +51,9 @@ SEEDS = 5
 class Bench:
     """A replayed recording and the book's protocol over it."""
 
-    def __init__(self, found: Replayed, days: Days, settings: Training, history_d: int) -> None:
-        self.found, self.days, self._settings, self._history_d = found, days, settings, history_d
+    def __init__(self, found: Replayed, days: Days, settings: Settings, history_d: int) -> None:
+        self.found, self.days, self._history_d = found, days, history_d
+        self._settings, self._costs = settings.training, settings.experiment.costs
 
     def test(self, day: str) -> Ints:
         """Rows of the test week that begins on a day."""
@@ -78,7 +79,7 @@ class Bench:
         )
         settings = self._settings.model_copy(update={**CONFIGURATION, "seed": seed})
         split = by_time(known, start + WEEK_D * DAY_MS, WEEK_D, WEEK_D, settings.validation_d)
-        fitted = fitted_on(known, split, settings, lambda line: print(f"  {line}", flush=True))
+        fitted = fitted_on(known, split, settings, self._costs, lambda line: print(f"  {line}", flush=True))
         final = fitted_again(known, fitted, split.train_end_ms, settings)
         return model_of(final, {}).scores(data.X[self.test(day)]).ensemble
 
@@ -166,7 +167,7 @@ def main(argv: Sequence[str]) -> None:
     seeds = range(given.seed, given.seed + given.runs)
     with tempfile.TemporaryDirectory(prefix="fraudlake-benchmark-") as folder, place.apart(Path(folder)) as settings:
         found = replayed(settings, given.data, WARM_UP_D)
-        bench = Bench(found, Days(found, _first_day(given.data)), settings.training, given.size)
+        bench = Bench(found, Days(found, _first_day(given.data)), settings, given.size)
     by_day: dict[str, dict[str, float]] = {}
     for day in [given.test_start, *given.folds]:
         runs = []

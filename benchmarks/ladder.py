@@ -27,8 +27,8 @@ from lakehouse.settings import Settings
 from lakehouse.signing import signer
 from lakehouse.texts import Ints
 from simulator.intents import SCENARIOS
+from training.cutting import cuts
 from training.package import model_of, packed
-from training.pipeline import cuts
 
 
 class Told(NamedTuple):

@@ -148,7 +148,7 @@ class Training(Section):
     test_d: Count
     label_gap_d: Annotated[int, Field(ge=0)]
     search_trials: Count
-    ensemble: Literal["fixed", "ranking"]
+    ensemble: Literal["fixed", "ranking", "money"]
     needed_features: list[str]
     alert_budget_per_1000: Annotated[float, Field(gt=0, le=1000)]
     seed: Annotated[int, Field(ge=0)]

@@ -25,11 +25,12 @@ from lakehouse.runs import recorded
 from lakehouse.settings import Settings, resolve
 from lakehouse.signing import signer
 from training import registry, report
+from training.cutting import cuts
 from training.data import Dataset, read, read_exported, spans, text_of
 from training.evaluate import Evaluation, HeldOut, evaluated
 from training.fit import Doubles, Fitted
 from training.package import packed
-from training.pipeline import MODELS, cuts, fitted_again, fitted_on, test_scores
+from training.pipeline import MODELS, fitted_again, fitted_on, test_scores
 from training.refusing import refuse_overlap, refuse_unfit
 from training.split import Split, by_time
 
@@ -76,9 +77,9 @@ def train(
         test_to=text_of(split.test_end_ms),
     )
     began = time.monotonic()
-    fitted = fitted_on(data, split, training, say)
-    scores = test_scores(data, split, fitted, training, say)
     costs = settings.experiment.costs
+    fitted = fitted_on(data, split, training, costs, say)
+    scores = test_scores(data, split, fitted, training, say)
     say("evaluating")
     tested = HeldOut.of(data, split.test)
     found = evaluated(scores, tested, training.alert_budget_per_1000, costs, training.seed)

@@ -7,7 +7,7 @@ import numpy as np
 from decisions.outcome import bands, edges
 from lakehouse.experiment_settings import Costs
 from training.costs import Doubles, Flags, Ints, costs
-from training.pipeline import cuts
+from training.cutting import cuts
 
 REVIEW = 2
 """Of OUTCOMES."""

@@ -1,26 +1,21 @@
 """The steps of training, each a function of data and settings."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
-from decisions.bundle import SCALE
+from lakehouse.experiment_settings import Costs
 from lakehouse.settings import Training
 from training.baselines import amount_only, logistic, small_tree
 from training.data import Dataset
-from training.ensemble import by_ranking
+from training.ensemble import by_money, by_ranking
 from training.fit import Doubles, Fitted, Progress, anomaly, boosted, calibrated, isolated, margins_of, refitted
-from training.metrics import budget_rows
 from training.package import model_of
 from training.split import Split
-
-CUT_SHARES: Mapping[str, float] = {"challenge": 1.0, "review": 0.5, "decline": 0.2}
-"""The alert budget is all that is not approved; half of it is looked at by people, a fifth is declined."""
 
 MODELS = ("ensemble", "xgboost", "isolation_forest", "logistic", "tree", "amount_only")
 
 
-def fitted_on(data: Dataset, split: Split, settings: Training, say: Progress) -> Fitted:
-    """Both models fitted on the training days and calibrated on the validation days."""
+def fitted_on(data: Dataset, split: Split, settings: Training, of_decisions: Costs, say: Progress) -> Fitted:
+    """Both models fitted on the training days, calibrated and weighed on the validation days."""
     fraud = split.known
     booster, parameters, trees = boosted(
         data.X, fraud, split.fit, split.validation, settings.seed, settings.search_trials, say
@@ -37,7 +32,13 @@ def fitted_on(data: Dataset, split: Split, settings: Training, say: Progress) ->
     if settings.ensemble == "fixed":
         return fitted
     found = model_of(fitted, {}).scores(held_out)
-    weights = by_ranking(found.xgboost, found.isolation_forest, known)
+    if settings.ensemble == "ranking":
+        weights = by_ranking(found.xgboost, found.isolation_forest, known)
+    else:
+        amount = data.amount_base_minor[split.validation]
+        weights = by_money(
+            found.xgboost, found.isolation_forest, known, amount, settings.alert_budget_per_1000, of_decisions
+        )
     say(f"ensemble: XGBoost {weights['xgboost']}, isolation forest {weights['isolation_forest']}")
     return replace(fitted, weights=weights)
 
@@ -48,20 +49,6 @@ def fitted_again(data: Dataset, fitted: Fitted, until_ms: int, settings: Trainin
     booster = refitted(data.X, data.is_fraud, rows, fitted.parameters, fitted.trees, settings.seed)
     isolation, expected, medians = isolated(data.X, rows, settings.seed)
     return replace(fitted, booster=booster, isolation=isolation, isolation_expected_path=expected, medians=medians)
-
-
-def cuts(scores: Doubles, budget_per_1000: float) -> dict[str, float]:
-    """Scores at which the bands begin, so that on these payments each takes its share of the alert budget.
-
-    Higher bands begin at strictly higher scores, whatever the ties.
-    """
-    out: dict[str, float] = {}
-    last = 0.0
-    for name, share in CUT_SHARES.items():
-        lowest = float(scores[budget_rows(scores, budget_per_1000 * share)].min())
-        last = round(max(lowest, last + 1 / SCALE), 6)
-        out[name] = last
-    return out
 
 
 def test_scores(data: Dataset, split: Split, fitted: Fitted, settings: Training, say: Progress) -> dict[str, Doubles]:

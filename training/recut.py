@@ -19,7 +19,7 @@ from lakehouse.runs import recorded
 from lakehouse.settings import Settings
 from lakehouse.signing import signer
 from training import data, registry
-from training.pipeline import cuts
+from training.cutting import cuts
 from training.promotion import MOST_ROWS, fitted_until_ms
 
 

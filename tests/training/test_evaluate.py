@@ -9,6 +9,7 @@ from decisions.bundle import Model
 from lakehouse.experiment_settings import Costs
 from tests.decisions import models
 from training import report
+from training.ensemble import by_money
 from training.evaluate import HeldOut, at_false_positive_rate, evaluated, judged, parts
 from training.metrics import measured
 from training.money import earned, outcomes
@@ -64,6 +65,16 @@ def test_the_highest_scores_take_the_outcomes_of_the_budget():
     found = outcomes(scores, 10)
     assert np.bincount(found, minlength=4).tolist() == [990, 5, 3, 2]
     assert found[-2:].tolist() == [3, 3]
+
+
+def test_the_ensemble_that_earns_most_is_chosen():
+    fraud = np.arange(1000) < 10
+    # XGBoost knows the small frauds, the isolation forest the large ones, and ten payments are looked at.
+    xgboost = np.where(np.arange(1000) < 5, 0.6, 0.5)
+    isolation = np.where((np.arange(1000) >= 5) & fraud, 0.9, 0.1)
+    amount = np.where(np.arange(1000) < 5, 100, 90_000)
+    assert by_money(xgboost, isolation, fraud, amount, 5, COSTS) == {"xgboost": 0.7, "isolation_forest": 0.3}
+    assert by_money(isolation, xgboost, fraud, amount, 5, COSTS)["xgboost"] == 0.7
 
 
 def test_a_part_is_judged_by_what_the_whole_flags():
