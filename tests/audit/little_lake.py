@@ -46,8 +46,9 @@ NAMED = Table(
     columns=(*gold.FEATURES.columns, *(Column(name, "float", "a feature", nullable=True) for name in FEATURES)),
     event_time="event_time",
 )
+_LEFT_OUT = (silver.REPAIRS, silver.ERASURE_REPORT, bronze.SHADOW, silver.SHADOW)
 _LOOKED_AT = (*bronze.TABLES, *silver.TABLES, gold.VECTORS, NAMED, gold.SCORES, gold.DECISIONS)
-TABLES = {table.name: table for table in _LOOKED_AT if table not in (silver.REPAIRS, silver.ERASURE_REPORT)}
+TABLES = {table.name: table for table in _LOOKED_AT if table not in _LEFT_OUT}
 
 
 def events():
