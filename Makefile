@@ -42,7 +42,7 @@ config: setup ## every setting in force and where its value comes from
 
 ##@ Develop
 test: setup ## all tests, on a real broker, Delta and MLflow
-	@$(PYTHON) -m pytest -n 2
+	@$(PYTHON) -m pytest -n 3
 
 test-crash: setup ## kill real processes under load and count every record afterwards (KILLS, EVENTS, SEED, ONLY, REPORT)
 	@$(PYTHON) -m tests.campaign.job $(if $(KILLS),--kills $(KILLS)) $(if $(EVENTS),--events $(EVENTS)) \
