@@ -158,7 +158,9 @@ def test_a_store_that_is_away_is_waited_for_and_then_has_everything(served, card
     settings, server = served
     decide(settings, card, 0)
     with writing(settings) as (store, writer):
-        until(lambda: card.offsets(store) == [0])
+        # The store has the decision, and that it has it.
+        until(lambda: writer.behind == 0)
+        assert card.offsets(store) == [0]
         server.stop()
         decide(settings, card, *range(1, 1500))
         answer(settings, card, 1000)
