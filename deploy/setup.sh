@@ -47,8 +47,8 @@ deploy/jars.sh broker spark
 # --- compiled kernels: seconds here, or seconds at every first use ---------------------------------------------------
 # What a kernel computes follows from more than its own file, such as the order of the features: every file of a room that
 # has kernels counts. numba itself notices a change of a function's own file only.
-rooms=$(git ls-files -co --exclude-standard '*.py' 2>/dev/null | xargs grep -l 'njit\|import compiled' | cut -d/ -f1 | grep -v tests | sort -u)
-kernels=$(cat requirements.lock $(git ls-files -co --exclude-standard '*.py' 2>/dev/null | grep -E "^($(echo $rooms | tr ' ' '|'))/" | sort) | sha256sum | cut -d' ' -f1)
+rooms=$(grep -rlE --include='*.py' 'njit|import compiled' -- */ | cut -d/ -f1 | grep -vx tests | sort -u)
+kernels=$(cat requirements.lock $(find $rooms -name '*.py' | sort) | sha256sum | cut -d' ' -f1)
 if [ "$(cat $state/numba/.kernels 2>/dev/null)" != "$kernels" ]; then
   say "compiling kernels"
   rm -rf $state/numba

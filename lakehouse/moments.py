@@ -1,7 +1,8 @@
-"""Times on the command line, and the days they are in."""
+"""The wall clock, times on the command line, and the days they are in."""
 
 import argparse
-from datetime import datetime
+import time
+from datetime import UTC, datetime
 
 DAY_MS = 86_400_000
 
@@ -9,6 +10,16 @@ DAY_MS = 86_400_000
 def day_floor(moment_ms: int) -> int:
     """Midnight, UTC, before a moment."""
     return moment_ms // DAY_MS * DAY_MS
+
+
+def now_ms() -> int:
+    """The wall clock, milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def time_of(moment_ms: int) -> datetime:
+    """A moment as a time in UTC."""
+    return datetime.fromtimestamp(moment_ms / 1000, UTC)
 
 
 def moment_ms(text: str) -> int:

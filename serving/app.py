@@ -63,7 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
         loop = asyncio.get_running_loop()
         replica = await asyncio.to_thread(Replica, settings, store, decision_store, reads, app.state.feed, loop)
         await asyncio.to_thread(replica.start)
-        app.state.replica, app.state.readers = replica, replica.readers
+        app.state.replica = replica
         yield
         app.state.feed.end()
         await asyncio.to_thread(replica.stop)

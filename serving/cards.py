@@ -1,13 +1,14 @@
 """Decisions from the store as answers: pages of a card, single ones by id."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeVar
 
 from prometheus_client import Histogram
 from pydantic import BaseModel, Field
 
 from decisions.outcome import REJECTED
+from lakehouse.moments import time_of
 from serving.decision_store import DecisionStore, Place, StoredDecision
 from serving.decision_writer import FAILURES
 from serving.in_time import InTime
@@ -165,6 +166,6 @@ def _position(found: StoredDecision) -> Position:
 
 def _time(milliseconds: int) -> datetime | None:
     try:
-        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+        return time_of(milliseconds)
     except (OverflowError, ValueError, OSError):
         return None

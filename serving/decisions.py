@@ -71,7 +71,6 @@ class Path:
     """Asks the store of decisions; None also where it does not answer."""
     timeout_s: float
     host: str
-    partition: int = PARTITION
 
     async def decide(self, request: Any, received_at: datetime) -> DecisionAnswer:
         """The answer to a payment.
@@ -119,7 +118,7 @@ class Path:
 
     async def _through_log(self, payment: Payment) -> Reply:
         waiting = self.replies.wait(payment.transaction_id, self.digests.payload(payment.record))
-        durable = self.writer.put(payment.record, self.partition)
+        durable = self.writer.put(payment.record, PARTITION)
         try:
             async with asyncio.timeout(self.timeout_s):
                 return self._same(payment, await waiting)
@@ -139,24 +138,29 @@ class Path:
             return False
         return True
 
+    async def _before(self, payment: Payment) -> Reply | None:
+        """What came of this payment before; the store knows of repeats that memory no longer has.
+
+        The engine makes no second decision, so a new answer of ours would stand over the first one.
+        """
+        known = self.replies.find(payment.transaction_id)
+        if known is None:
+            return await self.older(payment.transaction_id)
+        return None if known.effective is None else self._same(payment, known)
+
     async def _late(self, payment: Payment) -> Reply:
         """Answer without the engine; the answer is an event of its own and the effective outcome from then on."""
-        known = self.replies.find(payment.transaction_id)
-        if known is not None and known.effective is not None:
-            return self._same(payment, known)
-        if known is None and (older := await self.older(payment.transaction_id)) is not None:
-            # The engine makes no second decision: this is a repeat of a payment that memory no longer has.
-            return older
+        if (before := await self._before(payment)) is not None:
+            return before
         fallen, answer = self._fallen(payment, LATE)
-        if not await self._acknowledged(self.writer.put(answer, self.partition)):
+        if not await self._acknowledged(self.writer.put(answer, PARTITION)):
             return await self._on_disk(payment, fallen, answer)
         return self._told(payment, fallen)
 
     async def _spooled(self, payment: Payment) -> Reply:
         """Answer without log and engine: payment and answer go to the spool."""
-        known = self.replies.find(payment.transaction_id)
-        if known is not None and known.effective is not None:
-            return self._same(payment, known)
+        if (before := await self._before(payment)) is not None:
+            return before
         return await self._on_disk(payment, *self._fallen(payment, AWAY))
 
     async def _on_disk(self, payment: Payment, fallen: Fallen, answer: bytes) -> Reply:

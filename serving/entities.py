@@ -1,16 +1,17 @@
 """An entity's profile as an answer: its values, and in words whether they can be trusted."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 from prometheus_client import Counter
 from pydantic import BaseModel, Field
 
 from lakehouse.errors import SettingsError
+from lakehouse.moments import now_ms, time_of
 from lakehouse.serving_settings import Profiles
 from lakehouse.settings import Settings
-from serving.profile_store import InProcess, Look, ProfileStore, now_ms
+from serving.profile_store import InProcess, Look, ProfileStore
 from serving.profiles import KINDS, Profile
 from serving.schemas import Position
 
@@ -84,7 +85,7 @@ def _found(kind: str, found: Profile, now: int, doubt: str | None) -> EntityProf
         status="stale" if doubt else "fresh",
         reason=f"{said}; {doubt}." if doubt else f"{said}; nothing later is missing.",
         age_s=age_s,
-        as_of=datetime.fromtimestamp(found.as_of_ms / 1000, UTC),
+        as_of=time_of(found.as_of_ms),
         transaction_id=found.transaction_id,
         position=Position(topic_id=found.topic_id, partition=found.partition, offset=found.offset),
         feature_set=found.feature_set,

@@ -6,7 +6,6 @@
 A payment that admission would refuse is never approved, and no amount above the limit of the ladder, or without a rate.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from decisions.outcome import OUTCOMES
 from expectations.decoded import broken_rules, decode
 from expectations.reference import Reference, converted, short_codes
 from lakehouse.crypto import Digests, Tokens
+from lakehouse.moments import now_ms
 from lakehouse.registry import registry
 from lakehouse.settings import Ladder
 from lakehouse.texts import Texts
@@ -56,7 +56,7 @@ class Fallback:
         if outcome == APPROVE and refused(record, self.digests):
             outcome = REVIEW
         token = self.tokens.text(self.tokens.digests("card", [payment.card_number.encode()])[0])
-        last = self.cards.outcome(token, int(time.time() * 1000))
+        last = self.cards.outcome(token, now_ms())
         if last is None:
             return Fallen(outcome, RUNGS[STATIC])
         return Fallen(max(outcome, last, key=OUTCOMES.index), LAST_DECISION)
@@ -65,5 +65,5 @@ class Fallback:
 def refused(record: bytes, digests: Digests) -> str:
     """The rules of admission that a record of topic `events` breaks now, joined by commas; empty for a good one."""
     schema = registry().by_id()[int.from_bytes(record[1:5], "big")]
-    end, now = np.array([len(record)]), np.array([time.time_ns() // 1_000_000])
+    end, now = np.array([len(record)]), np.array([now_ms()])
     return broken_rules(decode(schema, record, np.array([0]), end, now, digests))[0]

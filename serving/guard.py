@@ -57,15 +57,15 @@ class Guard:
         await (self._app if refused is None else refused)(scope, receive, with_headers)
 
     def _refused(self, scope: Scope) -> Response | None:
-        given = {name: value for name, value in scope["headers"] if name in (b"content-length", b"content-type")}
-        length, kind = given.get(b"content-length"), given.get(b"content-type", b"")
-        if length is None or not length.isdigit():
-            if scope["method"] == "POST":
-                return problems.answer(411, "Content-Length is missing", "Send the length of the body.")
-            return None
+        given = dict(scope["headers"])
+        # Without either header there is no body (RFC 9112, 6.3).
+        length = given.get(b"content-length", b"" if b"transfer-encoding" in given else b"0")
+        if not length.isdigit():
+            return problems.answer(411, "Content-Length is missing", "Send the length of the body.")
         if int(length) > self._most_bytes:
             return problems.answer(413, "The body is too large", f"At most {self._most_bytes} bytes.")
         wanted = FORM if scope["path"].startswith(FORMS) else JSON
-        if scope["method"] == "POST" and kind.split(b";")[0].strip().lower() != wanted.encode():
+        kind = given.get(b"content-type", b"").split(b";")[0].strip().lower()
+        if scope["method"] == "POST" and int(length) and kind != wanted.encode():
             return problems.answer(415, "The body is of another type", f"Send it as Content-Type: {wanted}.")
         return None

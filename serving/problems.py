@@ -21,6 +21,12 @@ DENIED: Mapping[int, str] = {
     429: "the key's rate is exceeded; Retry-After says for how long",
 }
 """What every route that needs a key may answer."""
+BODY: Mapping[int, str] = {
+    411: "a body without its length",
+    413: "a body that is too large",
+    415: "a body of another type",
+}
+"""What every route that takes a body may answer, too."""
 
 
 class Problem(Exception):
@@ -95,4 +101,4 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def ours(_: Request, __: Exception) -> JSONResponse:
-        return answer(500, "The API failed", "Its log says why. Send the payment again with the same transaction_id.")
+        return answer(500, "The API failed", "Its log says why. The same request may be sent again.")

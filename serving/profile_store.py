@@ -1,12 +1,12 @@
 """Where profiles lie: what every store promises, and the one in this process's memory."""
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from lakehouse.moments import now_ms
 from serving.profiles import DecidedPayment, Name, Profile, profile
 
 
@@ -54,11 +54,6 @@ class ProfileStore(Protocol):
 
     def close(self) -> None:
         """Let go of what the store holds."""
-
-
-def now_ms() -> int:
-    """The wall clock in milliseconds."""
-    return int(time.time() * 1000)
 
 
 def left_ms(payment: DecidedPayment, ttl_s: int) -> int:

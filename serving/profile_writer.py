@@ -14,7 +14,8 @@ from prometheus_client import Counter
 from lakehouse.broker import End
 from lakehouse.errors import StoreUnavailable
 from lakehouse.log import logger
-from serving.profile_store import Covered, ProfileStore, now_ms
+from lakehouse.moments import now_ms
+from serving.profile_store import Covered, ProfileStore
 from serving.profiles import DecidedPayment, Name, entities, has_vector, is_readable, payment_of
 
 WRITE_S = 0.1

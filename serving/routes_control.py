@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -14,6 +14,7 @@ from decisions.outcome import OUTCOMES
 from expectations.control import InForce
 from expectations.rules.rule_set import Rule
 from expectations.rules.vocabulary import LISTS
+from lakehouse.moments import time_of
 from serving import problems
 from serving.auth import DECIDE, READ, Allowed, Caller
 from serving.problems import Problem
@@ -162,7 +163,7 @@ def _rule(rule: Rule) -> RuleInForce:
 
 
 def _time(milliseconds: int) -> datetime | None:
-    return None if milliseconds >= _NEVER_MS else datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return None if milliseconds >= _NEVER_MS else time_of(milliseconds)
 
 
 def _cursor(key: Sequence[str]) -> str:

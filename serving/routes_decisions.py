@@ -24,9 +24,10 @@ router = APIRouter(tags=["decisions"])
     responses=problems.documented(
         {
             **problems.DENIED,
+            **problems.BODY,
             409: "another payment has this transaction_id",
             422: "not a payment: the fields that are wrong, or the rules that rejected it",
-            503: "nothing was decided: the log did not take the payment",
+            503: "nothing was decided: neither the log nor the spool took the payment",
         }
     ),
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": PAYMENT_SCHEMA}}}},
@@ -34,7 +35,8 @@ router = APIRouter(tags=["decisions"])
 async def decide(request: Request, caller: Annotated[Caller, Depends(Allowed(DECIDE))]) -> Response:
     """Write the payment to the log, wait for the engine's decision, answer.
 
-    After `decision_timeout_ms` the answer is `review` with `degraded: true`, and stays the effective outcome.
+    After `decision_timeout_ms`, or while the log is away, the ladder answers by the card's last decision or by amount
+    and channel, with `degraded: true`; that answer stays the effective outcome.
     """
     received_at = datetime.now(UTC)
     payment = problems.parsed(PaymentRequest, await request.body(), "payment")
@@ -52,6 +54,7 @@ async def decide(request: Request, caller: Annotated[Caller, Depends(Allowed(DEC
     responses=problems.documented(
         {
             **problems.DENIED,
+            **problems.BODY,
             404: "no decision is known by that id",
             503: "it is not among the recent ones, and the store of older ones does not answer",
         }

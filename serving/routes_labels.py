@@ -38,6 +38,7 @@ class LabelTaken(BaseModel):
     responses=problems.documented(
         {
             **problems.DENIED,
+            **problems.BODY,
             422: "not a label: the fields that are wrong, or the rules of admission that it breaks",
             503: "the log did not take the label; send it again with the same label_id",
         }

@@ -9,7 +9,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from lakehouse import key_age
 from serving import problems
 from serving.auth import DECIDE, READ, Allowed, Caller
-from serving.following import Follower
 from serving.replica import replica
 from serving.stats import HOUR_S, MINUTE_S, Stats
 
@@ -27,7 +26,7 @@ async def ready(request: Request) -> Response:
     """503 until both readers have reached what was there at the start, when one has ended, or over a key's age."""
     if why := key_age.checked(request.app.state.settings):
         return problems.answer(503, "Not ready", why)
-    readers: list[Follower] = request.app.state.readers
+    readers = replica(request).readers
     if all(reader.caught_up for reader in readers):
         return Response('{"status":"ok"}', media_type="application/json")
     failed = next((reader.failed for reader in readers if reader.failed), "still reading")

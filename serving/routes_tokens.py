@@ -44,6 +44,7 @@ class CardToken(BaseModel):
     responses=problems.documented(
         {
             **problems.DENIED,
+            **problems.BODY,
             422: "not a card number, or no purpose",
             503: "the audit trail cannot be written, so nothing is answered",
         }

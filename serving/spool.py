@@ -22,6 +22,7 @@ from lakehouse.crypto import RecordSeal
 from lakehouse.errors import ContractBroken, KeysMissing, SettingsError, StoreUnavailable
 from lakehouse.keys import KeySource, write_private
 from lakehouse.log import logger
+from lakehouse.moments import now_ms
 
 MARK = b"FLSPOOL1"
 PURPOSE = "spool"
@@ -145,7 +146,7 @@ class Spool:
         if self._open is None or self._files[-1].end >= FILE_BYTES:
             self._begin()
         assert self._open is not None
-        current, now = self._files[-1], int(time.time() * 1000)
+        current, now = self._files[-1], now_ms()
         frames, parts, offset = [], [], current.end
         for payment, answer in pairs:
             sealed = current.seal.seal([PAIR.pack(len(payment)) + payment + answer], [current.bound(offset)])[0]
@@ -195,14 +196,13 @@ class Spool:
 
     def head(self, at_most: int) -> list[Spooled]:
         """The oldest payments that are not drained, at most so many; one that does not open is passed over, loudly."""
-        with self._mutex:
-            wanted = list(islice(self._waiting(), at_most))
-        read = [self._read(found, offset, at_ms) for found, offset, at_ms in wanted]
-        out = [one for one in read if one is not None]
-        if wanted and not out:
-            found, offset, _ = wanted[-1]
-            self.drained(Spot(found.number, offset + 1))
-        return out
+        while True:
+            with self._mutex:
+                wanted = list(islice(self._waiting(), at_most))
+            read = [self._read(found, offset, at_ms) for found, offset, at_ms in wanted]
+            out = [one for one in read if one is not None]
+            if out or not wanted:
+                return out
 
     def each(self) -> Iterator[Spooled]:
         """Every payment that is not drained, one after the other."""
@@ -220,7 +220,10 @@ class Spool:
         try:
             (opened,) = found.seal.open([sealed], [found.bound(offset)])
         except ContractBroken:
-            self._damaged(found, len(sealed), "a record was altered")
+            with self._mutex:
+                found.frames.remove((offset, at_ms))
+                self._damaged(found, len(sealed), "a record was altered")
+                self._drop()
             return None
         (cut,) = PAIR.unpack_from(opened)
         after = Spot(found.number, offset + FRAME.size + length)

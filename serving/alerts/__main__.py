@@ -11,7 +11,6 @@ import argparse
 import getpass
 import sys
 import threading
-import time
 from collections.abc import Sequence
 
 from prometheus_client import start_http_server
@@ -21,6 +20,7 @@ from lakehouse import settings as conf
 from lakehouse.agreement import agreed
 from lakehouse.errors import FraudlakeError
 from lakehouse.log import configure, logger
+from lakehouse.moments import now_ms
 from lakehouse.runs import recorded
 from lakehouse.settings import Settings
 from serving.alerts.channels import target
@@ -98,7 +98,7 @@ def _alert(one: Shown) -> str:
 
 
 def _acknowledge(settings: Settings, outbox: Outbox, given: str) -> None:
-    found = outbox.acknowledge(given, getpass.getuser(), int(time.time() * 1000))
+    found = outbox.acknowledge(given, getpass.getuser(), now_ms())
     if not found:
         raise FraudlakeError("There is no alert and no message of that id.", "python -m serving.alerts list")
     trail.record(settings, "alert.acknowledged", given, {"alerts": len(found)})
@@ -106,7 +106,7 @@ def _acknowledge(settings: Settings, outbox: Outbox, given: str) -> None:
 
 
 def _retry(settings: Settings, outbox: Outbox, given: str) -> None:
-    if not outbox.revive(given, int(time.time() * 1000)):
+    if not outbox.revive(given, now_ms()):
         raise FraudlakeError("There is no dead message of that id.", "python -m serving.alerts list --state dead")
     trail.record(settings, "alert.retried", given, {})
     print("it is delivered again")

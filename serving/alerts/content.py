@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import orjson
 
+from lakehouse.moments import time_of
 from serving.alerts.matched import Alert
 from serving.alerts.verifications import Request
 
@@ -115,4 +115,4 @@ def _line(alert: Alert) -> str:
 
 
 def _time(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+    return time_of(milliseconds).isoformat(timespec="milliseconds")

@@ -1,6 +1,5 @@
 """The outbox is filled from topic `decisions` as the store of decisions is: rows and progress together."""
 
-import time
 from dataclasses import dataclass
 
 from confluent_kafka import Message
@@ -8,6 +7,7 @@ from prometheus_client import Counter, Gauge
 
 from lakehouse import keys, topics
 from lakehouse.fencing import Fence
+from lakehouse.moments import now_ms
 from lakehouse.settings import Settings
 from serving.alerts.matched import Alert, alerts
 from serving.alerts.outbox import Outbox
@@ -50,7 +50,7 @@ class _Alerting:
         decisions = [{"reason_codes": [], **one} for one in self._reader.decisions(messages)]
         asking = self._alerts.verification
         # What is older was never asked about and will not be: its customer's word would be about another day.
-        since = _now() - self._alerts.max_age_s * 1000
+        since = now_ms() - self._alerts.max_age_s * 1000
         asked = [one for one in decisions if one["outcome"] == CHALLENGE and one["decided_at"] >= since]
         version = self._source.keyring().current if asked and asking.channel else 0
         return Found(
@@ -59,7 +59,7 @@ class _Alerting:
         )
 
     def write(self, found: Found, progress: Progress) -> None:
-        self._outbox.take(found.alerts, found.requests, self._alerts.verification.channel or "", _now(), progress)
+        self._outbox.take(found.alerts, found.requests, self._alerts.verification.channel or "", now_ms(), progress)
         for alert in found.alerts:
             STORED.labels(alert.rule).inc()
         REQUESTED.inc(len(found.requests))
@@ -72,7 +72,3 @@ class AlertWriter(Filling):
         at_once = settings.decision_store.batch_records
         part = Part(topics.DECISIONS, at_once, WAIT_S, lambda began: _Alerting(settings, outbox, began))
         super().__init__(settings, outbox.progress, (part,), Told("alerts", FAILURES, GAPS, LAG))
-
-
-def _now() -> int:
-    return int(time.time() * 1000)

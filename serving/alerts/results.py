@@ -5,7 +5,6 @@ request names, where it lies for days. All ids and times follow from the request
 duplicate of the first.
 """
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from prometheus_client import Counter
 from lakehouse import broker, topics
 from lakehouse.alert_settings import Verification
 from lakehouse.log import logger
+from lakehouse.moments import now_ms
 from lakehouse.registry import registry
 from lakehouse.settings import Settings
 from lakehouse.single import read, written
@@ -79,7 +79,7 @@ class Results:
 
     def step(self) -> bool:
         """Write those that have ended by now; whether there may be more."""
-        ended = self._verifications.ended(int(time.time() * 1000), LEASE_MS, AT_ONCE)
+        ended = self._verifications.ended(now_ms(), LEASE_MS, AT_ONCE)
         for one in ended:
             if not self._write(one):
                 # The broker does not answer; those that are left are tried again when their lease is over.

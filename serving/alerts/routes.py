@@ -1,14 +1,16 @@
 """Routes of alerts: what there is, what could not be delivered, and who takes care of it."""
 
-import time
+import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi import Path as UrlPart
 from pydantic import BaseModel, Field
 
+from lakehouse import trail
+from lakehouse.moments import now_ms, time_of
 from serving import problems
 from serving.alerts.desk import desk
 from serving.alerts.outbox import MOST_SHOWN, Message, Shown
@@ -104,11 +106,13 @@ async def acknowledge(
     caller: Keeper,
 ) -> Alerts:
     """Nobody else is told of it; who was first stays."""
-    now = int(time.time() * 1000)
     known = len(id) <= MAX_ID and id.isalnum() and id.isascii()
-    found = await desk(request).asked(lambda: desk(request).outbox.acknowledge(id, caller.name, now)) if known else []
+    work = desk(request)
+    found = await work.asked(lambda: work.outbox.acknowledge(id, caller.name, now_ms())) if known else []
     if not found:
         raise Problem(404, "No such alert", "Take the id of an alert or a message.")
+    details: trail.Details = {"key": caller.name, "alerts": len(found)}
+    await asyncio.to_thread(trail.record, request.app.state.settings, "alert.acknowledged", id, details)
     return Alerts(alerts=[_alert(one) for one in found])
 
 
@@ -120,7 +124,7 @@ def _alert(one: Shown) -> AlertShown:
         state=one.state,
         repeats=one.repeats,
         level=one.level,
-        acknowledged_at=None if one.acknowledged_at is None else _time(one.acknowledged_at),
+        acknowledged_at=None if one.acknowledged_at is None else time_of(one.acknowledged_at),
         acknowledged_by=one.acknowledged_by,
         decision_id=alert.decision_id,
         card_token=alert.card_token,
@@ -129,7 +133,7 @@ def _alert(one: Shown) -> AlertShown:
         score=alert.score,
         amount_base_minor=alert.amount_base_minor,
         reasons=alert.reasons.split(",") if alert.reasons else [],
-        decided_at=_time(alert.decided_at),
+        decided_at=time_of(alert.decided_at),
     )
 
 
@@ -142,9 +146,5 @@ def _message(one: Message) -> MessageShown:
         state=one.state,
         attempts=one.attempts,
         error=one.error,
-        created_at=_time(one.created_at),
+        created_at=time_of(one.created_at),
     )
-
-
-def _time(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)

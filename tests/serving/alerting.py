@@ -3,7 +3,6 @@
 import json
 import socketserver
 import threading
-import time
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -129,12 +128,3 @@ def receiving_mail():
         finally:
             server.shutdown()
             thread.join()
-
-
-def until(condition, timeout_s=60):
-    """What the condition gives, once it gives something."""
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found

@@ -167,6 +167,12 @@ def test_a_body_without_a_length_is_refused(asked):
     assert asked.send("POST", "/v1/decisions", headers, iter([b"{}"]), chunked=True).status == 411
 
 
+def test_a_request_without_a_body_needs_no_length_and_no_type(asked):
+    key = {"X-API-Key": asked.key("alerts")}
+    for headers in (key, {**key, "Content-Length": "0"}):
+        assert asked.send("POST", "/v1/alerts/none/acknowledge", headers).status not in (411, 415)
+
+
 @pytest.mark.parametrize("path", ["/health/live", "/nowhere", "/metrics", "/v1/stats", "/openapi.json"])
 def test_every_answer_has_the_headers(asked, path):
     assert asked.send("GET", path, {}).headers.items() >= WANTED
@@ -182,7 +188,7 @@ def test_what_fails_in_the_api_is_a_problem_that_tells_nothing(asked):
         "type": "about:blank",
         "title": "The API failed",
         "status": 500,
-        "detail": "Its log says why. Send the payment again with the same transaction_id.",
+        "detail": "Its log says why. The same request may be sent again.",
     }
 
 

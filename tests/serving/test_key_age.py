@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -31,7 +32,7 @@ Get = Callable[[str], tuple[int, str]]
 def get(settings: Settings) -> Get:
     """Status and body of the API, asked without a server; nobody reads topics, so nobody lags behind."""
     app = create_app(settings)
-    app.state.readers = []
+    app.state.replica = SimpleNamespace(readers=[])
 
     def asked(path: str) -> tuple[int, str]:
         said: list[Any] = []

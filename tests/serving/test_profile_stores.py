@@ -6,9 +6,10 @@ import pytest
 
 from lakehouse import cache
 from lakehouse.errors import KeysMissing, StoreUnavailable
+from lakehouse.moments import now_ms
 from lakehouse.passwords import make_password, password
 from serving.entities import profile, stored
-from serving.profile_store import Covered, InProcess, now_ms
+from serving.profile_store import Covered, InProcess
 from tests.serving.profiled import CARD, own_redis, payment, vector, with_profiles
 
 ME, SHOP = ("card", CARD), ("merchant", "M-1")

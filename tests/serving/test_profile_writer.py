@@ -13,6 +13,7 @@ from serving.entities import looked_up, stored
 from serving.profile_store import InProcess
 from serving.profile_writer import ProfileWriter
 from tests.serving.profiled import CARD, decision, own_redis, with_profiles
+from tests.serving.running import until
 
 ME = ("card", CARD)
 
@@ -48,15 +49,6 @@ def writing(settings, store, most=1000, from_the_start=True, there=0):
         yield Reader(settings, writer)
     finally:
         writer.stop()
-
-
-def until(condition, timeout_s=60):
-    """What the condition gives, once it gives something."""
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 def status(store, settings, kind="card", token=CARD):

@@ -118,7 +118,12 @@ def test_records_that_change_places_do_not_open(tmp_path, source):
     step = (len(raw) - HEAD.size) // 3
     first, second, third = (raw[HEAD.size + n * step : HEAD.size + (n + 1) * step] for n in range(3))
     path.write_bytes(raw[: HEAD.size] + second + first + third)
-    assert numbers(Spool(tmp_path, source, 1 << 20)) == [2]
+    spool = Spool(tmp_path, source, 1 << 20)
+    assert numbers(spool) == [2]
+    assert [one.after for one in spool.head(10)] == [one.after for one in spool.each()]
+    # Told of once, however often it is read; what follows is drained, however much is damaged before it.
+    assert spool.damaged_bytes == 2 * (step - FRAME.size)
+    assert (spool.records, len(spool.head(1))) == (1, 1)
 
 
 def test_a_full_spool_takes_nothing_and_says_so(tmp_path, source):

@@ -21,6 +21,7 @@ from serving.alerts.results import label, outcome
 from serving.alerts.verifications import Verifications, code, is_code, request, signed_id, token
 from serving.auth import callers
 from serving.decision_store import Progress
+from serving.guard import Guard
 from serving.limits import Limits
 from tests.lakehouse.records import CARD, T0, record
 from tests.serving.alerting import OPS, alerts_of, decision, with_alerts
@@ -170,9 +171,7 @@ def test_of_many_answers_at_once_one_is_taken(world, database):
 _REPLICA = """
 import sys
 from lakehouse import settings as conf
-from serving.alerts import routes, verify_page
 from serving.alerts.database import opened
-from serving.alerts.desk import Desk
 from serving.alerts.verifications import Verifications
 
 requests = Verifications(opened(conf.load()), 100)
@@ -217,11 +216,12 @@ def page(settings):
     """Asks an app that has these routes alone, over a fresh outbox: `page(method, path, ...)`."""
     world = with_alerts(settings, **PATIENT)
     app = FastAPI()
+    app.add_middleware(Guard, most_bytes=world.api.body_limit_bytes)
     problems.install(app)
     for module in (routes, verify_page):
         app.include_router(module.router)
     app.state.callers, app.state.limits = callers(conf.resolve(world.keys.folder)), Limits(world)
-    app.state.desk = Desk(world)
+    app.state.desk, app.state.settings = Desk(world), world
     database = opened(world)
 
     def ask(method, path, **given):
@@ -267,14 +267,14 @@ def test_wrong_codes_are_counted_and_what_is_no_answer_is_not(page, ring):
     no_answers = [
         {"data": {"code": right}},
         {"data": {"code": right, "answer": "yes"}},
-        {"json": {"code": right, "answer": "me"}},
         {
             "content": f"code={right}&answer=me&answer=not-me",
             "headers": {"content-type": "application/x-www-form-urlencoded"},
         },
         {"content": b"\xff\xfe", "headers": {"content-type": "application/x-www-form-urlencoded"}},
     ]
-    assert [page("POST", path, **given).status_code for given in no_answers] == [422] * 5
+    assert [page("POST", path, **given).status_code for given in no_answers] == [422] * 4
+    assert page("POST", path, json={"code": right, "answer": "me"}).status_code == 415
     answers = [page("POST", path, data={"code": wrong, "answer": "me"}).status_code for _ in range(5)]
     assert answers == [422, 422, 422, 422, 410]
     assert page("POST", path, data={"code": right, "answer": "me"}).status_code == 410

@@ -21,7 +21,7 @@ from lakehouse.registry import registry
 from lakehouse.single import read
 from tests.calling import call, payment
 from tests.lakehouse.records import REFERENCE, raw_control, signed
-from tests.serving.running import metric, until
+from tests.serving.running import decided, metric, until
 
 NOW_MS = int(time.time() * 1000)
 AGAIN = {"amount_minor": 40_000, "event_time": datetime.now(UTC).isoformat()}
@@ -54,6 +54,7 @@ def alone(state_folder, tmp_path_factory):
         patch.setenv("FRAUDLAKE__SPOOL__FOLDER", str(folder / "spool"))
         patch.setenv("FRAUDLAKE__SPOOL__SIZE_MB", "1")
         patch.setenv("FRAUDLAKE__LAKE__ROOT", str(folder / "lake"))
+        patch.setenv("FRAUDLAKE__DECISION_STORE__FILE", str(folder / "decisions.sqlite"))
         settings = conf.load()
         services.up(settings, (kafka,))
         topics.ensure(settings)
@@ -146,6 +147,20 @@ def test_a_full_spool_decides_nothing_and_the_caller_is_told(alone):
         until(lambda: spooled(alone) == 0)
         assert answered(alone, "full-and-back")[1] == "static_policy"
         assert metric(alone, "fraudlake_spool_drained_total") == kept
+
+
+def test_a_repeat_while_the_broker_is_away_keeps_the_decision_that_only_the_store_still_knows(alone, monkeypatch):
+    services.up(alone, (kafka,))
+    monkeypatch.setenv("FRAUDLAKE__API__INDEX_RECORDS", "2")
+    decided(alone, *({"offset": n, "transaction_id": f"old-{n}", "outcome": "decline"} for n in range(5)))
+    with serving(alone):
+        until(lambda: call(alone, "GET", "/v1/decisions/old-0")[0] == 200)
+        until(lambda: spooled(alone) == 0)
+        Service(kafka.NAME, services.services_folder(alone)).stop()
+        assert answered(alone, "new-0")[1] == "static_policy"
+        status, answer = call(alone, "POST", "/v1/decisions", payment("old-0"))
+        assert (status, answer["outcome"], answer["degraded"]) == (200, "decline", False)
+        assert spooled(alone) == 1
 
 
 def test_an_api_that_finds_no_broker_at_its_start_says_so_in_one_sentence(alone):
