@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from decisions.effective import effective
-from lakehouse import keys
+from lakehouse import keys, trail
 from lakehouse import settings as conf
 from serving import problems
 from serving.alerts import routes, verify_page
@@ -300,6 +300,8 @@ def test_alerts_are_for_keys_of_their_role_and_somebody_takes_care_of_one(page):
     done = page("POST", f"/v1/alerts/{alert_id}/acknowledge", headers=local).json()["alerts"][0]
     assert (done["state"], done["acknowledged_by"]) == ("acknowledged", "local")
     assert page("GET", "/v1/alerts?state=open", headers=local).json() == {"alerts": []}
+    (told,) = [one for one in trail.entries(trail.place_of(page.world)) if one.subject == alert_id]
+    assert (told.action, told.details["key"]) == ("alert.acknowledged", done["acknowledged_by"])
     assert page("GET", "/v1/alert-messages?state=dead", headers=local).json() == {"messages": []}
     assert page("POST", "/v1/alerts/nothing/acknowledge", headers=local).status_code == 404
 
