@@ -11,6 +11,7 @@ import pytest
 from decisions import control, job
 from decisions.bundle import ISOLATION, XGBOOST
 from decisions.ladder import RUNGS
+from decisions.shelf import Shelf
 from decisions.staging import BY_HAND, staged_record
 from expectations.control import Version
 from features import snapshot, store
@@ -106,6 +107,75 @@ def test_a_replay_with_a_staging_and_a_lower_rung_in_between_is_equal_though_the
     told = {one["offset"]: one["rung"].decode() for one in found}
     assert logs.decided(logs.engine(settings, told=told.__getitem__), messages) == lived
     assert logs.decided(logs.engine(settings), messages) != lived
+
+
+def test_a_model_that_comes_back_unstaged_after_others_scores_what_names_it(settings, tmp_path):
+    folder, versions, values = logs.keys_folder(settings), {}, few(12)
+    cuts = [{"challenge": 0.3, "review": 0.5, "decline": 0.8 + step / 100} for step in range(5)]
+    first, *others = [models.stored(settings.models.store, tmp_path / "scratch", folder, 1, cut) for cut in cuts]
+    engine, at = logs.engine(settings), 0
+
+    def scored(*records):
+        nonlocal at
+        bodies = engine.decide(logs.messages(records, at))
+        at += len(records)
+        named = {one["model_digest"].decode() for body in bodies for one in logs.columns(body.encoded())}
+        return named, {body.model.digest for body in bodies}
+
+    reference = logs.control(settings, versions, "reference", logs.reference())
+    assert scored(reference, *logs.model(settings, versions, first), *values[:2]) == ({first}, {first})
+    for number, digest in enumerate(others, 1):
+        engine.shelf.loaded(digest)
+        step = values[2 * number : 2 * number + 2]
+        assert scored(*logs.model(settings, versions, digest), *step) == ({digest}, {digest})
+    assert engine.shelf.held(first) is None
+    back = logs.control(settings, versions, "model", payload(first))
+    assert scored(back, *values[10:]) == ({first}, {first})
+    assert engine.wanted == []
+
+
+def test_the_model_that_was_just_replaced_stays_at_hand_whatever_was_staged_meanwhile(settings, tmp_path):
+    folder, versions = logs.keys_folder(settings), {}
+    cuts = [{"challenge": 0.3, "review": 0.5, "decline": 0.8 + step / 100} for step in range(5)]
+    first, *others = [models.stored(settings.models.store, tmp_path / "scratch", folder, 1, cut) for cut in cuts]
+    engine = logs.engine(settings)
+    engine.decide(logs.messages([logs.control(settings, versions, "reference", logs.reference())]))
+    engine.decide(logs.messages(logs.model(settings, versions, first), 1))
+    for digest in others:
+        engine.shelf.loaded(digest)
+    engine.decide(logs.messages(logs.model(settings, versions, others[-1]), 4))
+    held = [one for one in (first, *others) if engine.shelf.held(one) is not None]
+    assert held == [first, *others[1:]]
+
+
+class InTheMiddle(str):
+    """A digest that has work begin while it is compared, and gives it a second to end."""
+
+    work = None
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        if self.work is not None:
+            thread, self.work = threading.Thread(target=self.work), None
+            thread.start()
+            thread.join(1.0)
+        return str.__eq__(self, other)
+
+
+def test_a_model_that_is_loaded_while_others_are_let_go_of_stays(settings, two):
+    shelf, (one, other) = Shelf.of(settings), two
+    shelf.loaded(one)
+    loaded = threading.Event()
+
+    def load():
+        shelf.loaded(other)
+        loaded.set()
+
+    in_the_middle = InTheMiddle("somebody else")
+    in_the_middle.work = load
+    shelf.keep(in_the_middle)
+    assert loaded.wait(60)
+    assert [shelf.held(digest) is not None for digest in two] == [True, True]
 
 
 class Engine:
