@@ -1,9 +1,15 @@
-"""Times on the command line, and the days they are in."""
+"""The clock, times on the command line, and the days they are in."""
 
 import argparse
+import time
 from datetime import datetime
 
 DAY_MS = 86_400_000
+
+
+def now_ms() -> int:
+    """The wall clock, milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 def day_floor(moment_ms: int) -> int:
