@@ -20,7 +20,6 @@ the tool looks at the log before it writes and waits until its own event can be 
 
 import argparse
 import sys
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,7 +41,7 @@ from lakehouse.codec import Batch, slices
 from lakehouse.contracts import silver
 from lakehouse.crypto import Digests, up_to
 from lakehouse.errors import BrokerUnavailable, ControlRefused
-from lakehouse.moments import moment_ms
+from lakehouse.moments import moment_ms, now_ms
 from lakehouse.registry import registry
 from lakehouse.settings import Settings
 from lakehouse.signing import Signer, Trust, signer, trust
@@ -156,7 +155,7 @@ def send(settings: Settings, event: ControlEvent, received_ms: int | None = None
             failed.append(str(error))
 
     writer = broker.producer(settings)
-    record = encoded(event, time.time_ns() // 1_000_000 if received_ms is None else received_ms)
+    record = encoded(event, now_ms() if received_ms is None else received_ms)
     writer.produce(topics.topic_name(settings, topics.EVENTS), record, partition=PARTITION, on_delivery=delivered)
     writer.flush(settings.kafka.request_timeout_s)
     if not placed:
@@ -181,7 +180,7 @@ def activate(
 
 def put(settings: Settings, event: ControlEvent, now: InForce, received_ms: int | None = None) -> int:
     """Write a signed event that follows what is in force; its offset. ControlRefused as `activate`."""
-    if received_ms is not None and received_ms > time.time_ns() // 1_000_000:
+    if received_ms is not None and received_ms > now_ms():
         raise ControlRefused("The event would be received in the future.", "Give a time that has passed, or none.")
     now.check(event, trust(conf.resolve(settings.keys.folder)))
     if event.scope == "keys":
@@ -356,7 +355,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.action == "activate" and not (
         arguments.digest if arguments.scope in BUNDLE_SCOPES else arguments.file
     ):
-        put.error("--scope model needs --digest, --scope reference needs --file, and so do the others")
+        put.error("--scope model, shadow and staging need --digest, the others --file")
     return jobs.guarded(lambda: _run(arguments))
 
 
