@@ -22,6 +22,7 @@ import argparse
 import sys
 import uuid
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -166,14 +167,22 @@ def send(settings: Settings, event: ControlEvent, received_ms: int | None = None
 
 
 def activate(
-    settings: Settings, scope: str, payload: str, author: Path, approver: Path, received_ms: int | None = None
+    settings: Settings,
+    scope: str,
+    payload: str,
+    author: Path,
+    approver: Path,
+    received_ms: int | None = None,
+    now: InForce | None = None,
 ) -> tuple[ControlEvent, int]:
     """Put a payload into force; the event and its offset. ControlRefused when engine and silver would refuse it.
 
     `received_ms` (default: now) is for history that is imported behind it: every accepted record moves the engine's
-    clock, and labels take effect by that clock.
+    clock, and labels take effect by that clock. `now` is what is in force at the end of the log, for who has just read
+    it.
     """
-    now = past(settings, trust(conf.resolve(settings.keys.folder))).now
+    if now is None:
+        now = past(settings, trust(conf.resolve(settings.keys.folder))).now
     event = prepared(scope, payload, now.versions, signer(author), signer(approver))
     return event, put(settings, event, now, received_ms)
 
@@ -280,7 +289,8 @@ def _run(arguments: argparse.Namespace) -> None:
         Path(p) if p else folder / f"{role}.pem"
         for role, p in (("author", arguments.author_key), ("approver", arguments.approver_key))
     )
-    scope, payload = _change(arguments, settings, lambda: past(settings, trust(folder)))
+    before = cache(lambda: past(settings, trust(folder)))
+    scope, payload = _change(arguments, settings, before)
     signed = (author, approver, arguments.received_at)
     digest = bundle_digest(payload) if scope in BUNDLE_SCOPES else None
     if digest is not None:
@@ -289,7 +299,7 @@ def _run(arguments: argparse.Namespace) -> None:
             stage(settings, digest, *staging) if scope == "staging" else put_model(settings, digest, *staging, scope)
         )
     else:
-        event, offset = activate(settings, scope, payload, *signed)
+        event, offset = activate(settings, scope, payload, *signed, before().now)
     print(f"{event.scope} version {event.version} (payload {event.digest[:12]}) is on the log at offset {offset}")
 
 

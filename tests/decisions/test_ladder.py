@@ -16,7 +16,6 @@ from decisions.replay import given
 from decisions.staging import Stager
 from expectations.reference import Reference
 from features.catalogue import NAMES
-from lakehouse import broker as log
 from lakehouse import topics
 from lakehouse.errors import BundleRefused, RangeMissing, Terminal
 from lakehouse.registry import PREFIX_BYTES, registry
@@ -75,16 +74,6 @@ def by_rules(settings):
     return settings.model_copy(update={"ladder": settings.ladder.model_copy(update={"without_model": "rules"})})
 
 
-def altered(settings, digest, name):
-    """Flip one bit of a file of a bundle; what mends it."""
-    path = settings.models.store / digest / name
-    sound = path.read_bytes()
-    raw = bytearray(sound)
-    raw[len(raw) // 2] ^= 1
-    path.write_bytes(raw)
-    return lambda: path.write_bytes(sound)
-
-
 def judged(engine, values):
     """The decisions on accepted payments."""
     return [one for one in logs.columns(logs.decided(engine, logs.messages(values))) if one["outcome"] != b"rejected"]
@@ -104,7 +93,7 @@ def approves_nothing_large(found):
 def test_without_its_anomaly_model_the_other_one_decides(world, damage):
     settings, digest, values = world
     if damage == "altered":
-        altered(settings, digest, ISOLATION)
+        models.altered(settings, digest, ISOLATION)
     else:
         (settings.models.store / digest / ISOLATION).unlink()
     engine = logs.engine(settings)
@@ -121,7 +110,7 @@ def test_without_its_anomaly_model_the_other_one_decides(world, damage):
 
 def test_a_model_with_one_altered_byte_stops_the_engine_or_leaves_it_with_its_rules(world):
     settings, digest, values = world
-    altered(settings, digest, XGBOOST)
+    models.altered(settings, digest, XGBOOST)
     with pytest.raises(BundleRefused, match=r"xgboost\.json was altered"):
         judged(logs.engine(settings), values)
     found = judged(logs.engine(by_rules(settings)), values)
@@ -144,7 +133,7 @@ def test_before_the_first_model_the_engine_stops_or_decides_by_its_rules(world):
 def test_the_rung_is_left_at_a_batch_boundary_once_the_model_is_there_again(world):
     settings, digest, values = world
     for name, worst in ((ISOLATION, "without_anomaly"), (XGBOOST, "rules_only")):
-        mend = altered(settings, digest, name)
+        mend = models.altered(settings, digest, name)
         engine = logs.engine(by_rules(settings))
         stager = Stager(settings, engine)
         first = judged(engine, values[:60])
@@ -241,16 +230,13 @@ def fallen(broker, settings, tmp_path):
     """
     settings = by_rules(settings)
     digest = models.stored(settings.models.store, tmp_path / "scratch", logs.keys_folder(settings))
-    altered(settings, digest, ISOLATION)
+    models.altered(settings, digest, ISOLATION)
     versions, values = {}, logs.payments(per_day=450, span=1, faults=1)
     half = len(values) // 2
     reference = logs.control(settings, versions, "reference", logs.reference())
     topics.ensure(settings)
     sent = [reference, *values[:half], *logs.model(settings, versions, digest), *values[half:]]
-    writer = log.producer(settings)
-    for value in sent:
-        writer.produce(topics.topic_name(settings, topics.EVENTS), value, partition=0)
-    assert writer.flush(10) == 0
+    logs.pay(settings, sent)
     before = counted()
     for _ in range(2):
         process = job.Process(settings)
