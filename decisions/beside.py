@@ -16,9 +16,9 @@ from prometheus_client import Counter
 
 from decisions.bundle import Model
 from decisions.explained import contributions, reasons
-from decisions.office import now_ms
 from decisions.record import Body, Subject, reasons_record
 from lakehouse.log import logger
+from lakehouse.moments import now_ms
 
 AT_ONCE = 8
 """Payments explained together: some milliseconds of compiled code, a fraction of one of the interpreter."""
@@ -89,10 +89,10 @@ class Beside:
             self._work.wait_for(lambda: self._wanted or self._stopping)
             if self._stopping:
                 return []
+            self._working = True
             some = [self._wanted.popleft()]
             while self._wanted and len(some) < AT_ONCE and self._wanted[0].model is some[0].model:
                 some.append(self._wanted.popleft())
-            self._working = True
             return some
 
     def _run(self) -> None:

@@ -20,9 +20,9 @@ the tool looks at the log before it writes and waits until its own event can be 
 
 import argparse
 import sys
-import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,7 +42,7 @@ from lakehouse.codec import Batch, slices
 from lakehouse.contracts import silver
 from lakehouse.crypto import Digests, up_to
 from lakehouse.errors import BrokerUnavailable, ControlRefused
-from lakehouse.moments import moment_ms
+from lakehouse.moments import moment_ms, now_ms
 from lakehouse.registry import registry
 from lakehouse.settings import Settings
 from lakehouse.signing import Signer, Trust, signer, trust
@@ -156,7 +156,7 @@ def send(settings: Settings, event: ControlEvent, received_ms: int | None = None
             failed.append(str(error))
 
     writer = broker.producer(settings)
-    record = encoded(event, time.time_ns() // 1_000_000 if received_ms is None else received_ms)
+    record = encoded(event, now_ms() if received_ms is None else received_ms)
     writer.produce(topics.topic_name(settings, topics.EVENTS), record, partition=PARTITION, on_delivery=delivered)
     writer.flush(settings.kafka.request_timeout_s)
     if not placed:
@@ -167,21 +167,29 @@ def send(settings: Settings, event: ControlEvent, received_ms: int | None = None
 
 
 def activate(
-    settings: Settings, scope: str, payload: str, author: Path, approver: Path, received_ms: int | None = None
+    settings: Settings,
+    scope: str,
+    payload: str,
+    author: Path,
+    approver: Path,
+    received_ms: int | None = None,
+    now: InForce | None = None,
 ) -> tuple[ControlEvent, int]:
     """Put a payload into force; the event and its offset. ControlRefused when engine and silver would refuse it.
 
     `received_ms` (default: now) is for history that is imported behind it: every accepted record moves the engine's
-    clock, and labels take effect by that clock.
+    clock, and labels take effect by that clock. `now` is what is in force at the end of the log, for who has just read
+    it.
     """
-    now = past(settings, trust(conf.resolve(settings.keys.folder))).now
+    if now is None:
+        now = past(settings, trust(conf.resolve(settings.keys.folder))).now
     event = prepared(scope, payload, now.versions, signer(author), signer(approver))
     return event, put(settings, event, now, received_ms)
 
 
 def put(settings: Settings, event: ControlEvent, now: InForce, received_ms: int | None = None) -> int:
     """Write a signed event that follows what is in force; its offset. ControlRefused as `activate`."""
-    if received_ms is not None and received_ms > time.time_ns() // 1_000_000:
+    if received_ms is not None and received_ms > now_ms():
         raise ControlRefused("The event would be received in the future.", "Give a time that has passed, or none.")
     now.check(event, trust(conf.resolve(settings.keys.folder)))
     if event.scope == "keys":
@@ -281,7 +289,8 @@ def _run(arguments: argparse.Namespace) -> None:
         Path(p) if p else folder / f"{role}.pem"
         for role, p in (("author", arguments.author_key), ("approver", arguments.approver_key))
     )
-    scope, payload = _change(arguments, settings, lambda: past(settings, trust(folder)))
+    before = cache(lambda: past(settings, trust(folder)))
+    scope, payload = _change(arguments, settings, before)
     signed = (author, approver, arguments.received_at)
     digest = bundle_digest(payload) if scope in BUNDLE_SCOPES else None
     if digest is not None:
@@ -290,7 +299,7 @@ def _run(arguments: argparse.Namespace) -> None:
             stage(settings, digest, *staging) if scope == "staging" else put_model(settings, digest, *staging, scope)
         )
     else:
-        event, offset = activate(settings, scope, payload, *signed)
+        event, offset = activate(settings, scope, payload, *signed, before().now)
     print(f"{event.scope} version {event.version} (payload {event.digest[:12]}) is on the log at offset {offset}")
 
 
@@ -356,7 +365,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.action == "activate" and not (
         arguments.digest if arguments.scope in BUNDLE_SCOPES else arguments.file
     ):
-        put.error("--scope model needs --digest, --scope reference needs --file, and so do the others")
+        put.error("--scope model, shadow and staging need --digest, the others --file")
     return jobs.guarded(lambda: _run(arguments))
 
 

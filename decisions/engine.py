@@ -44,6 +44,7 @@ class Engine:
         self.shelf, self._settings, self._told = shelf, settings, told
         self._model: Model | None = None
         self._refused = ""
+        """Digest of the model in force where it was refused or is not whole: no reason to load it at every batch."""
         self.faults: list[str] = []
         """Why decisions fell to a lower rung; whoever reads them takes them away."""
         self.capped = 0
@@ -81,21 +82,24 @@ class Engine:
             return
         held = self.shelf.held(digest)
         if held is not None:
-            self._model = held
-            self.shelf.keep(digest, self.state.admission.in_force.shadow_digest)
+            replaced = None if self._model is None else self._model.digest
+            self._model, self._refused = held, ""
+            self.shelf.keep(digest, self.state.admission.in_force.shadow_digest, replaced)
         elif self._told is None and self._refused != digest:
             self._load(digest)
 
     def _load(self, digest: str) -> None:
-        self._model, self._refused = None, digest
+        self._model, self._refused = None, ""
         try:
             self._model = self.shelf.loaded(digest, whole=False)
         except BundleRefused as error:
+            self._refused = digest
             if self._settings.without_model == "stop":
                 raise
             self.faults.append(str(error))
         else:
             if self._model.lacks:
+                self._refused = digest
                 self.faults.append(self._model.lacks)
 
     def decide(self, messages: Sequence[Message]) -> list[Body]:
@@ -135,8 +139,9 @@ class Engine:
 
     def _need(self, rung: int, digest: str | None) -> None:
         """Have what decisions of a rung were made with; BundleRefused where that is no longer to be had."""
-        here = self._model is not None and self._model.digest == digest
-        if digest is not None and rung < (best_rung(self._model) if here else RULES_ONLY):
+        if self._model is not None and self._model.digest != digest:
+            self._model = None
+        if digest is not None and rung < best_rung(self._model):
             self._model = self.shelf.loaded(digest, whole=rung == WHOLE)
 
     def _bodies(self, segment: Segment) -> Body:

@@ -20,6 +20,7 @@ from decisions.engine import Engine
 from decisions.intake import Message
 from decisions.keeping import ENGINE_EXTRA, Keeper, newest_good, place_on_decisions
 from decisions.office import Office
+from decisions.outcome import REJECTED
 from decisions.record import Body
 from decisions.shadow import Shadow
 from decisions.staging import Stager
@@ -35,6 +36,7 @@ from lakehouse.runs import recorded
 from lakehouse.settings import Settings
 
 PARTITION = 0
+_REJECTED = REJECTED.encode()
 WAIT_S = 0.5
 WAIT_BESIDE_S = 0.01
 """How long a record is waited for, and how long while reasons are on their way."""
@@ -44,7 +46,7 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 
 RECORDS = Counter("fraudlake_engine_records", "Records taken from topic events")
 DECISIONS = Counter("fraudlake_engine_decisions", "Decisions written to topic decisions")
-BY_RUNG = Counter("fraudlake_engine_decisions_by_rung", "Decisions made, by the rung of the ladder", ["rung"])
+BY_RUNG = Counter("fraudlake_engine_decisions_by_rung", "Decisions on accepted payments, by rung", ["rung"])
 BATCH = Histogram(
     "fraudlake_engine_batch_records", "Records decided together", buckets=(1, 3, 10, 30, 100, 300, 1000, 3000)
 )
@@ -142,6 +144,8 @@ class Process:
         self.engine.stages.done("encode")
         for body in bodies:
             self.beside.take(body, self.office.decided_before)
+            for rung, decisions in _rungs(body, self.office.decided_before).items():
+                BY_RUNG.labels(rung).inc(decisions)
         self.shadow.take(bodies)
 
     def _messages(self) -> list[Message]:
@@ -159,8 +163,6 @@ class Process:
             began = time.monotonic()
             stages.done("consume")
             bodies = self.engine.decide(messages)
-            for rung, decisions in Counted(name for body in bodies for name in body.texts("rung")).items():
-                BY_RUNG.labels(rung.decode()).inc(decisions)
             stages.begin()
             self._emit(bodies, began)
             RECORDS.inc(len(messages))
@@ -204,6 +206,12 @@ class Process:
             "decided": decided,
             "since": office.writer.next_place,
         }
+
+
+def _rungs(body: Body, after: int) -> Counted[str]:
+    """How many payments of a body were judged on each rung: of source offsets above `after`, not rejected."""
+    rows = zip(body.offset.tolist(), body.texts("outcome"), body.texts("rung"), strict=True)
+    return Counted(rung.decode() for offset, outcome, rung in rows if offset > after and outcome != _REJECTED)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ from expectations.decoded import heard
 from lakehouse import broker, keys, topics, trail
 from lakehouse.crypto import Digests
 from lakehouse.errors import BundleRefused, ControlRefused
+from lakehouse.moments import now_ms
 from lakehouse.settings import Settings
 
 WAIT_S = 60.0
@@ -19,7 +20,7 @@ PROGRESS_S = 5.0
 def looked_at(settings: Settings, digest: str, received_ms: int | None) -> None:
     """Stage a model in this process, where no engine reads the log yet; BundleRefused before anything is said."""
     Shelf.of(settings).loaded(digest)
-    received = time.time_ns() // 1_000_000 if received_ms is None else received_ms
+    received = now_ms() if received_ms is None else received_ms
     offset = say(settings, staged_record(digest, received, BY_HAND, None))
     trail.record(settings, "model.staged", digest, {"offset": offset})
 

@@ -18,6 +18,7 @@ from lakehouse import broker, topics
 from lakehouse.crash import crash_point
 from lakehouse.errors import BrokerUnavailable, EngineFenced, RangeMissing
 from lakehouse.fencing import Fence
+from lakehouse.moments import now_ms
 from lakehouse.registry import PREFIX_BYTES, registry, schema_ids
 from lakehouse.settings import Settings
 from lakehouse.texts import Texts
@@ -26,13 +27,6 @@ from lakehouse.version import VERSION
 _DECISIONS = {schema.id: schema for schema in registry().versions("decision")}
 """An engine of an older release may have decided before this one."""
 _START = registry().latest("engine_start").id
-
-
-def now_ms() -> int:
-    """The wall clock, milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
 _TRIES = 3
 """Of a step of a transaction that may be tried again, each as long as `kafka.request_timeout_s`."""
 _FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)

@@ -5,7 +5,8 @@
 
 The vector is the one in the decision's record, the model the bundle that the decision names; nothing is made again
 but the contributions. For decisions that have no `reasons` record, and for more than such a record says. Exit code 0:
-found; 1: topic `decisions` has no such decision, or it was rejected by admission, which asks no model.
+found; 1: topic `decisions` has no such decision, or no model scored it: admission rejected it, or it was decided on a
+rung below the models (`rules_only`, `static_policy`).
 """
 
 import argparse
@@ -42,19 +43,21 @@ def found(settings: Settings, name: str, value: str) -> dict[str, Any]:
         # Decoding is the slow part, and one record in very many is wanted.
         if value.encode() in record:
             decision = read(_DECISION, record)
-            if decision[name] == value and decision["vector"] is not None:
+            if decision[name] == value and decision["score"] is not None:
                 return decision
     raise RangeMissing(
         f"Topic decisions holds no scored decision with {name} {value}.",
-        "Older ones are in silver.decisions, with their vectors; one that admission rejected has no score.",
+        "Older ones are in silver.decisions, with their vectors; one that was rejected, or decided without a model, "
+        "has no score.",
     )
 
 
 def why(settings: Settings, decision: dict[str, Any]) -> dict[str, Any]:
     """Everything that can be said of a decision's outcome."""
     folder, store = resolve(settings.keys.folder), resolve(settings.models.store)
-    model = bundle.load(store, decision["model_digest"], trust(folder))
-    if decision["score_isolation_forest"] is None:
+    whole = decision["score_isolation_forest"] is not None
+    model = bundle.load(store, decision["model_digest"], trust(folder), whole)
+    if not whole:
         model = replace(model, isolation=None)
     X = np.frombuffer(decision["vector"], np.float32).reshape(1, -1)
     contributed = contributions(model, X)

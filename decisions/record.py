@@ -52,7 +52,7 @@ class Body:
     columns: dict[str, Column]
     valid: dict[str, Flags]
     adverse: Ints
-    """Rows that were neither approved nor rejected: their reasons are given unasked."""
+    """Rows neither approved nor rejected that the model in force scored with all it has: reasons are given unasked."""
     model: Model | None
     """What scored them."""
     seen: Seen | None = None

@@ -23,6 +23,7 @@ from lakehouse import broker, topics
 from lakehouse.codec import Batch, Column, slices
 from lakehouse.errors import BundleRefused
 from lakehouse.log import logger
+from lakehouse.moments import now_ms
 from lakehouse.registry import registry
 from lakehouse.settings import Ladder, Settings
 from lakehouse.texts import Flags, Texts
@@ -140,7 +141,7 @@ class Shadow:
             return
         found, scoring_us = self._scored(model, seen)
         keys = [body.transaction_id[row] for row in seen.rows.tolist()]
-        made = records(body, seen, found, time.time_ns() // 1_000_000, scoring_us)
+        made = records(body, seen, found, now_ms(), scoring_us)
         for record, key in zip(made, keys, strict=True):
             self._producer.produce(self._name, record, key, partition=self._partition, on_delivery=self._failed)
         self._producer.poll(0)

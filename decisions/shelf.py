@@ -1,5 +1,6 @@
 """Models that are ready, by digest: whoever stages one puts it here, the engine takes it at a batch boundary."""
 
+import threading
 from pathlib import Path
 
 from decisions import bundle
@@ -8,7 +9,7 @@ from lakehouse.settings import Settings, resolve
 from lakehouse.signing import Trust, trust
 
 KEPT = 4
-"""At most so many whole models stay in memory: the one in force, the one in shadow, and the newest of the others."""
+"""At most so many whole models stay in memory: those in force, in shadow and just replaced, and the newest others."""
 
 
 class Shelf:
@@ -17,6 +18,7 @@ class Shelf:
     def __init__(self, store: Path, trusted: Trust) -> None:
         self._store, self._trusted = store, trusted
         self._held: dict[str, Model] = {}
+        self._changing = threading.Lock()
 
     @staticmethod
     def of(settings: Settings) -> "Shelf":
@@ -34,10 +36,13 @@ class Shelf:
         """
         model = bundle.load(self._store, digest, self._trusted, whole)
         if model.isolation is not None:
-            self._held = {**self._held, digest: model}
+            with self._changing:
+                self._held = {**self._held, digest: model}
         return model
 
     def keep(self, *digests: str | None) -> None:
         """Let go of the oldest models, but not of these."""
-        others = [one for one in self._held if one not in digests][-(KEPT - len(digests)) :]
-        self._held = {one: self._held[one] for one in self._held if one in digests or one in others}
+        with self._changing:
+            kept = [one for one in self._held if one in digests]
+            others = [one for one in self._held if one not in digests][-(KEPT - len(kept)) :]
+            self._held = {one: self._held[one] for one in self._held if one in kept or one in others}

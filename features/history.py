@@ -111,7 +111,7 @@ class History:
         if base is not None:
             meta = snapshot.read(base, ()).meta
             store.check(base, meta, self._context.settings, span.topic_id)
-            if store.token_version(meta, self._context.settings) != self._tokens_at(span):
+            if meta["token_version"] != self._tokens_at(span):
                 raise SnapshotRefused(
                     f"The snapshot {base.name} has other tokens than those at offset {span.end}.",
                     "Choose one that stands behind the last change of the token key, or none.",
@@ -159,7 +159,7 @@ class History:
             except SnapshotRefused as error:
                 self._log.warning("snapshot not used", reason=error.what)
                 continue
-            if store.token_version(meta, self._context.settings) == version:
+            if meta["token_version"] == version:
                 return path
         return None
 

@@ -115,11 +115,6 @@ def check(path: Path, meta: Mapping[str, Any], settings: Settings, topic_id: str
         )
 
 
-def token_version(meta: Mapping[str, Any], settings: Settings) -> int:
-    """Key version of the tokens in a snapshot; before there were switches it was the keyring's."""
-    return int(meta.get("token_version", source(settings).keyring().token_version))
-
-
 def load(path: Path, settings: Settings, topic_id: str) -> State:
     """The state that a snapshot holds; SnapshotRefused when it does not fit, or is of other tokens than it needs."""
     found = snapshot.read(path)
@@ -131,8 +126,8 @@ def load(path: Path, settings: Settings, topic_id: str) -> State:
     state.admission.seen = found.arrays["admission/seen"].copy()
     state.admission.clock, state.admission.held = found.meta["clock_ms"], found.meta["held"]
     versions = {scope: Version(*version) for scope, version in found.meta["in_force"].items()}
-    state.admission.in_force.restore(versions, found.meta["entries"], found.meta.get("staged", {}))
+    state.admission.in_force.restore(versions, found.meta["entries"], found.meta["staged"])
     state.extra = found.meta["extra"]
-    state.token_version = token_version(found.meta, settings)
+    state.token_version = found.meta["token_version"]
     check_tokens(state)
     return state

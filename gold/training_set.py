@@ -16,6 +16,7 @@ from lakehouse import delta, storage
 from lakehouse.contracts import silver
 from lakehouse.contracts.gold import TRAINING_SET, VECTORS
 from lakehouse.label_ledger import Trust
+from lakehouse.moments import DAY_MS
 from lakehouse.settings import Settings
 from lakehouse.storage import Span
 from lakehouse.tables import Table
@@ -24,7 +25,7 @@ RECOMPUTED, LOGGED = "recomputed", "logged"
 VECTORS_OF = {RECOMPUTED: VECTORS, LOGGED: silver.DECISIONS}
 """Where a training set has its vectors from: the history driver, or what the engine logged with its decisions."""
 
-_HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
+_HOUR_MS = 3_600_000
 
 
 def due(held: Sequence[Mapping[str, Any]], as_of_ms: int, interval_h: int) -> bool:
@@ -48,7 +49,7 @@ def training_set(
     rows = vectors.join(who, position).join(findings(labels, as_of_ms, trust), "transaction_id", "left")
     return (
         rows.withColumn("is_fraud", F.coalesce("is_fraud", F.lit(False)))
-        .withColumn("is_mature", F.unix_millis("event_time") <= as_of_ms - label_gap_d * _DAY_MS)
+        .withColumn("is_mature", F.unix_millis("event_time") <= as_of_ms - label_gap_d * DAY_MS)
         .withColumn("as_of", F.timestamp_millis(F.lit(as_of_ms)))
         .select(*TRAINING_SET.column_names)
     )

@@ -6,7 +6,6 @@ them by themselves; what travels to them is where keys are, never a key.
 
 import os
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from lakehouse.errors import KeyDestroyed, KeysMissing, KeyUnknown
 from lakehouse.key_store import KeyName, KeyStore, Wrapped
 from lakehouse.keys import Keyring, KeySource
+from lakehouse.moments import now_ms
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -45,10 +45,6 @@ def old_key_id(key_id: str) -> KeysMissing:
         f"A row names its key {key_id!r}, which is no data key: the lake was written before there were data keys.",
         "Land its records in a new lake root (lake.root); nothing of the old one is converted.",
     )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 @dataclass
@@ -124,9 +120,9 @@ class DataKeys:
         held = self.store.find(names) if self.store.exists() else {}
         lacking = sorted({*names} - held.keys())
         if lacking:
-            now_ms = _now_ms()
+            now = now_ms()
             self._wrapping.renew()
-            new = [self._wrapping.wrapped(name, os.urandom(KEY_BYTES), now_ms) for name in lacking]
+            new = [self._wrapping.wrapped(name, os.urandom(KEY_BYTES), now) for name in lacking]
             held |= self.store.put(new)
         return self._opened(held)
 
@@ -142,7 +138,7 @@ class DataKeys:
 
     def destroy(self, names: Sequence[KeyName]) -> list[KeyName]:
         """Destroy keys, and see to it that none of these names ever gets one; those that had one."""
-        return self.store.destroy(names, _now_ms())
+        return self.store.destroy(names, now_ms())
 
     def rewrap(self, step: int = STEP, after_each: Callable[[int], None] = lambda _: None) -> int:
         """Wrap every key with the newest master key, some at a time, while others read and write; how many."""

@@ -26,6 +26,7 @@ from lakehouse.contracts.register import TABLES
 from lakehouse.errors import FraudlakeError
 from lakehouse.files import filesystem
 from lakehouse.log import configure, logger
+from lakehouse.moments import DAY_MS
 from lakehouse.runs import recorded
 from lakehouse.settings import Maintenance
 from lakehouse.tables import Table
@@ -33,7 +34,6 @@ from lakehouse.tables import Table
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-DAY_MS = 86_400_000
 CHECKPOINT_AFTER = 10
 """Commits; a reader opens each of them that came after the checkpoint."""
 _FASTER = "Concurrent"

@@ -1,4 +1,4 @@
-"""The wall clock, times on the command line, and the days they are in."""
+"""The clock, times on the command line, and the days they are in."""
 
 import argparse
 import time
@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 DAY_MS = 86_400_000
 
 
-def day_floor(moment_ms: int) -> int:
-    """Midnight, UTC, before a moment."""
-    return moment_ms // DAY_MS * DAY_MS
-
-
 def now_ms() -> int:
     """The wall clock, milliseconds since 1970."""
     return time.time_ns() // 1_000_000
+
+
+def day_floor(moment_ms: int) -> int:
+    """Midnight, UTC, before a moment."""
+    return moment_ms // DAY_MS * DAY_MS
 
 
 def time_of(moment_ms: int) -> datetime:

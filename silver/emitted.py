@@ -82,6 +82,12 @@ def opening(source: KeySource, emitted: Emitted, schema_id: int, starts: Sequenc
     return opened
 
 
+def _starts(arrived: DataFrame) -> list[int]:
+    """Offsets of the start records of engines, in ascending order."""
+    start_id = registry().latest("engine_start").id
+    return sorted(r["offset"] for r in arrived.where(F.col("schema_id") == start_id).select("offset").collect())
+
+
 def _place(emitted: Emitted) -> tuple[str, str, str]:
     """Columns of the target that say where a record lies on its own topic."""
     place = emitted.target.position
@@ -103,8 +109,7 @@ class EmittedBatch:
         here = (F.col("topic_id") == span.topic_id) & (F.col("partition") == span.partition)
         arrived = storage.read(context.spark, context.root, emitted.source).where(here & (F.col("offset") < span.end))
         self._refuse_unreadable(arrived.where(F.col("offset") >= span.start), span)
-        start_id = registry().latest("engine_start").id
-        starts = sorted(r["offset"] for r in arrived.where(F.col("schema_id") == start_id).select("offset").collect())
+        starts = _starts(arrived) if emitted.fenced else []
         ddl = target.ddl.replace(" NOT NULL", "")
         new = arrived.where(F.col("offset") >= span.start)
         source = keys.source(context.settings)

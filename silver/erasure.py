@@ -10,7 +10,6 @@ decisions can be replayed. Customer ids are read from a file, never from the com
 
 import argparse
 import sys
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -29,6 +28,7 @@ from lakehouse.crypto import Tokens
 from lakehouse.data_keys import DataKeys
 from lakehouse.errors import BrokerUnavailable, Terminal
 from lakehouse.log import configure
+from lakehouse.moments import now_ms
 from lakehouse.registry import registry
 from lakehouse.settings import Settings
 from silver import erasing
@@ -58,7 +58,7 @@ def request(settings: Settings, customer_id: str, erasure_id: str) -> list[int]:
     fields = {
         "erasure_id": erasure_id,
         "customer_id": customer_id,
-        "received_at": time.time_ns() // 1_000_000,
+        "received_at": now_ms(),
         "requested_by": trail.actor(),
     }
     record = single.written(registry().latest(erasing.KIND), fields)

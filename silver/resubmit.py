@@ -12,7 +12,6 @@ refused again, that one's position is repaired next. Nothing of a record's conte
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from lakehouse.data_keys import DataKeys
 from lakehouse.envelope import REPAIRS, position, repaired_position, value_of
 from lakehouse.errors import BrokerUnavailable, KeyDestroyed, KeyUnknown
 from lakehouse.log import configure
+from lakehouse.moments import now_ms
 from lakehouse.settings import Settings
 from lakehouse.spans import Span
 from lakehouse.topics import EVENT_KINDS
@@ -154,7 +154,7 @@ def sent(
         if before.outcome == QUARANTINED:
             do = f"That repair was refused too: repair offset {before.at.offset} instead."
         raise RepairRefused(f"Offset {place.offset} was repaired by offset {before.at.offset}, {before.outcome}.", do)
-    if reasons := reasons_to_refuse(record, time.time_ns() // 1_000_000, digests):
+    if reasons := reasons_to_refuse(record, now_ms(), digests):
         raise RepairRefused(
             f"The record for offset {place.offset} would be refused again: {', '.join(reasons)}.",
             "Mend it with --changes, or mend the rule first.",

@@ -1,5 +1,7 @@
 """A stretch of log from the simulator, as messages, behind the control events that it needs."""
 
+import threading
+
 import numpy as np
 import orjson
 
@@ -10,8 +12,11 @@ from decisions.staging import BY_HAND, staged_record
 from expectations.control import Version
 from features import store
 from features.store import Place
+from lakehouse import broker, topics
 from lakehouse import settings as conf
+from lakehouse.registry import PREFIX_BYTES
 from lakehouse.signing import signer
+from lakehouse.single import read
 from simulator.options import Options
 from simulator.world import days, world
 
@@ -31,13 +36,17 @@ def control(settings, versions, scope, payload, received_ms=END_MS - 10**9):
     return encoded(event, received_ms)
 
 
+def payload(digest):
+    """The payload of a control event that names a model, or with None nobody."""
+    return orjson.dumps({"digest": digest}).decode()
+
+
 def model(settings, versions, digest, received_ms=END_MS - 10**9):
     """The records that stage a model and put it into force."""
-    payload = orjson.dumps({"digest": digest}).decode()
     return [
-        control(settings, versions, "staging", payload, received_ms),
+        control(settings, versions, "staging", payload(digest), received_ms),
         staged_record(digest, received_ms, BY_HAND, None),
-        control(settings, versions, "model", payload, received_ms),
+        control(settings, versions, "model", payload(digest), received_ms),
     ]
 
 
@@ -96,3 +105,36 @@ def columns(bodies):
                 one[name] = column.to_list()[row]
         out.append(one)
     return out
+
+
+def pay(settings, values):
+    """Write records to topic `events`."""
+    writer = broker.producer(settings)
+    for value in values:
+        writer.produce(topics.topic_name(settings, topics.EVENTS), value, partition=0)
+    assert writer.flush(10) == 0
+
+
+def on(settings, topic, schema):
+    """The records of a schema on a topic."""
+    name = topics.topic_name(settings, topic)
+    values = [m.value() for m in broker.read_range(settings, name, 0, 0, broker.watermarks(settings, name, 0)[1])]
+    return [read(schema, value) for value in values if value[:PREFIX_BYTES] == schema.prefix]
+
+
+def turned(process, work=lambda: None):
+    """Have an engine decide what comes until some work in another thread is done; what that raised."""
+    raised = []
+
+    def done():
+        try:
+            work()
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=done)
+    thread.start()
+    while thread.is_alive():
+        process.once()
+    process.once()
+    return raised

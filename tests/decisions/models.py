@@ -40,3 +40,13 @@ def stored(store, scratch, keys_folder, seed=0, cuts=None, **about):
     made = fitted(seed)
     author, tested_on = signer(keys_folder / "author.pem"), vectors(seed + 1, 50)[0]
     return packed(store, scratch, made, cuts, tested_on, {"name": "test", **about}, author)
+
+
+def altered(settings, digest, name):
+    """Flip one bit of a file of a bundle; what mends it."""
+    path = settings.models.store / digest / name
+    sound = path.read_bytes()
+    raw = bytearray(sound)
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    return lambda: path.write_bytes(sound)

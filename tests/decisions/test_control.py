@@ -212,7 +212,7 @@ def test_a_scope_needs_its_payload(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--scope", "model"], ["--scope", "reference", "--digest", "ab" * 32]):
         with pytest.raises(SystemExit):
             main(["activate", *arguments])
-        assert "--scope model needs --digest, --scope reference needs --file" in capsys.readouterr().err
+        assert "--scope model, shadow and staging need --digest, the others --file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [None, "{not json"])

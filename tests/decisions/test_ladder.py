@@ -1,5 +1,6 @@
 """The ladder: what decides while something is broken, and that no error ever approves more than the limit."""
 
+from collections import Counter
 from dataclasses import replace
 
 import logs
@@ -7,14 +8,20 @@ import models
 import numpy as np
 import pytest
 
+from decisions import job, reasons
 from decisions.bundle import ISOLATION, XGBOOST
 from decisions.forests import LEAF, joined
-from decisions.ladder import held_back, in_base_currency, static_outcome
+from decisions.ladder import RUNGS, held_back, in_base_currency, static_outcome
+from decisions.replay import given
 from decisions.staging import Stager
 from expectations.reference import Reference
 from features.catalogue import NAMES
-from lakehouse.errors import BundleRefused, Terminal
+from lakehouse import topics
+from lakehouse.errors import BundleRefused, RangeMissing, Terminal
+from lakehouse.registry import PREFIX_BYTES, registry
+from lakehouse.single import read
 
+DECISION = registry().latest("decision")
 LIMIT = 5_000
 NEVER_CUTS = {"challenge": 0.999998, "review": 0.999999, "decline": 1.0}
 
@@ -67,16 +74,6 @@ def by_rules(settings):
     return settings.model_copy(update={"ladder": settings.ladder.model_copy(update={"without_model": "rules"})})
 
 
-def altered(settings, digest, name):
-    """Flip one bit of a file of a bundle; what mends it."""
-    path = settings.models.store / digest / name
-    sound = path.read_bytes()
-    raw = bytearray(sound)
-    raw[len(raw) // 2] ^= 1
-    path.write_bytes(raw)
-    return lambda: path.write_bytes(sound)
-
-
 def judged(engine, values):
     """The decisions on accepted payments."""
     return [one for one in logs.columns(logs.decided(engine, logs.messages(values))) if one["outcome"] != b"rejected"]
@@ -96,7 +93,7 @@ def approves_nothing_large(found):
 def test_without_its_anomaly_model_the_other_one_decides(world, damage):
     settings, digest, values = world
     if damage == "altered":
-        altered(settings, digest, ISOLATION)
+        models.altered(settings, digest, ISOLATION)
     else:
         (settings.models.store / digest / ISOLATION).unlink()
     engine = logs.engine(settings)
@@ -113,7 +110,7 @@ def test_without_its_anomaly_model_the_other_one_decides(world, damage):
 
 def test_a_model_with_one_altered_byte_stops_the_engine_or_leaves_it_with_its_rules(world):
     settings, digest, values = world
-    altered(settings, digest, XGBOOST)
+    models.altered(settings, digest, XGBOOST)
     with pytest.raises(BundleRefused, match=r"xgboost\.json was altered"):
         judged(logs.engine(settings), values)
     found = judged(logs.engine(by_rules(settings)), values)
@@ -136,7 +133,7 @@ def test_before_the_first_model_the_engine_stops_or_decides_by_its_rules(world):
 def test_the_rung_is_left_at_a_batch_boundary_once_the_model_is_there_again(world):
     settings, digest, values = world
     for name, worst in ((ISOLATION, "without_anomaly"), (XGBOOST, "rules_only")):
-        mend = altered(settings, digest, name)
+        mend = models.altered(settings, digest, name)
         engine = logs.engine(by_rules(settings))
         stager = Stager(settings, engine)
         first = judged(engine, values[:60])
@@ -223,3 +220,56 @@ def test_on_a_full_rung_the_limit_holds_nothing_back(world):
     found = judged(logs.engine(settings), values)
     assert (rungs(found), {one["outcome"] for one in found}) == ({"full"}, {b"approve"})
     assert max(one["amount_base_minor"] for one in found) > LIMIT
+
+
+@pytest.fixture
+def fallen(broker, settings, tmp_path):
+    """(settings, how many were counted by rung, decisions): some before the first model, some by half of one.
+
+    A second engine took the whole log again, decided nothing, and counted too.
+    """
+    settings = by_rules(settings)
+    digest = models.stored(settings.models.store, tmp_path / "scratch", logs.keys_folder(settings))
+    models.altered(settings, digest, ISOLATION)
+    versions, values = {}, logs.payments(per_day=450, span=1, faults=1)
+    half = len(values) // 2
+    reference = logs.control(settings, versions, "reference", logs.reference())
+    topics.ensure(settings)
+    sent = [reference, *values[:half], *logs.model(settings, versions, digest), *values[half:]]
+    logs.pay(settings, sent)
+    before = counted()
+    for _ in range(2):
+        process = job.Process(settings)
+        process.take_office()
+        while process.engine.state.place.next_offset < len(sent):
+            process.once()
+        process.office.writer.flush()
+        process.close()
+    decided = [read(DECISION, one) for one in given(settings, 0, None) if one[:PREFIX_BYTES] == DECISION.prefix]
+    return settings, counted() - before, decided
+
+
+def counted():
+    """Payments by rung as the metrics of this process have them."""
+    return Counter({rung: int(job.BY_RUNG.labels(rung)._value.get()) for rung in RUNGS})
+
+
+def test_a_decision_is_counted_once_by_its_rung_and_a_rejected_payment_by_none(fallen):
+    _, by_rung, decided = fallen
+    assert by_rung == Counter(one["rung"] for one in decided if one["outcome"] != "rejected")
+    assert set(by_rung) == {"rules_only", "without_anomaly"}
+    assert "rejected" in {one["outcome"] for one in decided}
+
+
+def test_reasons_are_told_by_what_scored_and_not_at_all_where_no_model_did(fallen):
+    settings, _, decided = fallen
+    by_rules_only, half = (
+        next(one for one in decided if one["rung"] == rung and one["outcome"] != "rejected")
+        for rung in ("rules_only", "without_anomaly")
+    )
+    with pytest.raises(RangeMissing, match=r"no scored decision with .*decided without a model, has no score"):
+        reasons.found(settings, "decision_id", by_rules_only["decision_id"])
+    said = reasons.why(settings, reasons.found(settings, "decision_id", half["decision_id"]))
+    assert (said["score"], said["rung"]) == (half["score_xgboost"], "without_anomaly")
+    assert {one["isolation_forest_steps"] for one in said["features"]} == {0.0}
+    assert reasons.as_text(said).startswith(f"{half['transaction_id']}: {half['outcome']}, score ")

@@ -3,6 +3,7 @@
 import itertools
 import math
 import time
+from collections import deque
 
 import logs
 import models
@@ -198,6 +199,28 @@ def test_a_full_queue_passes_payments_over_and_does_not_wait(bodies):
     beside.stop()
     beside.take(body)
     assert not _all(beside), "after its end nobody explains"
+
+
+class Looking(deque):
+    """What waits, and what is said of it at the moment that something is taken out."""
+
+    def __init__(self, beside):
+        super().__init__()
+        self.beside, self.seen = beside, []
+
+    def popleft(self):
+        taken = super().popleft()
+        self.seen.append(self.beside.busy)
+        return taken
+
+
+def test_it_is_busy_from_the_moment_at_which_it_takes_a_payment_up(bodies):
+    beside = Beside(1)
+    waiting = beside._wanted = Looking(beside)
+    beside.take(next(body for body in bodies if len(body.adverse)))
+    assert len(_all(beside)) == 1
+    beside.stop()
+    assert waiting.seen == [True]
 
 
 def test_a_model_explains_itself_after_its_bundle_was_written_and_read(settings, tmp_path):

@@ -1,7 +1,5 @@
 """A challenger in shadow scores everything after its decision, and no decision knows of it."""
 
-import threading
-
 import logs
 import models
 import numpy as np
@@ -14,9 +12,8 @@ from decisions.shadow import PASSED_OVER, records
 from decisions.staging import BY_HAND, staged_record
 from decisions.verdicts import again
 from features import snapshot, store
-from lakehouse import broker as log
 from lakehouse import topics
-from lakehouse.registry import PREFIX_BYTES, registry
+from lakehouse.registry import registry
 from lakehouse.single import read
 
 SHADOW, DECISION = registry().latest("shadow"), registry().latest("decision")
@@ -56,10 +53,6 @@ def two(settings, tmp_path):
     return [models.stored(settings.models.store, tmp_path / str(n), folder, n, cuts) for n, cuts in enumerate(CUTS)]
 
 
-def payload(digest):
-    return orjson.dumps({"digest": digest}).decode()
-
-
 def head(settings, versions, two):
     """Everything in force, the challenger staged; what puts it into shadow comes behind."""
     one, other = two
@@ -67,7 +60,7 @@ def head(settings, versions, two):
         logs.control(settings, versions, "reference", logs.reference()),
         logs.control(settings, versions, "rules", RULES),
         *logs.model(settings, versions, one),
-        logs.control(settings, versions, "staging", payload(other)),
+        logs.control(settings, versions, "staging", logs.payload(other)),
         staged_record(other, logs.END_MS - 10**9, BY_HAND, None),
     ]
 
@@ -91,8 +84,8 @@ def shadowed(engine, messages, pieces):
 def test_bodies_are_byte_identical_with_and_without_a_challenger_in_shadow(settings, two):
     versions, values = {}, logs.payments(per_day=600, faults=2)[:400]
     before = head(settings, versions, two)
-    begin = logs.control(settings, versions, "shadow", payload(two[1]))
-    end = logs.control(settings, versions, "shadow", payload(None))
+    begin = logs.control(settings, versions, "shadow", logs.payload(two[1]))
+    end = logs.control(settings, versions, "shadow", logs.payload(None))
     with_one = logs.messages([*before, begin, *values[:300], end, *values[300:]])
     without = logs.messages([*before, NOTHING, *values[:300], NOTHING, *values[300:]])
     bodies, said = shadowed(logs.engine(settings), with_one, 7)
@@ -109,8 +102,8 @@ def test_a_challenger_says_what_it_would_decide_in_force(settings, two):
     values = logs.payments(per_day=200)[:400]
     versions = {}
     before = head(settings, versions, two)
-    in_shadow = logs.control(settings, dict(versions), "shadow", payload(two[1]))
-    in_force = logs.control(settings, dict(versions), "model", payload(two[1]))
+    in_shadow = logs.control(settings, dict(versions), "shadow", logs.payload(two[1]))
+    in_force = logs.control(settings, dict(versions), "model", logs.payload(two[1]))
     _, said = shadowed(logs.engine(settings), logs.messages([*before, in_shadow, *values]), 3)
     bodies, nothing = shadowed(logs.engine(settings), logs.messages([*before, in_force, *values]), 3)
     assert nothing == []
@@ -132,7 +125,7 @@ def test_what_exploration_let_through_is_compared_as_it_was_decided(settings, tw
     begun = [
         *head(settings, versions, two),
         logs.control(settings, versions, "thresholds", orjson.dumps(exploration, option=orjson.OPT_SORT_KEYS).decode()),
-        logs.control(settings, versions, "shadow", payload(two[1])),
+        logs.control(settings, versions, "shadow", logs.payload(two[1])),
     ]
     messages = logs.messages([*begun, *logs.payments(per_day=500, span=1)])
     bodies, said = shadowed(logs.engine(settings), messages, 3)
@@ -142,8 +135,8 @@ def test_what_exploration_let_through_is_compared_as_it_was_decided(settings, tw
 
 def test_a_shadow_survives_a_snapshot_and_needs_a_staged_model(settings, two, tmp_path):
     versions, other = {}, two[1]
-    early = logs.control(settings, {}, "shadow", payload(other))
-    messages = [early, *head(settings, versions, two), logs.control(settings, versions, "shadow", payload(other))]
+    early = logs.control(settings, {}, "shadow", logs.payload(other))
+    messages = [early, *head(settings, versions, two), logs.control(settings, versions, "shadow", logs.payload(other))]
     engine = logs.engine(settings)
     engine.decide(logs.messages(messages[:1]))
     assert engine.state.admission.in_force.shadow_digest is None
@@ -169,43 +162,21 @@ def office(broker, settings, two):
     process.close()
 
 
-def pay(settings, values):
-    writer = log.producer(settings)
-    for value in values:
-        writer.produce(topics.topic_name(settings, topics.EVENTS), value, partition=0)
-    assert writer.flush(10) == 0
-
-
-def on(settings, topic, schema):
-    name = topics.topic_name(settings, topic)
-    values = [m.value() for m in log.read_range(settings, name, 0, 0, log.watermarks(settings, name, 0)[1])]
-    return [read(schema, value) for value in values if value[:PREFIX_BYTES] == schema.prefix]
-
-
-def turned(process, work):
-    """Decide what comes while a thread asks for something."""
-    thread = threading.Thread(target=work)
-    thread.start()
-    while thread.is_alive():
-        process.once()
-    process.once()
-
-
 def test_every_decided_payment_has_one_record_on_topic_shadow_also_after_a_restart(settings, two, office):
     process, signed = office
-    turned(process, lambda: control.put_model(settings, two[1], *signed, scope="shadow"))
+    assert logs.turned(process, lambda: control.put_model(settings, two[1], *signed, scope="shadow")) == []
     values = logs.payments(per_day=100, span=1)[:90]
-    pay(settings, values[:60])
-    turned(process, lambda: None)
+    logs.pay(settings, values[:60])
+    logs.turned(process)
     process.close()
     # Without a snapshot of its own the next engine takes the whole log again: it decides nothing twice.
     later = job.Process(settings)
     later.take_office()
-    pay(settings, values[60:])
-    turned(later, lambda: None)
+    logs.pay(settings, values[60:])
+    logs.turned(later)
     later.office.writer.flush()
     later.shadow.flush(10)
-    decided, said = on(settings, topics.DECISIONS, DECISION), on(settings, topics.SHADOW, SHADOW)
+    decided, said = logs.on(settings, topics.DECISIONS, DECISION), logs.on(settings, topics.SHADOW, SHADOW)
     accepted = [one["offset"] for one in decided if one["outcome"] != "rejected"]
     assert sorted({one["offset"] for one in said}) == accepted
     same = {}
@@ -219,17 +190,17 @@ def test_every_decided_payment_has_one_record_on_topic_shadow_also_after_a_resta
 
 def test_a_challenger_that_fails_costs_no_decision(settings, two, office):
     process, signed = office
-    turned(process, lambda: control.put_model(settings, two[1], *signed, scope="shadow"))
+    assert logs.turned(process, lambda: control.put_model(settings, two[1], *signed, scope="shadow")) == []
     (settings.models.store / two[1] / ISOLATION).unlink()
     process.engine.shelf.keep(two[0])
     process.engine.shelf._held.pop(two[1])
     before = PASSED_OVER._value.get()
     values = logs.payments(per_day=100, span=1)[:90]
-    pay(settings, values)
-    turned(process, lambda: None)
+    logs.pay(settings, values)
+    logs.turned(process)
     process.office.writer.flush()
-    decided = on(settings, topics.DECISIONS, DECISION)
+    decided = logs.on(settings, topics.DECISIONS, DECISION)
     assert len(decided) > 20
     assert {one["rung"] for one in decided} == {"full"}
-    assert on(settings, topics.SHADOW, SHADOW) == []
+    assert logs.on(settings, topics.SHADOW, SHADOW) == []
     assert PASSED_OVER._value.get() - before == sum(one["outcome"] != "rejected" for one in decided)

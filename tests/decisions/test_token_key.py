@@ -1,6 +1,5 @@
 """A token key is changed in the middle of a world: the tokens are others, features, lists and decisions are not."""
 
-import shutil
 import threading
 import time
 from collections import Counter
@@ -373,8 +372,6 @@ def test_an_erasure_after_the_switch_destroys_the_keys_of_both_names(world):
     assert (found["keys"], found["keys_left"], found["customer_token"]) == (2, 0, world.token(later, 2))
     (places,) = [place for place in found["places"] if place["place"] == "silver.payments"]
     assert places["rows"] == len(theirs)
-    copy = data_keys.store.path.with_suffix(".copy")
-    shutil.copy(data_keys.store.path, copy)
     others = [r for r in rows if r not in theirs and r["personal"] and r["offset"] > world.switch]
     assert opened(data_keys, "silver.payments", others[0])["customer_id"] != later
 

@@ -18,7 +18,8 @@ from lakehouse.contracts.gold import TRAINING_SET
 from lakehouse.contracts.register import TABLES
 from lakehouse.damage import look
 from lakehouse.files import arrow_schema
-from lakehouse.maintenance import DAY_MS, Upkeep, clean_log, plan
+from lakehouse.maintenance import Upkeep, clean_log, plan
+from lakehouse.moments import DAY_MS
 from lakehouse.storage import Span
 from tests.lakehouse.test_high_water import SALES, sales
 

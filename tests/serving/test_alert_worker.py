@@ -15,7 +15,8 @@ from serving.alerts.outbox import Outbox
 from serving.alerts.webhooks import NotDelivered
 from serving.alerts.worker import LANES, Worker
 from serving.decision_store import Progress
-from tests.serving.alerting import OPS, RULE, SECRET, alerts_of, decision, receiving, receiving_mail, until, with_alerts
+from tests.serving.alerting import OPS, RULE, SECRET, alerts_of, decision, receiving, receiving_mail, with_alerts
+from tests.serving.running import until
 
 SOON = {"first_retry_s": 0.01, "longest_retry_s": 0.02, "timeout_s": 0.3}
 

@@ -27,7 +27,8 @@ from serving.stores import opened
 from tests.expectations.intake import admitted
 from tests.expectations.worlds import fresh
 from tests.lakehouse.records import CARD, raw, raw_control, record, signed
-from tests.serving.alerting import SECRET, decision, receiving, until, with_alerts
+from tests.serving.alerting import SECRET, decision, receiving, with_alerts
+from tests.serving.running import until
 
 DECLINES = {"name": "declines", "outcomes": ["decline"], "channels": ["ops"]}
 CHANNELS = [{"name": "ops", "kind": "webhook"}, {"name": "customer", "kind": "webhook"}]
