@@ -1,6 +1,7 @@
 """The watch over a lake: what is new is measured once, a change is an alarm, and too short a reference is said."""
 
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,12 @@ DAYS, PER_DAY, REFERENCE = 16, 60, 12
 START_MS = int(DAY_1.timestamp() * 1000)
 DAY_MS = 86_400_000
 SPOILT = NAMES.index("amount_minor")
-FIRST, SECOND = (model_of(models.fitted(seed), {}, letter * 64) for seed, letter in ((0, "c"), (1, "d")))
+
+
+@cache
+def champion(seed: int) -> Model:
+    """The first champion, 0, and the second, 1."""
+    return model_of(models.fitted(seed), {}, "cd"[seed] * 64)
 
 
 def put(root: str, table: Table, rows: pa.Table) -> None:
@@ -59,7 +65,7 @@ def watched(new_settings: NewSettings, tmp_path_factory: pytest.TempPathFactory)
     last = np.arange(n) >= (DAYS - 1) * PER_DAY
     X[last, SPOILT] *= 100
     when = [DAY_1 + timedelta(days=at // PER_DAY, minutes=at % PER_DAY) for at in range(n)]
-    score = FIRST.scores(X).ensemble
+    score = champion(0).scores(X).ensemble
     fraud = random.random(n) < np.where(last, 0.75, score)
     place = {"topic_id": pa.array(["T"] * n), "partition": pa.array([0] * n, pa.int32()), "offset": pa.array(range(n))}
     ids = pa.array([f"t{at}" for at in range(n)])
@@ -89,9 +95,9 @@ def watched(new_settings: NewSettings, tmp_path_factory: pytest.TempPathFactory)
     return settings
 
 
-def looked(settings: Settings, days: int, reference_end: int = REFERENCE, model: Model = FIRST) -> list[dict[str, Any]]:
+def looked(settings: Settings, days: int, reference_end: int = REFERENCE, seed: int = 0) -> list[dict[str, Any]]:
     """Rows of a run whose newest data is of so many days; written as the command does."""
-    watch = Watch(settings, model, START_MS + reference_end * DAY_MS)
+    watch = Watch(settings, champion(seed), START_MS + reference_end * DAY_MS)
     rows = list(watch.rows(START_MS + days * DAY_MS, importances=False))
     if rows:
         delta.append(str(settings.lake.root), DRIFT, rows)
@@ -106,7 +112,7 @@ def test_a_window_is_measured_once_and_a_change_is_found_in_it(watched: Settings
         *("psi", "ks", "missing_rate"),
         *("approval_rate", "alert_rate", "calibration"),
     }
-    assert alarms(str(watched.lake.root), FIRST.digest) == []
+    assert alarms(str(watched.lake.root), champion(0).digest) == []
     changed = looked(watched, DAYS)
     assert {row["window_end"] for row in changed} == {DAY_1 + timedelta(days=DAYS)}
     found = {(row["subject"], row["measure"]) for row in changed if row["alarm"]}
@@ -117,19 +123,19 @@ def test_a_window_is_measured_once_and_a_change_is_found_in_it(watched: Settings
         ("decisions", "alert_rate"),
         ("labels", "calibration"),
     }
-    assert set(alarms(str(watched.lake.root), FIRST.digest)) == {" ".join(one) for one in found}
+    assert set(alarms(str(watched.lake.root), champion(0).digest)) == {" ".join(one) for one in found}
     assert alarms(str(watched.lake.root), "another") == []
     assert looked(watched, DAYS) == []
 
 
 def test_a_second_champion_is_measured_by_its_own_scores_of_what_was_before_it(watched: Settings) -> None:
-    rows = looked(watched, DAYS, model=SECOND)
+    rows = looked(watched, DAYS, seed=1)
     of_model = {(row["subject"], row["measure"]) for row in rows}
     assert {("score", "psi"), ("score", "ks"), ("labels", "calibration")} <= of_model
-    assert {row["model_digest"] for row in rows} == {SECOND.digest}
-    found = newest(str(watched.lake.root), SECOND.digest)
+    assert {row["model_digest"] for row in rows} == {champion(1).digest}
+    found = newest(str(watched.lake.root), champion(1).digest)
     assert {row["window_end"] for row in found} == {DAY_1 + timedelta(days=DAYS)}
-    assert looked(watched, DAYS, model=SECOND) == []
+    assert looked(watched, DAYS, seed=1) == []
 
 
 def test_decisions_that_come_later_are_measured_when_they_come(
