@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks import report
-from expectations.rules.rule_set import OUTCOMES
 from lakehouse import settings as conf
-from lakehouse.experiment_settings import Costs, Experiment
-from training.costs import Doubles, Flags, Ints, costs
+from lakehouse.experiment_settings import Experiment
+from training.costs import Doubles, Ints, costs
 from training.paired import Savings
 from training.power import Plan, planned
 from training.sequential import Interval
@@ -75,8 +74,8 @@ def simulated(world: World, better: float, days: int, of: Experiment, random: np
     owner = np.concatenate([np.repeat(np.arange(cards), size), cards + np.arange(genuine)])
     amount = np.minimum(random.lognormal(_AMOUNT_LOG_MEAN, _AMOUNT_LOG_DEVIATION, len(owner)), of.cap_minor)
     fraud = owner < cards
-    first = _cost(np.concatenate([np.repeat(before, size), one[0]]), fraud, amount, of.costs)
-    second = _cost(np.concatenate([np.repeat(after, size), one[1]]), fraud, amount, of.costs)
+    first = costs(np.concatenate([np.repeat(before, size), one[0]]), fraud, amount, of.costs)
+    second = costs(np.concatenate([np.repeat(after, size), one[1]]), fraud, amount, of.costs)
     saved: Doubles = np.bincount(owner, first - second, cards + genuine).astype(np.float64)
     sizes = np.concatenate([size, np.ones(genuine, np.int64)])
     day = random.integers(0, days, cards + genuine)
@@ -91,25 +90,21 @@ def _alarm_shares(agreement: float) -> Doubles:
     return np.array([alone, alone, 1 - 2 * alone])
 
 
-def _cost(outcome: Ints, fraud: Flags, amount: Doubles, of: Costs) -> Doubles:
-    return costs(outcome, fraud, amount, of)
-
-
 def at(run: Run, world: World, days: int) -> Savings:
     """What a look after so many days sees."""
     end = int(np.searchsorted(run.day, days))
     return Savings(days * world.payments_per_day, run.saved[:end], run.sizes[:end], run.champion_per_day * days)
 
 
-def looks(run: Run, world: World, plan: Plan, days: int, least: int) -> list[Interval]:
-    """The interval of every daily look that counts."""
-    every = [at(run, world, day) for day in range(1, days + 1)]
-    return [one.interval(plan.alpha, plan.rho) for one in every if len(one.by_card) >= least]
+def looks(run: Run, world: World, plan: Plan, days: int, least: int) -> list[tuple[int, Interval]]:
+    """(day, interval) of every daily look that counts; the first day is 1."""
+    every = ((day, at(run, world, day)) for day in range(1, days + 1))
+    return [(day, one.interval(plan.alpha, plan.rho)) for day, one in every if len(one.by_card) >= least]
 
 
-def told_apart(found: Sequence[Interval]) -> bool:
+def told_apart(found: Sequence[tuple[int, Interval]]) -> bool:
     """Whether some look took one model for the better one."""
-    return any(one.low > 0 or one.high < 0 for one in found)
+    return any(one.low > 0 or one.high < 0 for _, one in found)
 
 
 def naive(run: Run, world: World, days: int) -> bool:
@@ -144,20 +139,20 @@ def main(argv: Sequence[str]) -> None:
     same = [simulated(world, 0.0, max(days, NAIVE_LOOKS), of, random) for _ in range(given.runs)]
     improved = [simulated(world, better, days, of, random) for _ in range(given.runs)]
     every = [looks(run, world, plan, days, of.least_differences) for run in improved]
-    found_after = [next((day for day, one in enumerate(found, 1) if one.above_zero), 0) for found in every]
+    found_after = [next((day for day, one in found if one.above_zero), 0) for found in every]
     alike = [looks(run, world, plan, days, of.least_differences) for run in same]
     figures = {
         "payments_per_day": given.size,
         "planned_days": days,
         "planned_power": of.power,
         "identical_told_apart": round(float(np.mean([told_apart(found) for found in alike])), 4),
-        "identical_promoted": round(float(np.mean([any(i.above_zero for i in found) for found in alike])), 4),
+        "identical_promoted": round(float(np.mean([any(one.above_zero for _, one in found) for found in alike])), 4),
         "naive_told_apart_14_looks": round(float(np.mean([naive(run, world, NAIVE_LOOKS) for run in same])), 4),
         "naive_told_apart_all_looks": round(float(np.mean([naive(run, world, days) for run in same])), 4),
         "improvement_found": round(float(np.mean([day > 0 for day in found_after])), 4),
         "median_day_found": float(np.median([day for day in found_after if day])) if any(found_after) else 0.0,
     }
-    print(f"{given.runs} tests each: {figures}; outcomes {', '.join(OUTCOMES)}")
+    print(f"{given.runs} tests each: {figures}")
     report.finish("experiment", given.runs, figures)
 
 

@@ -34,7 +34,7 @@ WARM_UP = 2
 
 def _gold(context: Context) -> None:
     """A pass of gold without the flow that asks the registry."""
-    for table in (NAMED, gold.DECISIONS, gold.TRAINING_SET, gold.FRAUD_DAILY):
+    for table in (NAMED, gold.DECISIONS, gold.TRAINING_SET, gold.FRAUD_DAILY, gold.LABEL_MATURITY):
         storage.ensure(context.root, table)
     steps = Gold(context)
     drive(context, [Flow(gold.VECTORS, NAMED, context.settings.silver.batch_records, steps.name)], 1, steps.derive)

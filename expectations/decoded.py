@@ -76,9 +76,12 @@ def decode(schema: Schema, raw: bytes, start: Ints, end: Ints, broker_ms: Ints, 
     view = memoryview(raw)
     first, last = found.mark
     good = found.fault == 0
-    spans = zip(start.tolist(), end.tolist(), first.tolist(), last.tolist(), strict=True)
+    spans = zip(good.tolist(), start.tolist(), end.tolist(), first.tolist(), last.tolist(), strict=True)
     # Where a body could not be decoded the mark has no meaning, and neither have the digests.
-    bodies = [raw[begin + PREFIX_BYTES : cut] + raw[resume:stop] for begin, stop, cut, resume in spans]
+    bodies = [
+        raw[begin + PREFIX_BYTES : cut] + raw[resume:stop] if sound else b""
+        for sound, begin, stop, cut, resume in spans
+    ]
     keys = _keys(view, [batch.texts(name) for name in IDENTITY_FIELDS[schema.kind]])
     content, identity = digests.contents(schema.kind, bodies), digests.identities(schema.kind, keys)
     if not good.all():

@@ -1,4 +1,4 @@
-"""silver and features -> gold: named features, scores, decisions, the training set and daily figures."""
+"""silver and features -> gold: named features, scores, decisions, the training set, daily figures, label maturity."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -74,7 +74,7 @@ class Gold:
         return found is not None
 
     def derive(self) -> None:
-        """Everything that does not follow the vectors: decisions, training set, daily figures."""
+        """Everything that does not follow the vectors: decisions, training set, daily figures, label maturity."""
         payments = self._read(silver.PAYMENTS)
         latest = payments.agg(F.max(F.unix_millis("engine_clock"))).collect()[0][0]
         if latest is None:

@@ -1,6 +1,5 @@
 """Aliases and tags of the registry's versions, as far as promotion needs them; bytes are never taken from there."""
 
-import os
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -14,19 +13,12 @@ if TYPE_CHECKING:
 
 REFUSED = "refused"
 """Tag of a version that somebody made champion and that was not put into force: why."""
-TIMEOUT_S = 10
-"""Of one request to the registry."""
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(TIMEOUT_S))
 
 Found = TypeVar("Found")
 
 
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """What MLflow answers when it has no such model or alias."""
-
-
-class _Missing(Exception):
-    """The registry answers, and has not got it."""
 
 
 class Aliased(NamedTuple):
@@ -50,7 +42,8 @@ class Aliases:
 
         return registry.client(self._settings)
 
-    def _asked(self, work: "Callable[[MlflowClient], Found]") -> Found:
+    def _asked(self, work: "Callable[[MlflowClient], Found]") -> Found | None:
+        """What the registry answers; None where it answers that it has not got it."""
         client = self._client
         from mlflow.exceptions import MlflowException
 
@@ -58,7 +51,7 @@ class Aliases:
             return work(client)
         except MlflowException as error:
             if error.error_code in _MISSING:
-                raise _Missing from None
+                return None
             raise RegistryUnavailable(
                 f"The MLflow server at {self._uri} does not answer ({type(error).__name__}).",
                 "`make up` starts the local one, `make status` shows it.",
@@ -66,16 +59,18 @@ class Aliases:
 
     def champion(self) -> Aliased | None:
         """The version that the alias `champion` points to; None where there is none."""
-        try:
-            found = self._asked(lambda asked: asked.get_model_version_by_alias(self._name, CHAMPION))
-        except _Missing:
-            return None
-        return Aliased(str(found.version), found.tags.get(DIGEST_TAG))
+        found = self._asked(lambda asked: asked.get_model_version_by_alias(self._name, CHAMPION))
+        return None if found is None else Aliased(str(found.version), found.tags.get(DIGEST_TAG))
+
+    def champion_digest(self) -> str | None:
+        """Digest of the champion's bundle; None where there is no champion, or one that names no bundle."""
+        found = self.champion()
+        return None if found is None else found.digest
 
     def version_of(self, digest: str) -> str | None:
         """The newest version that names a bundle."""
         query = f"name = '{self._name}' and tags.{DIGEST_TAG} = '{digest}'"
-        found = self._asked(lambda asked: asked.search_model_versions(query))
+        found = self._asked(lambda asked: asked.search_model_versions(query)) or ()
         return max((str(one.version) for one in found), key=int, default=None)
 
     def make_champion(self, digest: str) -> None:
@@ -85,8 +80,10 @@ class Aliases:
             self._asked(lambda asked: asked.set_registered_model_alias(self._name, CHAMPION, version))
 
     def tag(self, version: str, key: str, value: str | None) -> None:
-        """Set a tag of a version, or take it away."""
+        """Set a tag of a version, or take it away; nothing where the version is gone."""
         if value is not None:
             self._asked(lambda asked: asked.set_model_version_tag(self._name, version, key, value))
-        elif key in self._asked(lambda asked: asked.get_model_version(self._name, version)).tags:
+            return
+        found = self._asked(lambda asked: asked.get_model_version(self._name, version))
+        if found is not None and key in found.tags:
             self._asked(lambda asked: asked.delete_model_version_tag(self._name, version, key))

@@ -8,7 +8,7 @@ import numpy as np
 from lakehouse.experiment_settings import Experiment
 from training.matured import Matured
 from training.metrics import measured
-from training.paired import savings
+from training.paired import Savings, savings
 
 SEED = 0
 
@@ -28,11 +28,16 @@ class Criterion(NamedTuple):
 
 def judged(matured: Matured, rho: float, of: Experiment) -> list[Criterion]:
     """Money, segments, calibration and latency, in this order."""
-    return [*_money(matured, rho, of), _segments(matured, of), _calibration(matured, of), _latency(matured, of)]
-
-
-def _money(matured: Matured, rho: float, of: Experiment) -> list[Criterion]:
     capped = savings(matured.pairs, of.costs, of.cap_minor)
+    return [
+        *_money(matured, capped, rho, of),
+        _segments(matured, capped, of),
+        _calibration(matured, of),
+        _latency(matured, of),
+    ]
+
+
+def _money(matured: Matured, capped: Savings, rho: float, of: Experiment) -> list[Criterion]:
     found = capped.interval(of.alpha, rho)
     whole = savings(matured.pairs, of.costs, None).bootstrap(of.bootstrap_runs, of.alpha, SEED)
     told = (
@@ -53,9 +58,8 @@ def _money(matured: Matured, rho: float, of: Experiment) -> list[Criterion]:
     ]
 
 
-def _segments(matured: Matured, of: Experiment) -> Criterion:
-    everything = savings(matured.pairs, of.costs, of.cap_minor)
-    most = of.segment_margin * everything.champion_minor / max(1, everything.payments)
+def _segments(matured: Matured, capped: Savings, of: Experiment) -> Criterion:
+    most = of.segment_margin * capped.champion_minor / max(1, capped.payments)
     worse, looked = [], 0
     for name, rows in matured.segments.items():
         if rows.sum() < of.segment_least_payments:

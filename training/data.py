@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -127,5 +127,5 @@ def spans(root: str) -> list[Span]:
 
 
 def text_of(moment_ms: int) -> str:
-    """A moment for people."""
-    return datetime.fromtimestamp(moment_ms / 1000).astimezone().isoformat(timespec="minutes")
+    """A moment for people, UTC."""
+    return datetime.fromtimestamp(moment_ms / 1000, UTC).isoformat(timespec="minutes")

@@ -9,47 +9,42 @@ there are not made again. Exit code 1: an alarm in a window that is new; 2: it c
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import orjson
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
 from decisions import bundle
-from decisions.bundle import CHAMPION
+from decisions.bundle import Model
 from lakehouse import delta, jobs
 from lakehouse import settings as conf
 from lakehouse.contracts.quality import DRIFT
 from lakehouse.log import configure, logger
-from lakehouse.moments import DAY_MS, moment_ms
+from lakehouse.moments import day_floor, moment_ms
 from lakehouse.runs import recorded
 from lakehouse.settings import Settings, resolve
 from lakehouse.signing import trust
-from training import registry
-from training.watch import DriftRefused, Row, Watch
-from training.windows import Lake
+from training.aliases import Aliases
+from training.watch import DriftRefused, Row, Watch, newest
 
 
-def champion(settings: Settings) -> tuple[str, Mapping[str, Any]]:
-    """(digest, manifest) of the verified champion; DriftRefused before there is one."""
-    digest = registry.digest_of(settings, CHAMPION)
+def champion(settings: Settings) -> Model:
+    """The verified champion; DriftRefused before there is one."""
+    digest = Aliases(settings).champion_digest()
     if digest is None:
         raise DriftRefused("The registry has no champion yet.", "Train one: python -m training.job")
-    store, trusted = resolve(settings.models.store), trust(resolve(settings.keys.folder))
-    return digest, bundle.load(store, digest, trusted).manifest
+    return bundle.load(resolve(settings.models.store), digest, trust(resolve(settings.keys.folder)))
 
 
-def watched(settings: Settings, until_ms: int | None, reference_end_ms: int | None, importances: bool) -> list[Row]:
-    """Measure what is new and write it; the new rows."""
-    digest, manifest = champion(settings)
-    root = conf.lake_root(settings)
-    end_ms = int(manifest["split"]["fitted_until_ms"]) if reference_end_ms is None else reference_end_ms
-    reached = Lake(root, digest).reached_ms()
-    watch = Watch(settings, digest, manifest, end_ms // DAY_MS * DAY_MS)
-    rows = list(watch.rows(reached if until_ms is None else min(until_ms, reached), importances))
+def watched(
+    settings: Settings, model: Model, until_ms: int | None, reference_end_ms: int | None, importances: bool
+) -> list[Row]:
+    """Measure what is new of a champion and write it; the new rows."""
+    end_ms = int(model.manifest["split"]["fitted_until_ms"]) if reference_end_ms is None else reference_end_ms
+    rows = list(Watch(settings, model, day_floor(end_ms)).rows(until_ms, importances))
     if rows:
-        delta.append(root, DRIFT, rows)
+        delta.append(conf.lake_root(settings), DRIFT, rows)
     for row in rows:
         if row["alarm"]:
             told = {name: row[name] for name in ("subject", "measure", "value", "low", "high")}
@@ -58,9 +53,9 @@ def watched(settings: Settings, until_ms: int | None, reference_end_ms: int | No
 
 
 def _exported(path: Path, rows: Sequence[Row]) -> None:
-    """The newest window's figures for Prometheus's textfile collector."""
+    """Figures of the newest windows for Prometheus's textfile collector."""
     metrics = CollectorRegistry()
-    alarms = Gauge("fraudlake_drift_alarms", "Alarms in the windows that this run measured", registry=metrics)
+    alarms = Gauge("fraudlake_drift_alarms", "Alarms in the newest window of each measure", registry=metrics)
     alarms.set(sum(row["alarm"] for row in rows))
     values = Gauge("fraudlake_drift", "A measure of the newest window", ("subject", "measure"), registry=metrics)
     for row in rows:
@@ -100,10 +95,11 @@ def main(argv: Sequence[str]) -> int:
         settings = conf.load(arguments.env)
         configure(settings, "drift")
         with recorded(settings, "training.drift") as run:
-            rows = watched(settings, arguments.until, arguments.reference_end, not arguments.without_importance)
+            model = champion(settings)
+            rows = watched(settings, model, arguments.until, arguments.reference_end, not arguments.without_importance)
             run.exit_code = int(any(row["alarm"] for row in rows))
         if arguments.metrics is not None:
-            _exported(arguments.metrics, rows)
+            _exported(arguments.metrics, newest(conf.lake_root(settings), model.digest))
         lines = [orjson.dumps(row).decode() for row in rows if row["alarm"]] if arguments.json else _lines(rows)
         print("\n".join(lines))
         found.append(rows)

@@ -1,4 +1,4 @@
-"""What models are worth on the test days: every metric, money, segments, patterns, intervals; a table for each."""
+"""What models are worth on the test days: every metric, money, segments, intervals; a table for each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from lakehouse.moments import DAY_MS
 from training.bootstrap import intervals
 from training.costs import Flags, Ints, costs
 from training.data import Dataset
-from training.matured import BAND_NAMES, BANDS_MINOR, NEW_CUSTOMER_D
+from training.matured import NEW_CUSTOMER_D, amount_bands
 from training.metrics import budget_rows, measured
 from training.money import Money, earned, outcomes
 from training.ranking import CARDS_A_DAY, Ranked, card_days, card_precision
@@ -33,11 +33,9 @@ class HeldOut:
     day: Ints
     """Days from zero on."""
     segments: Mapping[str, Flags]
-    patterns: Mapping[str, Flags]
-    """Frauds by their pattern, where the truth is known; else empty."""
 
     @staticmethod
-    def of(data: Dataset, rows: Ints, patterns: Mapping[str, Flags] | None = None) -> "HeldOut":
+    def of(data: Dataset, rows: Ints) -> "HeldOut":
         """Rows of a data set; its cards and days are numbered anew."""
         day = data.event_ms[rows] // DAY_MS
         amount = data.amount_base_minor[rows]
@@ -47,7 +45,6 @@ class HeldOut:
             np.unique(data.card[rows], return_inverse=True)[1].astype(np.int64),
             day - (day.min() if len(day) else 0),
             _segments(data, rows, amount),
-            patterns or {},
         )
 
     def __len__(self) -> int:
@@ -62,13 +59,12 @@ def _segments(data: Dataset, rows: Ints, amount_minor: Ints) -> dict[str, Flags]
         return column
 
     remote, wallet, atm, abroad = (of(n) == 1 for n in ("is_remote", "is_wallet", "is_atm", "merchant_is_foreign"))
-    band = np.digitize(amount_minor, BANDS_MINOR, right=True)
     found = {
         "channel remote": remote,
         "channel wallet": wallet,
         "channel atm": atm,
         "channel pos": ~remote & ~wallet & ~atm,
-        **{name: band == at for at, name in enumerate(BAND_NAMES)},
+        **amount_bands(amount_minor),
         "abroad": abroad,
         "at home": of("merchant_is_foreign") == 0,
         "new customer": of("account_age_d") < NEW_CUSTOMER_D,
@@ -100,7 +96,7 @@ def by_payment(money: Money, payments: int) -> dict[str, float]:
 def parts(
     scores: Doubles, tested: HeldOut, which: Mapping[str, Flags], budget_per_1000: float, of: Costs
 ) -> dict[str, dict[str, float]]:
-    """Segments or patterns under the outcomes of the whole: payments, frauds, found, false alarms, money."""
+    """Segments under the outcomes of the whole: payments, frauds, found, false alarms, money."""
     flagged = np.zeros(len(tested), np.bool_)
     flagged[budget_rows(scores, budget_per_1000)] = True
     outcome = outcomes(scores, budget_per_1000)
@@ -169,7 +165,6 @@ class Evaluation:
 
     models: Table
     segments: Table
-    patterns: Table
     intervals: Mapping[str, tuple[float, float]]
     curves: Mapping[str, Mapping[str, Sequence[float]]]
     """Of the first model, x and y by name: `curves`."""
@@ -178,12 +173,11 @@ class Evaluation:
 def evaluated(
     scores: Mapping[str, Doubles], tested: HeldOut, budget_per_1000: float, of: Costs, seed: int
 ) -> Evaluation:
-    """All models side by side; segments, patterns, intervals and curves of the first."""
+    """All models side by side; segments, intervals and curves of the first."""
     first = next(iter(scores.values()))
     return Evaluation(
         {name: judged(one, tested, budget_per_1000, of) for name, one in scores.items()},
         parts(first, tested, tested.segments, budget_per_1000, of),
-        parts(first, tested, tested.patterns, budget_per_1000, of),
         spread(first, tested, budget_per_1000, of, seed),
         curves(first, tested.fraud),
     )

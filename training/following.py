@@ -82,20 +82,27 @@ class Watcher:
             self._say(f"version {wanted.version} was not tagged: {error.what}")
 
     def _look_at_guard(self) -> None:
-        if self._guard is None:
+        guard = self._guard
+        if guard is None:
             return
-        if broken := self._guard.look(0.0):
-            self._say(taken_back(self._settings, broken))
+        broken = guard.look(0.0)
+        if guard.displaced and in_force(self._settings) != guard.digest:
+            self._say(f"model {guard.digest[:12]} is no longer in force, and no longer watched")
+        elif broken:
+            try:
+                self._say(taken_back(self._settings, guard.digest, broken))
+            except ControlRefused as error:
+                self._say(f"not rolled back, though {'; '.join(broken)}: {error}")
         elif time.monotonic() < self._guard_until:
             return
         self.close()
 
 
-def taken_back(settings: Settings, broken: list[str]) -> str:
-    """Go back because of guard rails; what to say of it."""
+def taken_back(settings: Settings, digest: str, broken: list[str]) -> str:
+    """Go back because a model broke guard rails; what to say of it. ControlRefused where it is not in force."""
     reason = "; ".join(broken)
-    digest, offset = rollback(settings, reason)
-    return f"rolled back to model {digest[:12]} from offset {offset} on: {reason}"
+    before, offset = rollback(settings, reason, watched=digest)
+    return f"rolled back to model {before[:12]} from offset {offset} on: {reason}"
 
 
 def guarded(settings: Settings, digest: str, say: Say) -> bool:
@@ -103,8 +110,11 @@ def guarded(settings: Settings, digest: str, say: Say) -> bool:
     watch, until = Watch(settings, digest), time.monotonic() + settings.guard.watch_s
     try:
         while time.monotonic() < until:
-            if broken := watch.look(settings.guard.look_s):
-                say(taken_back(settings, broken))
+            broken = watch.look(settings.guard.look_s)
+            if watch.displaced and in_force(settings) != digest:
+                return False
+            if broken:
+                say(taken_back(settings, digest, broken))
                 return False
             time.sleep(settings.guard.look_s)
     finally:

@@ -18,14 +18,12 @@ from lakehouse.fencing import Fence
 from lakehouse.registry import PREFIX_BYTES, registry
 from lakehouse.settings import Settings
 from lakehouse.single import read
+from training.bins import Bins, psi
 
 PARTITION = 0
 LOOKED_BACK = 5_000
 """Records of topics `shadow` and `decisions` that say what is usual."""
 _LATENCY_SHARE = 95
-_BINS = 10
-_LEAST_SHARE = 1e-4
-"""Of a bin without a payment: the index of Yurdakul 2018 has no value for an empty one."""
 Doubles = npt.NDArray[np.float64]
 
 
@@ -48,16 +46,6 @@ class Usual(NamedTuple):
     approved: Doubles
 
 
-def shift(before: Doubles, after: Doubles) -> float:
-    """The population stability index of scores over the tenths of the former ones."""
-    edges = np.unique(np.quantile(before, np.linspace(0, 1, _BINS + 1)[1:-1]))
-    shares = []
-    for values in (before, after):
-        counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
-        shares.append(np.maximum(counts / len(values), _LEAST_SHARE))
-    return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
-
-
 def broken(window: list[Decided], usual: Usual, of: Guard) -> list[str]:
     """The guard rails that are broken, each with what was found and what is allowed; none before there is enough."""
     if len(window) < of.least_payments:
@@ -75,7 +63,8 @@ def broken(window: list[Decided], usual: Usual, of: Guard) -> list[str]:
             found.append(f"approval rate changed by {change:+.1%}, allowed {of.approval_shift:.1%}")
     scores = np.array([one.score for one in window if one.score is not None])
     if min(len(scores), len(usual.scores)) >= of.least_payments:
-        moved = shift(usual.scores, scores)
+        bins = Bins.of(usual.scores)
+        moved = psi(bins.counts(scores), bins.counts(usual.scores))
         if moved > of.score_shift:
             found.append(f"score shift {moved:.2f}, allowed {of.score_shift:g}")
     return found
@@ -85,7 +74,10 @@ class Watch:
     """Follows topic `decisions` behind a promotion."""
 
     def __init__(self, settings: Settings, digest: str) -> None:
-        self._settings, self._digest, self._of = settings, digest, settings.guard
+        self._settings, self._of = settings, settings.guard
+        self.digest = digest
+        self.displaced = False
+        """Whether another model decides after this one did: it may no longer be in force."""
         self._schema = registry().latest("decision")
         self._start = registry().latest("engine_start").prefix
         name = topics.topic_name(settings, topics.DECISIONS)
@@ -106,7 +98,7 @@ class Watch:
         low, high = broker.watermarks(settings, name, PARTITION)
         messages = broker.read_range(settings, name, PARTITION, max(low, high - LOOKED_BACK), high)
         said = [read(schema, one.value()) for one in messages if (one.value() or b"")[:PREFIX_BYTES] == schema.prefix]
-        mine = [one for one in said if one["model_digest"] == self._digest]
+        mine = [one for one in said if one["model_digest"] == self.digest]
         scores = np.array([one["score"] for one in mine if one["score"] is not None])
         return scores, np.array([one["outcome"] == "approve" for one in mine], np.float64)
 
@@ -133,9 +125,11 @@ class Watch:
             if not self._fence.counts(record["epoch"], record["offset"]) or record["model_digest"] is None:
                 return
             approved = record["outcome"] == "approve"
-            if record["model_digest"] != self._digest:
+            if record["model_digest"] != self.digest:
                 self._before.append(approved)
+                self.displaced = bool(self._window)
                 return
+            self.displaced = False
             whole = record["rung"] in (RUNGS[WHOLE], STATE_CAPPED)
-            one = (self._digest, whole, approved, record["score"], record["latency_us"] / 1000)
+            one = (self.digest, whole, approved, record["score"], record["latency_us"] / 1000)
             self._window.append(Decided(record["decided_at"] / 1000, *one))

@@ -19,7 +19,7 @@ from lakehouse import delta
 from lakehouse.contracts import silver
 from lakehouse.label_ledger import COLUMNS, Trust, findings
 from lakehouse.moments import DAY_MS
-from training.data import Dataset
+from training.data import Dataset, Matrix
 from training.paired import Doubles, Flags, Ints, Pairs
 
 NEW_CUSTOMER_D = 90
@@ -27,7 +27,8 @@ NEW_CUSTOMER_D = 90
 BANDS_MINOR = (2_000, 10_000, 50_000)
 """Cuts between the bands of amounts, minor units of the base currency."""
 BAND_NAMES = ("amount to 20", "amount to 100", "amount to 500", "amount above 500")
-_PLACE = ["topic_id", "partition", "offset"]
+LATENCY_ROWS = 200
+"""Payments that a challenger scores one by one on history, as most come."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Matured:
     champion_score: Doubles
     challenger_score: Doubles
     scoring_us: Doubles
+    """Time of the challenger's scores, of some payments."""
     until_ms: int
     """Payments before that are matured."""
 
@@ -58,10 +60,10 @@ def read(root: str, champion: str | None, challenger: str, label_gap_d: int, tru
     theirs &= pc.field("champion_digest").is_null() if champion is None else pc.field("champion_digest") == champion
     columns = ["transaction_id", "event_time", "card_token", "amount_base_minor", "outcome", "champion_outcome"]
     scores = ["score", "champion_score", "scoring_us"]
-    said = delta.rows(root, silver.SHADOW, [*_PLACE, *columns, *scores], theirs)
+    said = delta.rows(root, silver.SHADOW, [*delta.PLACE, *columns, *scores], theirs)
     about = ["channel", "merchant_country", "issuer_country", "account_opened_on"]
-    paid = delta.rows(root, silver.PAYMENTS, [*_PLACE, *about], pc.field("event_time") < moment)
-    rows = said.join(paid, keys=_PLACE, join_type="inner") if said.num_rows else said
+    paid = delta.rows(root, silver.PAYMENTS, [*delta.PLACE, *about], pc.field("event_time") < moment)
+    rows = said.join(paid, list(delta.PLACE), join_type="inner") if said.num_rows else said
     if not rows.num_rows:
         nothing = np.zeros(0, np.int64)
         no_score = np.zeros(0)
@@ -69,8 +71,8 @@ def read(root: str, champion: str | None, challenger: str, label_gap_d: int, tru
         return Matured(pairs, {}, no_score, no_score, no_score, until)
     # What exploration let through was declined as far as the champion goes.
     explored = pc.field("explored_from").is_valid()
-    told = delta.rows(root, silver.DECISIONS, [*_PLACE, "explored_from"], explored).combine_chunks()
-    rows = rows.join(told, keys=_PLACE, join_type="left outer") if told.num_rows else rows
+    told = delta.rows(root, silver.DECISIONS, [*delta.PLACE, "explored_from"], explored).combine_chunks()
+    rows = rows.join(told, list(delta.PLACE), join_type="left outer") if told.num_rows else rows
     if told.num_rows:
         champions = pc.coalesce(rows.column("explored_from"), rows.column("champion_outcome"))
         rows = rows.set_column(rows.schema.get_field_index("champion_outcome"), "champion_outcome", champions)
@@ -90,25 +92,34 @@ def read(root: str, champion: str | None, challenger: str, label_gap_d: int, tru
     return Matured(pairs, _segments(rows, pairs), champion_score, score, us, until)
 
 
-def held_out(found: Dataset, start_ms: int, champion: Model, challenger: Model, label_gap_d: int) -> Matured:
+def held_out(
+    found: Dataset, start_ms: int, champion: Model, challenger: Model, label_gap_d: int, most: int | None = None
+) -> Matured:
     """What two models make of the matured payments of a training set from a moment on, by their cuts alone.
 
     A test of models that were fitted before: history instead of shadow, without rules, lists and segments by channel.
+    With `most`, of the newest ones.
     """
     until = found.as_of_ms - label_gap_d * DAY_MS
     rows = found.between(start_ms, until)
-    scores, us = [], np.zeros(len(rows))
-    for model in (champion, challenger):
-        began = time.perf_counter()
-        scores.append(model.scores(found.X[rows]).ensemble)
-        us[:] = (time.perf_counter() - began) * 1e6 / max(1, len(rows))
+    rows = rows if most is None else rows[-most:]
+    scores = [model.scores(found.X[rows]).ensemble for model in (champion, challenger)]
+    alone = rows[:: max(1, -(-len(rows) // LATENCY_ROWS))]
+    us = np.array([_scoring_us(challenger, found.X[at : at + 1]) for at in alone.tolist()])
     outcomes = [bands(s, edges(m.manifest["cuts"])) for s, m in zip(scores, (champion, challenger), strict=True)]
     amount = found.amount_base_minor[rows]
     pairs = Pairs(found.event_ms[rows], found.card[rows], found.is_fraud[rows], amount, *outcomes)
-    return Matured(pairs, _bands(amount), scores[0], scores[1], us, until)
+    return Matured(pairs, amount_bands(amount), scores[0], scores[1], us, until)
 
 
-def _bands(amount_minor: Ints) -> dict[str, Flags]:
+def _scoring_us(model: Model, X: Matrix) -> float:
+    began = time.perf_counter()
+    model.scores(X)
+    return (time.perf_counter() - began) * 1e6
+
+
+def amount_bands(amount_minor: Ints) -> dict[str, Flags]:
+    """By name, which payments are of a band of amounts, base currency; bands without any are left out."""
     band = np.digitize(amount_minor, BANDS_MINOR, right=True)
     return {name: band == at for at, name in enumerate(BAND_NAMES) if (band == at).any()}
 
@@ -124,7 +135,7 @@ def _segments(rows: pa.Table, pairs: Pairs) -> dict[str, Flags]:
     channel = rows.column("channel")
     for name in sorted(channel.unique().to_pylist()):
         found[f"channel {name}"] = pc.equal(channel, name).to_numpy()
-    found |= _bands(pairs.amount_minor)
+    found |= amount_bands(pairs.amount_minor)
     abroad: Any = pc.fill_null(pc.not_equal(rows.column("merchant_country"), rows.column("issuer_country")), False)
     found["abroad"], found["at home"] = abroad.to_numpy(), ~abroad.to_numpy()
     opened = rows.column("account_opened_on").cast(pa.int32()).cast(pa.int64()).fill_null(-(2**31)).to_numpy()

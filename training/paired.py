@@ -73,8 +73,8 @@ class Savings:
         The number of payments is held: most cards have no difference and are not drawn.
         """
         random = np.random.default_rng(seed)
-        weights = random.poisson(1.0, (runs, len(self.by_card)))
-        means = weights @ self.by_card / max(1, self.payments)
+        drawn = (random.poisson(1.0, len(self.by_card)) @ self.by_card for _ in range(runs))
+        means = np.fromiter(drawn, np.float64, runs) / max(1, self.payments)
         low, high = np.quantile(means, (alpha / 2, 1 - alpha / 2)) if len(self.by_card) else (0.0, 0.0)
         return Interval(self.mean, float(low), float(high))
 

@@ -18,7 +18,6 @@ import numpy as np
 from decisions.bundle import Model
 from decisions.control import Past, past, prepared, put, put_model, stage
 from decisions.model_control import WAIT_S
-from decisions.outcome import bands, edges
 from decisions.shelf import Shelf
 from expectations.control import Version, bundle_digest
 from expectations.rules.rule_set import payload_of
@@ -34,7 +33,7 @@ from training import approval, data, matured
 from training.aliases import Aliases
 from training.approval import APPROVAL, WAY_BACK
 from training.criteria import Criterion, failed, judged
-from training.paired import Pairs, savings
+from training.paired import savings
 from training.power import Plan, planned
 from training.sequential import best_rho
 
@@ -85,17 +84,9 @@ def planned_from_history(settings: Settings, champion: Model, challenger: Model)
     saving itself says nothing and is not looked at.
     """
     of, root = settings.experiment, conf.lake_root(settings)
-    found = data.read(root)
-    until = found.as_of_ms - settings.training.label_gap_d * DAY_MS
-    rows = found.between(0, until)[-MOST_ROWS:]
-    if not len(rows):
+    pairs = matured.held_out(data.read(root), 0, champion, challenger, settings.training.label_gap_d, MOST_ROWS).pairs
+    if not len(pairs.event_ms):
         raise ControlRefused("No payment of gold.training_set is matured.", "Run gold.job when labels have arrived.")
-    outcomes = [
-        bands(model.scores(found.X[rows]).ensemble, edges(model.manifest["cuts"])) for model in (champion, challenger)
-    ]
-    pairs = Pairs(
-        found.event_ms[rows], found.card[rows], found.is_fraud[rows], found.amount_base_minor[rows], *outcomes
-    )
     saved = savings(pairs, of.costs, of.cap_minor)
     if not saved.deviation:
         raise ControlRefused("Both models decide all of history alike.", "There is nothing to test.")
@@ -279,16 +270,25 @@ def _point(settings: Settings, digest: str) -> None:
 
 
 def rollback(
-    settings: Settings, reason: str, by: Signers | None = None, received_ms: int | None = None
+    settings: Settings,
+    reason: str,
+    by: Signers | None = None,
+    received_ms: int | None = None,
+    watched: str | None = None,
 ) -> tuple[str, int]:
     """Go back to the model before the one in force; (its digest, offset of the event).
 
-    By the event that was signed with the promotion; where there is none that fits, by keys.
+    By the event that was signed with the promotion; where there is none that fits, by keys. ControlRefused where it is
+    asked for because of a model, `watched`, that is not in force.
     """
     before = _past(settings)
     serving = before.now.model_digest
     if serving is None:
         raise ControlRefused("No model is in force.")
+    if watched not in (None, serving):
+        raise ControlRefused(
+            f"Model {watched[:12]} is no longer in force, {serving[:12]} is.", "Nothing was taken back; watch that one."
+        )
     try:
         event = approval.read(_store(settings), serving, WAY_BACK)
         offset = put(settings, event, before.now, received_ms)

@@ -10,6 +10,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -73,13 +74,3 @@ def recorded(
     if number == 1:
         registry.set_registered_model_alias(name, CHAMPION, str(number))
     return run_id, number
-
-
-def digest_of(settings: Settings, alias: str) -> str | None:
-    """Digest of the bundle that an alias points to; None when there is no such alias."""
-    registry = client(settings)
-    try:
-        version = registry.get_model_version_by_alias(settings.models.name, alias)
-    except MlflowException:
-        return None
-    return str(version.tags[DIGEST_TAG])

@@ -14,6 +14,7 @@ from lakehouse.experiment_settings import Costs
 from training.data import Matrix
 from training.evaluate import Evaluation, Table
 from training.fit import Fitted
+from training.importance import shares
 
 MOST_IMPORTANT = 30
 EXAMPLES = 5
@@ -94,7 +95,6 @@ def page(title: str, found: Evaluation, about: Mapping[str, str], importance: Ma
         ("95 % intervals of the first, by bootstrap over cards and days", _table(spread, "figure")),
         ("Curves of the first", plots),
         ("By segment", _table(found.segments, "segment")),
-        ("By fraud pattern", _table(found.patterns, "pattern")),
         ("Importance", _table(weights, "feature")),
     )
     body = "".join(f"<h2>{name}</h2>{content}" for name, content in sections if content)
@@ -106,11 +106,9 @@ def page(title: str, found: Evaluation, about: Mapping[str, str], importance: Ma
 
 def importance_of(fitted: Fitted) -> dict[str, float]:
     """Share of XGBoost's total gain by feature, the largest first."""
-    gain = fitted.booster.get_score(importance_type="total_gain")
-    by_name = {NAMES[int(key[1:])]: float(np.max(value)) for key, value in gain.items()}
-    total = sum(by_name.values()) or 1.0
+    by_name = {name: share for name, share in zip(NAMES, shares(fitted.booster).tolist(), strict=True) if share}
     order = sorted(by_name, key=lambda name: (-by_name[name], name))
-    return {name: round(by_name[name] / total, 6) for name in order}
+    return {name: round(by_name[name], 6) for name in order}
 
 
 def card(title: str, found: Evaluation, about: Mapping[str, str], importance: Mapping[str, float], of: Costs) -> str:
@@ -169,7 +167,6 @@ def write(folder: Path, told: Told, found: Evaluation, fitted: Fitted, examples:
     figures = {
         "models": found.models,
         "segments": found.segments,
-        "patterns": found.patterns,
         "intervals": found.intervals,
         "curves": found.curves,
     }

@@ -12,18 +12,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import pyarrow.compute as pc
-
-from decisions.bundle import CHAMPION
-from lakehouse import delta, jobs
+from lakehouse import jobs
 from lakehouse import settings as conf
-from lakehouse.contracts.quality import DRIFT
 from lakehouse.errors import Terminal
 from lakehouse.log import configure, logger
 from lakehouse.runs import recorded
 from lakehouse.settings import Settings
-from training import registry
+from training.aliases import Aliases
 from training.job import train
+from training.watch import newest
 
 
 class RetrainRefused(Terminal):
@@ -32,17 +29,13 @@ class RetrainRefused(Terminal):
 
 def alarms(root: str, model_digest: str) -> list[str]:
     """`subject measure` of every alarm in the newest window of each measure, for one champion."""
-    mine = pc.field("model_digest") == model_digest
-    rows = delta.rows(root, DRIFT, ["window_end", "subject", "measure", "alarm", "model_digest"], mine).to_pylist()
-    newest: dict[str, object] = {}
-    for row in sorted(rows, key=lambda row: row["window_end"]):
-        newest[row["measure"]] = row["window_end"]
-    return [f"{r['subject']} {r['measure']}" for r in rows if r["alarm"] and r["window_end"] == newest[r["measure"]]]
+    return [f"{row['subject']} {row['measure']}" for row in newest(root, model_digest) if row["alarm"]]
 
 
 def retrained(settings: Settings, on_drift: bool, folder: Path | None) -> str | None:
     """Digest of the new challenger; None where there was no need."""
-    before = registry.digest_of(settings, CHAMPION)
+    aliases = Aliases(settings)
+    before = aliases.champion_digest()
     if before is None:
         raise RetrainRefused(
             "The registry has no champion to be challenged.", "Train the first: python -m training.job"
@@ -53,7 +46,7 @@ def retrained(settings: Settings, on_drift: bool, folder: Path | None) -> str | 
         if not found:
             return None
     digest = train(settings, None, None, folder=folder)
-    if registry.digest_of(settings, CHAMPION) != before:
+    if aliases.champion_digest() != before:
         raise RetrainRefused(
             "The champion was changed while the challenger was trained.", "Look who did: python -m lakehouse.trail show"
         )

@@ -1,13 +1,16 @@
 """One champion, its reference, and every window after it as rows of quality.drift."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
+from decisions.bundle import Model
 from features.catalogue import NAMES
 from lakehouse import delta
 from lakehouse import settings as conf
+from lakehouse.contracts import gold
 from lakehouse.contracts.quality import DRIFT
 from lakehouse.errors import Terminal
 from lakehouse.log import logger
@@ -32,33 +35,34 @@ class DriftRefused(Terminal):
 class Watch:
     """One champion, its reference, and what is measured against it."""
 
-    def __init__(self, settings: Settings, digest: str, manifest: Mapping[str, Any], reference_end_ms: int) -> None:
+    def __init__(self, settings: Settings, model: Model, reference_end_ms: int) -> None:
         self._drift, self._gap_d, self._seed = settings.drift, settings.training.label_gap_d, settings.training.seed
-        self._root, self._digest, self._manifest = conf.lake_root(settings), digest, manifest
+        self._root, self._model = conf.lake_root(settings), model
         self._store = resolve(settings.models.store)
-        self._lake = Lake(self._root, digest)
+        self._lake = Lake(self._root, model)
         self._end_ms = reference_end_ms
         self._windows = before(reference_end_ms, self._drift.reference_windows, self._drift.window_d)
         self._say = logger("drift").info
 
-    def rows(self, until_ms: int, importances: bool) -> Iterator[Row]:
-        """Rows of quality.drift that are not there yet."""
-        held = self._held()
-        new = [w for w in after(self._end_ms, until_ms, self._drift.window_d) if (w.end, "psi") not in held]
-        if new:
-            yield from self._distributions(new)
-            yield from self._decisions(new)
-        until = min(until_ms, self._lake.labels_until_ms(self._gap_d))
-        mature = [w for w in after(self._end_ms, until, self._drift.window_d) if (w.end, "calibration") not in held]
-        if mature:
-            yield from self._calibration(mature)
-        if importances and until > 0 and (window := Window(until - DAY_MS, until)).end not in _ends(held, "importance"):
-            yield from self._importance(window)
+    def rows(self, until_ms: int | None, importances: bool) -> Iterator[Row]:
+        """Rows of quality.drift that are not there yet, each as far as the table that it looks at has come."""
+        held = {(row["window_end"], row["measure"]) for row in _held(self._root, self._model.digest)}
 
-    def _held(self) -> set[tuple[Any, str]]:
-        columns = ["window_end", "measure", "model_digest"]
-        rows = delta.rows(self._root, DRIFT, columns).to_pylist()
-        return {(row["window_end"], row["measure"]) for row in rows if row["model_digest"] == self._digest}
+        def new(measure: str, reached_ms: int) -> list[Window]:
+            until = reached_ms if until_ms is None else min(until_ms, reached_ms)
+            return [w for w in after(self._end_ms, until, self._drift.window_d) if (w.end, measure) not in held]
+
+        if found := new("psi", self._lake.reached_ms(gold.VECTORS)):
+            yield from self._distributions(found)
+        if found := new("alert_rate", self._lake.reached_ms(gold.DECISIONS)):
+            yield from self._decisions(found)
+        labelled = self._lake.labels_until_ms(self._gap_d)
+        if found := new("calibration", labelled):
+            yield from self._calibration(found)
+        until = labelled if until_ms is None else min(until_ms, labelled)
+        window = Window(until - DAY_MS, until)
+        if importances and until > 0 and (window.end, "importance") not in held:
+            yield from self._importance(window)
 
     def _row(self, window: Window, one: Measure) -> Row:
         return {
@@ -73,7 +77,7 @@ class Watch:
             "rows": one.rows,
             "reference_start": self._windows[0].start,
             "reference_end": self._windows[-1].end,
-            "model_digest": self._digest,
+            "model_digest": self._model.digest,
         }
 
     def _reference(self, what: str, sizes: Sequence[int]) -> list[int]:
@@ -89,7 +93,7 @@ class Watch:
 
     def _subjects(self, window: Window) -> list[tuple[str, Any]]:
         X = self._lake.vectors(window)
-        return [*((name, X[:, at]) for at, name in enumerate(NAMES)), ("score", self._lake.scores(window))]
+        return [*((name, X[:, at]) for at, name in enumerate(NAMES)), ("score", self._model.scores(X).ensemble)]
 
     def _distributions(self, new: Sequence[Window]) -> Iterator[Row]:
         alpha = self._drift.false_alarm
@@ -151,9 +155,21 @@ class Watch:
     def _importance(self, window: Window) -> Iterator[Row]:
         self._say("fitting the champion's settings again for its importances")
         data = read(self._root)
-        champion = importance.of_bundle(self._store, self._digest)
-        yield self._row(window, importance.moved(champion, self._manifest, data, window.end_ms, self._seed))
+        champion = importance.of_bundle(self._store, self._model.digest)
+        yield self._row(window, importance.moved(champion, self._model.manifest, data, window.end_ms, self._seed))
 
 
-def _ends(held: set[tuple[Any, str]], measure: str) -> set[Any]:
-    return {end for end, name in held if name == measure}
+def _held(root: str, model_digest: str) -> list[Row]:
+    rows: list[Row] = delta.rows(
+        root, DRIFT, list(DRIFT.column_names), pc.field("model_digest") == model_digest
+    ).to_pylist()
+    return rows
+
+
+def newest(root: str, model_digest: str) -> list[Row]:
+    """Rows of quality.drift of the newest window of each measure, for one champion."""
+    rows = _held(root, model_digest)
+    end: dict[str, Any] = {}
+    for row in rows:
+        end[row["measure"]] = max(row["window_end"], end.get(row["measure"], row["window_end"]))
+    return [row for row in rows if row["window_end"] == end[row["measure"]]]

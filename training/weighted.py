@@ -71,7 +71,7 @@ class Seen:
         """Sum of y, which is nowhere negative, over all payments."""
         p, y = self.propensity, np.asarray(y, np.float64)
         certain = float(y[p == 1].sum())
-        drawn = float((y / p).sum()) - certain
+        drawn = float((y / p)[p < 1].sum())
         if drawn == 0:
             room = NONE_SEEN * (1 - self.least) / self.least * float(y.max(initial=1.0))
             return Estimate(certain, certain, certain + room)

@@ -5,20 +5,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from decisions.bundle import Model
 from decisions.ladder import APPROVE
 from decisions.outcome import REJECTED
 from features.catalogue import NAMES, feature_set_hash
 from lakehouse import delta
 from lakehouse.contracts import gold
-from lakehouse.moments import DAY_MS
+from lakehouse.moments import DAY_MS, day_floor
 from lakehouse.tables import Table
 from training.data import Matrix
-
-Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, order=True)
@@ -70,7 +68,7 @@ class Decided:
 
 @dataclass(frozen=True)
 class Found:
-    """Payments of a window with a score, and what labels said within the label gap."""
+    """Payments of a window, and what labels said within the label gap."""
 
     payments: int
     frauds: int
@@ -79,33 +77,23 @@ class Found:
 
 
 class Lake:
-    """Reads windows of one lake, as one champion scored them."""
+    """Reads windows of one lake; scores are those of one champion, whoever acted then."""
 
-    def __init__(self, root: str, model_digest: str) -> None:
-        self._root, self._digest = root, model_digest
+    def __init__(self, root: str, model: Model) -> None:
+        self._root, self._model = root, model
 
     def _rows(self, table: Table, columns: list[str], window: Window, more: pc.Expression | None = None) -> pa.Table:
         where = window.holds() if more is None else window.holds() & more
         return delta.rows(self._root, table, columns, where)
 
-    def reached_ms(self) -> int:
-        """Midnight, UTC, before the newest vector's payment; 0 before there is one."""
-        newest = pc.max(delta.rows(self._root, gold.VECTORS, ["event_time"]).column("event_time")).as_py()
-        return int(newest.timestamp() * 1000) // DAY_MS * DAY_MS if newest else 0
+    def reached_ms(self, table: Table) -> int:
+        """Midnight, UTC, before the newest payment of a table; 0 before there is one."""
+        newest = pc.max(delta.rows(self._root, table, ["event_time"]).column("event_time")).as_py()
+        return day_floor(int(newest.timestamp() * 1000)) if newest else 0
 
     def vectors(self, window: Window) -> Matrix:
         """(payments, features) of the feature set in force here."""
-        mine = pc.field("feature_set") == feature_set_hash()
-        column = self._rows(gold.VECTORS, ["vector"], window, mine).column("vector")
-        flat = pa.chunked_array(column.chunks or [pa.array([], column.type)]).combine_chunks().flatten()
-        X: Matrix = flat.to_numpy(zero_copy_only=False).astype(np.float32, copy=False).reshape(-1, len(NAMES))
-        return X
-
-    def scores(self, window: Window) -> Doubles:
-        """The champion's scores."""
-        found = self._rows(gold.SCORES, ["score"], window, pc.field("model_digest") == self._digest)
-        scores: Doubles = found.column("score").to_numpy().astype(np.float64)
-        return scores
+        return _matrix(self._rows(gold.VECTORS, ["vector"], window, _of_here()).column("vector"))
 
     def decided(self, window: Window) -> Decided:
         """What was decided and how it ended."""
@@ -119,22 +107,30 @@ class Lake:
 
     def found(self, window: Window, label_gap_d: int) -> Found:
         """Frauds that gold.training_set knew of within the label gap, and how many the scores expected."""
-        names = [*delta.PLACE, "event_time", "is_fraud", "label_available_at"]
-        known = self._rows(gold.TRAINING_SET, names, window)
-        scored = self._rows(gold.SCORES, [*delta.PLACE, "score"], window, pc.field("model_digest") == self._digest)
-        both = known.join(scored, list(delta.PLACE), join_type="inner") if known.num_rows and scored.num_rows else None
-        if both is None:
-            return Found(0, 0, 0.0)
+        names = ["event_time", "is_fraud", "label_available_at", "vector"]
+        known = self._rows(gold.TRAINING_SET, names, window, _of_here())
         took = pc.subtract(
-            both.column("label_available_at").cast(pa.int64()), both.column("event_time").cast(pa.int64())
+            known.column("label_available_at").cast(pa.int64()), known.column("event_time").cast(pa.int64())
         )
         in_time = pc.fill_null(pc.less_equal(took, label_gap_d * DAY_MS * 1000), False)
-        frauds = pc.sum(pc.and_(both.column("is_fraud"), in_time)).as_py()
-        return Found(both.num_rows, int(frauds or 0), float(pc.sum(both.column("score")).as_py() or 0.0))
+        frauds = pc.sum(pc.and_(known.column("is_fraud"), in_time)).as_py()
+        expected = float(self._model.scores(_matrix(known.column("vector"))).ensemble.sum())
+        return Found(known.num_rows, int(frauds or 0), expected)
 
     def labels_until_ms(self, label_gap_d: int) -> int:
         """Midnight, UTC, before which gold.training_set has every payment's labels of the label gap; 0 without one."""
         held = delta.rows(self._root, gold.TRAINING_SET, ["as_of"], at_most=1).to_pylist()
         if not held:
             return 0
-        return (int(held[0]["as_of"].timestamp() * 1000) // DAY_MS - label_gap_d) * DAY_MS
+        return day_floor(int(held[0]["as_of"].timestamp() * 1000)) - label_gap_d * DAY_MS
+
+
+def _of_here() -> pc.Expression:
+    """Rows of the feature set in force here."""
+    return pc.field("feature_set") == feature_set_hash()
+
+
+def _matrix(vector: pa.ChunkedArray) -> Matrix:
+    flat = pa.chunked_array(vector.chunks or [pa.array([], vector.type)]).combine_chunks().flatten()
+    X: Matrix = flat.to_numpy(zero_copy_only=False).astype(np.float32, copy=False).reshape(-1, len(NAMES))
+    return X

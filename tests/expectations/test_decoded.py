@@ -1,5 +1,6 @@
 import hashlib
 import hmac
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,29 @@ def test_an_undecodable_record_breaks_exactly_that() -> None:
     ]
     assert found.identity[1:].tolist() == [[0, 0]] * 3
     assert found.records.to_list() == [good, good[:-1], good + b"\x00", good[:5] + b"\x01"]
+
+
+class Counting(Digests):
+    """Digests that count the bytes of the bodies handed to them."""
+
+    bodies = 0
+
+    def contents(self, kind: str, bodies: Iterable[bytes]) -> list[bytes]:
+        bodies = list(bodies)
+        self.bodies += sum(len(one) for one in bodies)
+        return super().contents(kind, bodies)
+
+
+def test_a_record_that_is_no_record_costs_the_digests_no_bytes() -> None:
+    good = raw("payment")
+    texts = Texts.of([good[:-1]] * 50 + [good[:6]] * 50)
+    counting = Counting(Keyring({1: FIRST}))
+    ends = texts.start + texts.length
+    decoded = decode(
+        registry().latest("payment"), texts.buffer.tobytes(), texts.start, ends, np.full(100, T0), counting
+    )
+    assert decoded.fault.all()
+    assert counting.bodies == 0
 
 
 def test_digests_become_pairs_of_integers() -> None:

@@ -4,13 +4,14 @@ import json
 
 import pytest
 
-from decisions.bundle import CHAMPION
+from decisions.bundle import DIGEST_TAG
 from gold import export as exporting
 from lakehouse import delta
 from lakehouse.contracts import gold
 from lakehouse.contracts.quality import DRIFT
 from lakehouse.exported import ExportRefused
 from training import drift, registry, retrain
+from training.aliases import Aliases
 from training.data import read, read_exported
 
 
@@ -52,13 +53,14 @@ def test_an_export_holds_the_payments_that_the_lake_holds(env, exported):
 
 
 def test_retraining_from_an_export_gives_the_same_bytes_and_only_a_challenger(env, exported, capsys):
-    before = registry.digest_of(env.settings, CHAMPION)
+    before = Aliases(env.settings).champion_digest()
     assert before == env.digest
     assert retrain.main(["--from-parquet", str(exported[0])]) == 0
     # The model in force was trained from Delta, by the same settings on the same rows.
     assert capsys.readouterr().out.splitlines()[-1] == env.digest
-    assert registry.digest_of(env.settings, CHAMPION) == before
-    assert registry.digest_of(env.settings, registry.CHALLENGER) == env.digest
+    assert Aliases(env.settings).champion_digest() == before
+    client, name = registry.client(env.settings), env.settings.models.name
+    assert client.get_model_version_by_alias(name, registry.CHALLENGER).tags[DIGEST_TAG] == env.digest
 
 
 def test_a_changed_export_is_refused_before_anything_is_trained(env, exported, tmp_path):
@@ -84,5 +86,7 @@ def test_the_watch_measures_every_day_since_the_champion_was_fitted_once(env, ca
     # The champion is that model: fitted again on the same rows it rests on the same features.
     assert moved["value"] < 1e-6
     assert not moved["alarm"]
-    assert drift.main([]) == 0
+    told = (tmp_path / "drift.prom").read_text()
+    assert drift.main(["--metrics", str(tmp_path / "drift.prom")]) == 0
+    assert (tmp_path / "drift.prom").read_text() == told
     assert capsys.readouterr().out.splitlines()[-1] == "0 measures of 0 windows, 0 alarms"

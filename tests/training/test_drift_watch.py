@@ -1,6 +1,7 @@
 """The watch over a lake: what is new is measured once, a change is an alarm, and too short a reference is said."""
 
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from decisions.bundle import Model
 from features.catalogue import NAMES, feature_set_hash
 from lakehouse import delta
 from lakehouse.contracts import gold
@@ -16,16 +18,23 @@ from lakehouse.files import Writer, added, arrow_schema
 from lakehouse.settings import Settings
 from lakehouse.tables import Table
 from tests.conftest import NewSettings
+from tests.decisions import models
 from tests.filled import DAY_1, row
 from training.drift import _exported, _lines
+from training.package import model_of
 from training.retrain import alarms
-from training.watch import DriftRefused, Watch
+from training.watch import DriftRefused, Watch, newest
 
 DAYS, PER_DAY, REFERENCE = 16, 60, 12
 START_MS = int(DAY_1.timestamp() * 1000)
 DAY_MS = 86_400_000
 SPOILT = NAMES.index("amount_minor")
-DIGEST = "c" * 64
+
+
+@cache
+def champion(seed: int) -> Model:
+    """The first champion, 0, and the second, 1."""
+    return model_of(models.fitted(seed), {}, "cd"[seed] * 64)
 
 
 def put(root: str, table: Table, rows: pa.Table) -> None:
@@ -40,20 +49,23 @@ def put(root: str, table: Table, rows: pa.Table) -> None:
 
 @pytest.fixture(scope="module")
 def watched(new_settings: NewSettings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Sixteen days; on the last one amounts are in cents of cents, alerts are many and frauds are twice the scores'."""
+    """Sixteen days; on the last one amounts are in cents of cents, alerts are many and frauds are twice the scores'.
+
+    A payment more on the day after, or it would not be known that the last one is over.
+    """
     folder = tmp_path_factory.mktemp("watched")
     settings = new_settings(folder)
     drift = settings.drift.model_copy(update={"reference_windows": REFERENCE, "least_rows": 50})
     settings = settings.model_copy(update={"drift": drift})
     root = str(settings.lake.root)
     random = np.random.default_rng(5)
-    n = DAYS * PER_DAY
+    n = DAYS * PER_DAY + 1
     X = random.normal(size=(n, len(NAMES))).astype(np.float32)
     X[:, SPOILT] = np.exp(X[:, SPOILT] + 8)
     last = np.arange(n) >= (DAYS - 1) * PER_DAY
     X[last, SPOILT] *= 100
     when = [DAY_1 + timedelta(days=at // PER_DAY, minutes=at % PER_DAY) for at in range(n)]
-    score = random.beta(2, 8, n)
+    score = champion(0).scores(X).ensemble
     fraud = random.random(n) < np.where(last, 0.75, score)
     place = {"topic_id": pa.array(["T"] * n), "partition": pa.array([0] * n, pa.int32()), "offset": pa.array(range(n))}
     ids = pa.array([f"t{at}" for at in range(n)])
@@ -61,11 +73,6 @@ def watched(new_settings: NewSettings, tmp_path_factory: pytest.TempPathFactory)
     common: dict[str, Any] = {**place, "transaction_id": ids, "event_time": pa.array(when)}
     vectors = {**common, "feature_set": pa.array([feature_set_hash()] * n), "vector": lists}
     put(root, gold.VECTORS, pa.table(vectors).cast(arrow_schema(gold.VECTORS)))
-    delta.append(
-        root,
-        gold.SCORES,
-        [row(gold.SCORES, at, event_time=when[at], model_digest=DIGEST, score=float(score[at])) for at in range(n)],
-    )
     stopped = (np.arange(n) % 20 == 0) | (last & (np.arange(n) % 3 == 0))
     outcome = np.where(stopped, "review", "approve").tolist()
     told = [{"decided_outcome": one, "effective_outcome": one} for one in outcome]
@@ -78,6 +85,8 @@ def watched(new_settings: NewSettings, tmp_path_factory: pytest.TempPathFactory)
             event_time=when[at],
             is_fraud=bool(fraud[at]),
             label_available_at=when[at] + timedelta(days=2) if fraud[at] else None,
+            feature_set=feature_set_hash(),
+            vector=X[at].tolist(),
             as_of=DAY_1 + timedelta(days=DAYS + settings.training.label_gap_d),
         )
         for at in range(n)
@@ -86,9 +95,9 @@ def watched(new_settings: NewSettings, tmp_path_factory: pytest.TempPathFactory)
     return settings
 
 
-def looked(settings: Settings, days: int, reference_end: int = REFERENCE) -> list[dict[str, Any]]:
+def looked(settings: Settings, days: int, reference_end: int = REFERENCE, seed: int = 0) -> list[dict[str, Any]]:
     """Rows of a run whose newest data is of so many days; written as the command does."""
-    watch = Watch(settings, DIGEST, {}, START_MS + reference_end * DAY_MS)
+    watch = Watch(settings, champion(seed), START_MS + reference_end * DAY_MS)
     rows = list(watch.rows(START_MS + days * DAY_MS, importances=False))
     if rows:
         delta.append(str(settings.lake.root), DRIFT, rows)
@@ -103,7 +112,7 @@ def test_a_window_is_measured_once_and_a_change_is_found_in_it(watched: Settings
         *("psi", "ks", "missing_rate"),
         *("approval_rate", "alert_rate", "calibration"),
     }
-    assert alarms(str(watched.lake.root), DIGEST) == []
+    assert alarms(str(watched.lake.root), champion(0).digest) == []
     changed = looked(watched, DAYS)
     assert {row["window_end"] for row in changed} == {DAY_1 + timedelta(days=DAYS)}
     found = {(row["subject"], row["measure"]) for row in changed if row["alarm"]}
@@ -114,9 +123,37 @@ def test_a_window_is_measured_once_and_a_change_is_found_in_it(watched: Settings
         ("decisions", "alert_rate"),
         ("labels", "calibration"),
     }
-    assert set(alarms(str(watched.lake.root), DIGEST)) == {" ".join(one) for one in found}
+    assert set(alarms(str(watched.lake.root), champion(0).digest)) == {" ".join(one) for one in found}
     assert alarms(str(watched.lake.root), "another") == []
     assert looked(watched, DAYS) == []
+
+
+def test_a_second_champion_is_measured_by_its_own_scores_of_what_was_before_it(watched: Settings) -> None:
+    rows = looked(watched, DAYS, seed=1)
+    of_model = {(row["subject"], row["measure"]) for row in rows}
+    assert {("score", "psi"), ("score", "ks"), ("labels", "calibration")} <= of_model
+    assert {row["model_digest"] for row in rows} == {champion(1).digest}
+    found = newest(str(watched.lake.root), champion(1).digest)
+    assert {row["window_end"] for row in found} == {DAY_1 + timedelta(days=DAYS)}
+    assert looked(watched, DAYS, seed=1) == []
+
+
+def test_decisions_that_come_later_are_measured_when_they_come(
+    new_settings: NewSettings, watched: Settings, tmp_path: Path
+) -> None:
+    settings = new_settings(tmp_path).model_copy(update={"drift": watched.drift})
+    root, before = str(settings.lake.root), str(watched.lake.root)
+    put(root, gold.VECTORS, delta.rows(before, gold.VECTORS, list(gold.VECTORS.column_names)))
+    decided = delta.rows(before, gold.DECISIONS, list(gold.DECISIONS.column_names)).to_pylist()
+    late = DAY_1 + timedelta(days=DAYS - 1, hours=1)
+    delta.append(root, gold.DECISIONS, [one for one in decided if one["event_time"] < late])
+    first = looked(settings, DAYS)
+    assert {row["window_end"] for row in first if row["measure"] == "psi"} >= {DAY_1 + timedelta(days=DAYS)}
+    assert max(row["window_end"] for row in first if row["measure"] == "alert_rate") == DAY_1 + timedelta(days=DAYS - 1)
+    delta.append(root, gold.DECISIONS, [one for one in decided if one["event_time"] >= late])
+    second = looked(settings, DAYS)
+    assert {row["measure"] for row in second} == {"approval_rate", "alert_rate"}
+    assert {row["window_end"] for row in second} == {DAY_1 + timedelta(days=DAYS)}
 
 
 def test_too_short_a_reference_is_refused(watched: Settings) -> None:

@@ -34,7 +34,6 @@ def held_out(fraud, amount, card=None, day=None, segments=None):
         np.arange(n) if card is None else np.array(card),
         np.zeros(n, np.int64) if day is None else np.array(day),
         segments or {},
-        {},
     )
 
 

@@ -1,9 +1,11 @@
 """The comparison of champion and challenger in money: its figures, its interval at every look, its power."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from benchmarks.experiment import NAIVE_LOOKS, World, looks, naive, plan_of, simulated, told_apart
+from benchmarks.experiment import NAIVE_LOOKS, Run, World, looks, naive, plan_of, simulated, told_apart
 from lakehouse import settings as conf
 from training.costs import costs
 from training.paired import Pairs, Savings, savings
@@ -102,6 +104,23 @@ def test_the_bootstrap_over_cards_covers_the_mean_and_is_the_same_for_a_seed():
     assert one.low < found.mean == 1.6 < one.high
 
 
+def test_the_bootstrap_holds_one_run_over_the_cards_at_a_time():
+    cards, runs = 50_000, 40
+    found = Savings(cards, np.ones(cards), np.ones(cards, np.int64), 1.0)
+    tracemalloc.start()
+    found.bootstrap(runs, 0.05, 7)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * cards * runs / 4
+
+
+def test_a_look_without_enough_differences_counts_as_a_day(of):
+    world = World(1000, 0)
+    run = Run(np.array([0, 1, 2, 2]), np.full(4, 5.0), np.ones(4, np.int64), 100.0)
+    plan = planned(1.5, 700.0, 0.8, 0.05, 1000)
+    assert [day for day, _ in looks(run, world, plan, 3, least=2)] == [2, 3]
+
+
 def test_daily_looks_tell_identical_models_apart_in_at_most_five_percent_of_tests_and_naive_ones_in_many_more(of):
     world = World.of(200_000)
     plan, _ = plan_of(world, of.least_improvement, of, 1)
@@ -116,7 +135,7 @@ def test_an_improvement_of_five_percent_is_found_with_about_the_power_that_was_p
     plan, better = plan_of(world, of.least_improvement, of, 1)
     days, random = int(np.ceil(plan.days)), np.random.default_rng(3)
     found = [
-        any(one.above_zero for one in looks(run, world, plan, days, of.least_differences))
+        any(one.above_zero for _, one in looks(run, world, plan, days, of.least_differences))
         for run in (simulated(world, better, days, of, random) for _ in range(100))
     ]
     assert np.mean(found) >= of.power - 0.1

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from lakehouse import settings as conf
-from training.guarding import Decided, Usual, broken, shift
+from training.bins import Bins, psi
+from training.guarding import Decided, Usual, broken
 
 RANDOM = np.random.default_rng(5)
 USUAL = Usual(RANDOM.beta(1, 20, 2000), (RANDOM.random(2000) < 0.97).astype(float))
@@ -52,7 +53,12 @@ def test_shifts_need_something_to_compare_with_and_errors_do_not(of):
     assert len(broken(window(whole=0.5), nobody, of)) == 1
 
 
-def test_equal_scores_have_no_shift_and_the_index_is_that_of_two_bins_by_hand():
-    assert shift(USUAL.scores, USUAL.scores) == 0
-    before, after = np.array([0.0] * 5 + [1.0] * 5), np.array([0.0] * 8 + [1.0] * 2)
-    assert shift(before, after) == pytest.approx(0.3 * np.log(0.8 / 0.5) - 0.3 * np.log(0.2 / 0.5))
+def test_the_score_shift_is_the_index_that_the_drift_watch_measures(of):
+    before = np.repeat([0.0, 1.0], 200)
+    bins = Bins.of(before)
+    for share, breaks in ((0.5, False), (0.8, False), (0.9, True)):
+        scores = np.repeat([0.0, 1.0], [int(400 * share), 400 - int(400 * share)])
+        told = broken(window(scores=scores), USUAL._replace(scores=before), of)
+        assert bool(told) == breaks, (share, told)
+        if breaks:
+            assert told == [f"score shift {psi(bins.counts(scores), bins.counts(before)):.2f}, allowed 0.5"]

@@ -13,6 +13,7 @@ from lakehouse.contracts.gold import TRAINING_SET
 from lakehouse.files import arrow_schema
 from tests.filled import DAY_1
 from training import registry
+from training.aliases import Aliases
 from training.data import DataRefused
 from training.job import train
 
@@ -102,11 +103,11 @@ REFUSALS = {
 @pytest.mark.parametrize(("changed", "told"), REFUSALS.values(), ids=REFUSALS)
 def test_what_cannot_be_trained_on_is_refused_and_the_serving_model_stays(small, tmp_path, changed, told):
     folder = written(tmp_path / "set", training_set(**changed))
-    before = registry.digest_of(small, registry.CHAMPION)
+    before = Aliases(small).champion_digest()
     with pytest.raises(DataRefused, match=told) as refused:
         train(small, None, None, folder=folder)
     assert refused.value.do
-    assert registry.digest_of(small, registry.CHAMPION) == before
+    assert Aliases(small).champion_digest() == before
     assert not small.models.store.exists()
 
 

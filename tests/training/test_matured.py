@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from expectations.rules.rule_set import OUTCOMES
@@ -10,10 +11,14 @@ from lakehouse import delta
 from lakehouse import settings as conf
 from lakehouse.contracts import silver
 from lakehouse.label_ledger import Trust
+from lakehouse.moments import DAY_MS
+from tests.decisions import models
 from tests.filled import DAY_1, row
 from training import matured as reading
 from training.criteria import failed, judged
+from training.data import Dataset
 from training.matured import Matured
+from training.package import model_of
 from training.paired import Pairs
 
 APPROVE, DECLINE = 0, 3
@@ -74,6 +79,31 @@ def test_nothing_matured_meets_nothing(of):
     nothing = np.zeros(0, np.int64)
     empty = Matured(Pairs(nothing, nothing, nothing > 0, nothing, nothing, nothing), {}, *[np.zeros(0)] * 3, 0)
     assert failed(judged(empty, 0.05, of)) == ["evidence", "money", "calibration", "latency"]
+
+
+class Asked:
+    """A model that keeps how many payments it was asked for at a time."""
+
+    def __init__(self, seed):
+        self.model, self.asked = model_of(models.fitted(seed), {"challenge": 0.02, "review": 0.03, "decline": 0.06}), []
+        self.manifest = self.model.manifest
+
+    def scores(self, X):
+        self.asked.append(len(X))
+        return self.model.scores(X)
+
+
+def test_on_history_the_time_to_score_is_the_challenger_s_payment_by_payment():
+    n = 500
+    X, fraud = models.vectors(3, n)
+    ids, card, day = pa.array([f"t{at}" for at in range(n)]), np.arange(n), np.arange(n) * DAY_MS
+    history = Dataset(ids, X, day, fraud, day, card, np.full(n, 5_000), n * DAY_MS, 1)
+    champion, challenger = Asked(0), Asked(1)
+    found = reading.held_out(history, 10 * DAY_MS, champion, challenger, 40)
+    assert (champion.asked, challenger.asked) == ([450], [450] + [1] * 150)
+    assert len(found.scoring_us) == 150
+    newest = reading.held_out(history, 10 * DAY_MS, champion, challenger, 40, most=100).pairs
+    assert newest.event_ms.tolist() == [at * DAY_MS for at in range(360, 460)]
 
 
 def test_what_exploration_let_through_was_declined_and_a_rule_s_label_is_none(settings):

@@ -27,7 +27,7 @@ from lakehouse.signing import signer
 from lakehouse.single import read
 from tests.decisions import logs, models
 from tests.filled import row
-from training import following, promotion
+from training import following, guarding, promotion
 from training.aliases import REFUSED, Aliases
 from training.promotion import Signers
 from training.recut import recut
@@ -343,6 +343,48 @@ def test_a_champion_moved_in_the_registry_is_promoted_with_an_approval_guarded_a
     watcher.look()
     assert promotion.in_force(named) == champion
     watcher.close()
+
+
+def test_a_guard_takes_back_nothing_but_the_model_it_watches(world, mlflow_server):
+    settings, live, (_, challenger, other) = world.settings, world.live, world.digests
+    settings = settings.model_copy(update={"models": settings.models.model_copy(update={"name": "taken-over"})})
+    promotion.approve(settings, challenger, world.by, "a test")
+    promotion.promote(settings, challenger)
+    values = logs.payments(per_day=300, span=1)
+    paid = [value for value in values if value[:PREFIX_BYTES] == registry().latest("payment").prefix]
+    live.pay(paid[:100])
+    live.decided(100)
+    said = []
+    watcher = following.Watcher(settings, said.append)
+
+    def looked(guard):
+        watcher._guard, watcher._guard_until = guard, time.monotonic() + 3600
+        until = time.monotonic() + 60
+        while watcher._guard is not None:
+            assert time.monotonic() < until
+            watcher.look()
+            time.sleep(0.05)
+        return said[-1]
+
+    # Somebody was faster than the guard, whose model broke its rails.
+    control.put_model(settings, other, *world.by)
+    guard = guarding.Watch(settings, challenger)
+    guard._approved = np.ones(100)
+    told = looked(guard)
+    assert told.startswith("not rolled back, though ")
+    assert "approval rate changed by" in told
+    assert f"Model {challenger[:12]} is no longer in force" in told
+    assert promotion.in_force(settings) == other
+    live.pay(paid[100:120])
+    live.decided(120)
+    # However slow this machine is.
+    rails = settings.guard.model_copy(update={"latency_ms": 1e9, "error_rate": 1.0})
+    patient = settings.model_copy(update={"guard": rails})
+    told = looked(guarding.Watch(patient, challenger))
+    assert told == f"model {challenger[:12]} is no longer in force, and no longer watched"
+    assert not following.guarded(patient, challenger, said.append)
+    assert said[-1] == told
+    assert promotion.in_force(settings) == other
 
 
 def test_a_registry_that_answers_slowly_is_told_and_the_serving_model_stays(settings, monkeypatch):

@@ -67,6 +67,20 @@ def test_the_total_is_right_on_average_over_everything_that_could_have_been_let_
     assert mean == pytest.approx(y.sum())
 
 
+@given(
+    st.lists(st.floats(0, 1e6), max_size=30),
+    st.lists(st.floats(0.01, 0.99), min_size=1, max_size=30),
+)
+def test_what_was_drawn_and_found_nothing_leaves_room_whatever_was_certain(certain, drawn):
+    y, p = np.array(certain + [0.0] * len(drawn)), np.array([1.0] * len(certain) + drawn)
+    # In any order, between each other: sums of floats depend on it.
+    order = np.random.default_rng(len(y)).permutation(len(y))
+    found = Seen(p[order], min(drawn)).total(y[order])
+    assert found.value == found.low
+    assert found.high > found.value
+    assert found.high - found.value == pytest.approx(3 * (1 / min(drawn) - 1) * max([1.0, *certain]), rel=1e-6)
+
+
 def test_intervals_hold_the_truth_and_the_naive_figures_lie_outside():
     found = ran(*world(60_000, seed=1), seed=1, runs=200)
     assert min(found["coverage"].values()) >= LEAST_COVERAGE, found
