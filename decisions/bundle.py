@@ -194,10 +194,15 @@ def _with_isolation(model: Model, path: Path) -> Model:
     return model.with_anomaly(Forest.of(snapshot.part(arrays, "forest")), arrays["medians"])
 
 
+def self_test_vectors(manifest: Mapping[str, Any]) -> Matrix:
+    """The vectors that a bundle says its scores of."""
+    rows = manifest["self_test"]["vectors"]
+    return np.array([[np.nan if x is None else x for x in row] for row in rows], np.float32)
+
+
 def _test(model: Model) -> Model:
     """The model, when it scores its own vectors as at training: XGBoost alone where it has no anomaly model."""
-    test = model.manifest["self_test"]
-    vectors = np.array([[np.nan if x is None else x for x in row] for row in test["vectors"]], np.float32)
+    test, vectors = model.manifest["self_test"], self_test_vectors(model.manifest)
     if vectors.shape[1:] != (len(NAMES),):
         raise _refused(model.digest, "its self-test does not fit the feature set")
     scores = model.scores(vectors)
