@@ -32,6 +32,7 @@ from training.fit import Doubles, Fitted
 from training.package import packed
 from training.pipeline import MODELS, fitted_again, fitted_on, test_scores
 from training.refusing import refuse_overlap, refuse_unfit
+from training.rules_alone import RulesAlone, rules_alone, shipped
 from training.split import Split, by_time
 
 
@@ -52,12 +53,14 @@ def train(
     fitted_until_ms: int | None = None,
     folder: Path | None = None,
     now_ms: int | None = None,
+    rules: Path | None = None,
 ) -> str:
     """Train on the lake's training set, or on an export of it; evaluate, sign, register; the digest of the bundle."""
     say, training = logger("training").info, settings.training
     root = conf.lake_root(settings)
     if folder is None:
         refuse_held(root, spans(root), settings.quality)
+    baseline = shipped(rules)
     author = signer(conf.resolve(settings.keys.folder) / "author.pem")
     registry.client(settings)
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
@@ -79,10 +82,11 @@ def train(
     began = time.monotonic()
     costs = settings.experiment.costs
     fitted = fitted_on(data, split, training, costs, say)
-    scores = test_scores(data, split, fitted, training, say)
+    by_rules = rules_alone(baseline, data.X[split.test], data.amount_base_minor[split.test], data.event_ms[split.test])
+    scores = test_scores(data, split, fitted, by_rules, training, say)
     say("evaluating")
-    tested = HeldOut.of(data, split.test)
-    found = evaluated(scores, tested, training.alert_budget_per_1000, costs, training.seed)
+    tested = HeldOut.of(data, split.test, by_rules.by_pattern)
+    found = evaluated(scores, by_rules.outcome, tested, training.alert_budget_per_1000, costs, training.seed)
     if predictions is not None:
         _write_predictions(predictions, data, split, scores)
     fitted_until = mature_until if fitted_until_ms is None else min(mature_until, fitted_until_ms)
@@ -107,14 +111,14 @@ def train(
     store = resolve(settings.models.store)
     with tempfile.TemporaryDirectory() as scratch:
         digest = packed(store, Path(scratch), final, bands, data.X[split.test], about, author)
-        told = report.Told(settings.models.name, digest, _described(split, data, settings))
+        told = report.Told(settings.models.name, digest, _described(split, data, by_rules, settings))
         report.write(Path(scratch) / "report", told, found, final, data.X[split.test], costs)
         _register(settings, digest, found, about, final, Path(scratch) / "report")
     say("done", seconds=round(time.monotonic() - began, 1), digest=digest)
     return digest
 
 
-def _described(split: Split, data: Dataset, settings: Settings) -> dict[str, str]:
+def _described(split: Split, data: Dataset, by_rules: RulesAlone, settings: Settings) -> dict[str, str]:
     """What a report says of its data, in words."""
     return {
         "training days": f"{text_of(split.train_start_ms)} to {text_of(split.train_end_ms)}",
@@ -124,6 +128,7 @@ def _described(split: Split, data: Dataset, settings: Settings) -> dict[str, str
         "labels as of": text_of(data.as_of_ms),
         "training set": f"gold.training_set, version {data.delta_version}",
         "alert budget": f"{settings.training.alert_budget_per_1000:g} of a thousand payments, by score",
+        "rules that could not be heard": ", ".join(by_rules.unheard) or "none",
         "seed": str(settings.training.seed),
     }
 
@@ -139,6 +144,7 @@ def _register(
     flat = {f"{model}.{name}": value for model, one in found.models.items() for name, value in one.items()}
     for name, (low, high) in found.intervals.items():
         flat |= {f"ensemble.{name}_low": low, f"ensemble.{name}_high": high}
+    flat |= {f"rules_as_decided.{name}": value for name, value in found.rules.items()}
     flat = {name: value for name, value in flat.items() if value == value}
     described = {
         "trees": fitted.trees,
@@ -175,6 +181,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--from-parquet", type=Path, metavar="FOLDER", help="an export of the training set: python -m gold.export"
     )
+    parser.add_argument(
+        "--rules", type=Path, metavar="FILE", help="the rules that the report compares with (default conf/rules.json)"
+    )
     arguments = parser.parse_args(argv)
 
     def work() -> None:
@@ -187,6 +196,7 @@ def main(argv: Sequence[str]) -> int:
                 arguments.predictions,
                 arguments.fitted_until_ms,
                 arguments.from_parquet,
+                rules=arguments.rules,
             )
         print(digest)
 

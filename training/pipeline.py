@@ -9,9 +9,10 @@ from training.data import Dataset
 from training.ensemble import by_money, by_ranking
 from training.fit import Doubles, Fitted, Progress, anomaly, boosted, calibrated, isolated, margins_of, refitted
 from training.package import model_of
+from training.rules_alone import RulesAlone
 from training.split import Split
 
-MODELS = ("ensemble", "xgboost", "isolation_forest", "logistic", "tree", "amount_only")
+MODELS = ("ensemble", "xgboost", "isolation_forest", "logistic", "tree", "amount_only", "rules_only")
 
 
 def fitted_on(data: Dataset, split: Split, settings: Training, of_decisions: Costs, say: Progress) -> Fitted:
@@ -51,8 +52,10 @@ def fitted_again(data: Dataset, fitted: Fitted, until_ms: int, settings: Trainin
     return replace(fitted, booster=booster, isolation=isolation, isolation_expected_path=expected, medians=medians)
 
 
-def test_scores(data: Dataset, split: Split, fitted: Fitted, settings: Training, say: Progress) -> dict[str, Doubles]:
-    """Scores of every model on the test payments."""
+def test_scores(
+    data: Dataset, split: Split, fitted: Fitted, by_rules: RulesAlone, settings: Training, say: Progress
+) -> dict[str, Doubles]:
+    """Scores of every model on the test payments; rules alone have been asked."""
     X = data.X[split.test]
     scores = model_of(fitted, {}).scores(X)
     linear = logistic(data.X, split.known, split.fit, split.validation, split.test, settings.seed, say)
@@ -63,4 +66,5 @@ def test_scores(data: Dataset, split: Split, fitted: Fitted, settings: Training,
         "logistic": linear,
         "tree": small_tree(data.X, split.known, split.train, split.test, settings.seed),
         "amount_only": amount_only(X),
+        "rules_only": by_rules.score,
     }

@@ -92,6 +92,7 @@ def page(title: str, found: Evaluation, about: Mapping[str, str], importance: Ma
     sections = (
         ("What was tested", f"<table>{described}</table>"),
         ("Models side by side, money in minor units a payment", _table(found.models, "model")),
+        ("Rules alone, as they decide; above, rules_only ranks by it", _table({"rules alone": found.rules}, "")),
         ("95 % intervals of the first, by bootstrap over cards and days", _table(spread, "figure")),
         ("Curves of the first", plots),
         ("By segment", _table(found.segments, "segment")),
@@ -147,6 +148,10 @@ def card(title: str, found: Evaluation, about: Mapping[str, str], importance: Ma
             for name, one in found.models.items()
         ),
         "",
+        f"**Rules alone, as they decide**: {number(found.rules['flagged_per_1000'])} of a thousand payments flagged, "
+        f"recall {number(found.rules['recall'])}, precision {number(found.rules['precision'])}, net money a payment "
+        f"{number(found.rules['net_minor'])}.",
+        "",
     ]
     return "\n".join(lines)
 
@@ -169,6 +174,7 @@ def write(folder: Path, told: Told, found: Evaluation, fitted: Fitted, examples:
         "segments": found.segments,
         "intervals": found.intervals,
         "curves": found.curves,
+        "rules": found.rules,
     }
     files = {
         "report.html": page(title, found, about, most),

@@ -83,6 +83,7 @@ def test_a_run_is_registered_with_its_report_and_again_gives_the_same_bytes(smal
     metrics = client.get_run(version.run_id).data.metrics
     assert metrics["ensemble.average_precision"] > metrics["amount_only.average_precision"] > 0.1
     assert {"ensemble.net_minor", "ensemble.net_minor_low", "tree.auc", "logistic.f1_at_budget"} <= set(metrics)
+    assert {"rules_only.net_minor", "rules_only.average_precision", "rules_as_decided.net_minor"} <= set(metrics)
     card = client.download_artifacts(version.run_id, "report/model_card.md", str(tmp_path))
     assert digest in Path(card).read_text()
     assert train(small, None, None, folder=folder) == digest
