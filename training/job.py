@@ -1,4 +1,4 @@
-"""gold.training_set -> XGBoost, isolation forest and calibration, evaluated in time, signed and registered.
+"""gold.training_set -> XGBoost or a network, isolation forest, calibration; evaluated in time, signed, registered.
 
 The evaluated model has seen nothing that was not known when its test days began. The registered one has the same
 settings and is fitted again on every payment whose labels had time to arrive.
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from decisions import bundle
+from decisions.network import needed
 from expectations.gate import refuse_held
 from lakehouse import jobs
 from lakehouse import settings as conf
@@ -30,7 +31,7 @@ from training.data import Dataset, read, read_exported, spans, text_of
 from training.evaluate import Evaluation, HeldOut, evaluated
 from training.fit import Doubles, Fitted
 from training.package import packed
-from training.pipeline import MODELS, fitted_again, fitted_on, test_scores
+from training.pipeline import fitted_again, fitted_on, test_scores
 from training.refusing import refuse_overlap, refuse_unfit
 from training.rules_alone import RulesAlone, rules_alone, shipped
 from training.split import Split, by_time
@@ -40,7 +41,7 @@ def _write_predictions(path: Path, data: Dataset, split: Split, scores: dict[str
     columns = {
         "transaction_id": data.transaction_id.take(pa.array(split.test)),
         "event_ms": data.event_ms[split.test],
-        **{name: scores[name] for name in MODELS},
+        **scores,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), path)
@@ -54,12 +55,15 @@ def train(
     folder: Path | None = None,
     now_ms: int | None = None,
     rules: Path | None = None,
+    kind: str = bundle.XGBOOST_KIND,
 ) -> str:
     """Train on the lake's training set, or on an export of it; evaluate, sign, register; the digest of the bundle."""
     say, training = logger("training").info, settings.training
     root = conf.lake_root(settings)
     if folder is None:
         refuse_held(root, spans(root), settings.quality)
+    if kind == bundle.NEURAL_KIND:
+        needed()
     baseline = shipped(rules)
     author = signer(conf.resolve(settings.keys.folder) / "author.pem")
     registry.client(settings)
@@ -81,7 +85,7 @@ def train(
     )
     began = time.monotonic()
     costs = settings.experiment.costs
-    fitted = fitted_on(data, split, training, costs, say)
+    fitted = fitted_on(kind, data, split, training, costs, say)
     by_rules = rules_alone(baseline, data.X[split.test], data.amount_base_minor[split.test], data.event_ms[split.test])
     scores = test_scores(data, split, fitted, by_rules, training, say)
     say("evaluating")
@@ -147,8 +151,8 @@ def _register(
     flat |= {f"rules_as_decided.{name}": value for name, value in found.rules.items()}
     flat = {name: value for name, value in flat.items() if value == value}
     described = {
-        "trees": fitted.trees,
-        **fitted.parameters,
+        "kind": fitted.supervised.kind,
+        **fitted.supervised.described(),
         **fitted.weights,
         "seed": settings.training.seed,
         "split": json.dumps(about["split"]),
@@ -182,6 +186,12 @@ def main(argv: Sequence[str]) -> int:
         "--from-parquet", type=Path, metavar="FOLDER", help="an export of the training set: python -m gold.export"
     )
     parser.add_argument(
+        "--kind",
+        choices=sorted(bundle.KINDS),
+        default=bundle.XGBOOST_KIND,
+        help="of the supervised model (default %(default)s)",
+    )
+    parser.add_argument(
         "--rules", type=Path, metavar="FILE", help="the rules that the report compares with (default conf/rules.json)"
     )
     arguments = parser.parse_args(argv)
@@ -197,6 +207,7 @@ def main(argv: Sequence[str]) -> int:
                 arguments.fitted_until_ms,
                 arguments.from_parquet,
                 rules=arguments.rules,
+                kind=arguments.kind,
             )
         print(digest)
 

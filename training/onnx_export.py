@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
+from decisions.boosted import Boosted
 from decisions.bundle import Model, self_test_vectors
 from decisions.forests import Matrix
 from decisions.shelf import Shelf
@@ -44,8 +45,11 @@ def sample(model: Model) -> Matrix:
     random = np.random.default_rng(SEED)
     own = self_test_vectors(model.manifest)
     X = own[random.integers(len(own), size=SAMPLE)]
-    asked = model.xgboost.child != np.arange(len(model.xgboost.child))
-    feature, threshold = model.xgboost.feature[asked], model.xgboost.threshold[asked]
+    assert model.isolation is not None
+    forests = [model.isolation, *([model.supervised.forest] if isinstance(model.supervised, Boosted) else [])]
+    asked = [forest.child != np.arange(len(forest.child)) for forest in forests]
+    feature = np.concatenate([forest.feature[at] for forest, at in zip(forests, asked, strict=True)])
+    threshold = np.concatenate([forest.threshold[at] for forest, at in zip(forests, asked, strict=True)])
     for row in range(SAMPLE if len(feature) else 0):
         some = random.integers(len(feature), size=min(len(feature), X.shape[1]))
         at = threshold[some]
@@ -65,7 +69,7 @@ def refuse_other(raw: bytes, model: Model, X: Matrix) -> float:
     session = onnxruntime.InferenceSession(raw, providers=["CPUExecutionProvider"])
     found = session.run([SCORE, SUPERVISED, ANOMALY], {INPUT: X})
     scores = model.scores(X)
-    expected = (scores.ensemble, scores.xgboost, scores.isolation_forest)
+    expected = (scores.ensemble, scores.supervised, scores.isolation_forest)
     worst = max(float(np.abs(one - other).max()) for one, other in zip(found, expected, strict=True))
     if not worst <= TOLERANCE:
         raise ExportRefused(

@@ -6,7 +6,7 @@ in the engine. Sums are of doubles (the engine's of XGBoost's leaves are of floa
 digit).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,14 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from decisions.bundle import SCALE, Model
-from decisions.forests import Forest
+from decisions import network
+from decisions.boosted import Boosted
+from decisions.bundle import SCALE, Model, Supervised
+from decisions.forests import Doubles, Forest
+from decisions.network import BLOCK, MEDIANS, OUTPUT, Network
+from training.baselines import LARGEST, Prepared
 
-INPUT, SCORE, SUPERVISED, ANOMALY = "vectors", "score", "score_xgboost", "score_isolation_forest"
+INPUT, SCORE, SUPERVISED, ANOMALY = network.INPUT, "score", "score_xgboost", "score_isolation_forest"
 OPSET, TREES_OPSET, IR = 21, 5, 10
 """Of the standard operators, of ai.onnx.ml (the first with `TreeEnsemble`), and of the file: all of ONNX 1.16."""
 TREES = "ai.onnx.ml"
@@ -56,13 +60,15 @@ class Graph:
         column = self.add("Div", [whole, scale], f"{name}/column")
         return self.add("Squeeze", [column, self.constant(f"{name}/axis", [1], np.int64)], name)
 
-    def model(self, outputs: list[str], width: int, about: Mapping[str, str]) -> onnx.ModelProto:
-        """The checked model over vectors (n, width); `about` becomes its metadata."""
+    def model(
+        self, outputs: list[str], width: int, about: Mapping[str, str], rows: int | str = "payments"
+    ) -> onnx.ModelProto:
+        """The checked model over vectors (rows, width); `about` becomes its metadata."""
         graph = helper.make_graph(
             self.nodes,
             "fraudlake",
-            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["payments", width])],
-            [helper.make_tensor_value_info(name, TensorProto.DOUBLE, ["payments"]) for name in outputs],
+            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [rows, width])],
+            [helper.make_tensor_value_info(name, TensorProto.DOUBLE, [rows]) for name in outputs],
             self.constants,
         )
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(TREES, TREES_OPSET)]
@@ -115,13 +121,24 @@ def _tensor(name: str, values: npt.NDArray[Any]) -> onnx.TensorProto:
     return numpy_helper.from_array(values, name)
 
 
+def _margin(graph: Graph, of: Supervised, doubles: str) -> str:
+    """The supervised model's log odds, (n, 1): its trees, or the nodes of its network."""
+    if isinstance(of, Network):
+        inside = onnx.load_model_from_string(of.raw).graph
+        graph.nodes += inside.node
+        graph.constants += inside.initializer
+        return graph.add("Unsqueeze", [OUTPUT, graph.constant("network/column", [1], np.int64)], "network/raw")
+    assert isinstance(of, Boosted)
+    leaves = trees(graph, of.forest, doubles, "xgboost/leaves")
+    return graph.add("Add", [leaves, graph.constant("xgboost/base", of.base_margin)], "xgboost/margin")
+
+
 def graph_of(model: Model, about: Mapping[str, str]) -> onnx.ModelProto:
     """The whole model: `score`, `score_xgboost` and `score_isolation_forest`, each (n,), as decisions have them."""
     assert model.isolation is not None
     graph, manifest = Graph(), model.manifest
     doubles = graph.add("Cast", [INPUT], "doubles", to=TensorProto.DOUBLE)
-    leaves = trees(graph, model.xgboost, doubles, "xgboost/leaves")
-    margin = graph.add("Add", [leaves, graph.constant("xgboost/base", model.base_margin)], "xgboost/margin")
+    margin = _margin(graph, model.supervised, doubles)
     medians = graph.constant("medians", model.medians)
     filled = graph.add("Where", [graph.add("IsNaN", [doubles], "missing"), medians, doubles], "filled")
     steps = trees(graph, model.isolation, filled, "isolation_forest/steps")
@@ -129,10 +146,47 @@ def graph_of(model: Model, about: Mapping[str, str]) -> onnx.ModelProto:
     unit = -len(model.isolation.root) * manifest["isolation_expected_path"]
     anomaly = graph.add("Div", [steps, graph.constant("isolation_forest/unit", unit)], "isolation_forest/anomaly")
     parts = []
-    for name, raw in (("xgboost", margin), ("isolation_forest", anomaly)):
+    for name, raw, output in ((model.kind, margin, SUPERVISED), ("isolation_forest", anomaly, ANOMALY)):
         one = graph.calibrated(raw, manifest["calibration"][name], name)
-        graph.rounded(one, f"score_{name}")
+        graph.rounded(one, output)
         weight = graph.constant(f"{name}/weight", manifest["weights"][name])
         parts.append(graph.add("Mul", [one, weight], f"{name}/weighed"))
     graph.rounded(graph.add("Add", parts, "both"), SCORE)
     return graph.model([SCORE, SUPERVISED, ANOMALY], len(model.medians), about)
+
+
+def network_graph(prepared: Prepared, layers: Sequence[tuple[Doubles, Doubles]], limit: float) -> bytes:
+    """The graph that a bundle holds of a perceptron (weights, biases), standardisation included; log odds out.
+
+    Of every float32: what is missing takes its feature's median and sets its flag, what is infinite the largest value.
+    """
+    graph = Graph()
+
+    def constant(name: str, values: npt.ArrayLike, kind: npt.DTypeLike = np.float64) -> str:
+        return graph.constant(f"network/{name}", values, kind)
+
+    def add(operator: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        return graph.add(operator, inputs, f"network/{name}", **attributes)
+
+    doubles = add("Cast", [INPUT], "doubles", to=TensorProto.DOUBLE)
+    missing = add("IsNaN", [doubles], "missing")
+    # In the units of the features, for whoever explains; the logarithm is monotone, so a median stays one.
+    medians = graph.constant(MEDIANS, np.sign(prepared.median) * np.expm1(np.abs(prepared.median)))
+    known = add("Where", [missing, medians, doubles], "known")
+    size = add("Min", [add("Abs", [known], "size"), constant("largest", LARGEST)], "finite_size")
+    logarithm = add("Log", [add("Add", [size, constant("one", 1)], "size_and_one")], "logarithm")
+    columns = [add("Mul", [add("Sign", [known], "sign"), logarithm], "squeezed")]
+    if len(prepared.flagged):
+        flagged = add("Gather", [missing, constant("flagged", prepared.flagged, np.int64)], "is_flagged", axis=1)
+        columns.append(add("Cast", [flagged], "flags", to=TensorProto.DOUBLE))
+    plain = add("Concat", columns, "plain", axis=1)
+    centred = add("Sub", [plain, constant("mean", prepared.mean)], "centred")
+    scaled = add("Mul", [centred, constant("scale", prepared.scale)], "scaled")
+    at = add("Clip", [scaled, constant("low", -limit), constant("high", limit)], "standardised")
+    for number, (weights, biases) in enumerate(layers, 1):
+        product = add("MatMul", [at, constant(f"weights_{number}", weights)], f"product_{number}")
+        at = add("Add", [product, constant(f"biases_{number}", biases)], f"layer_{number}")
+        at = at if number == len(layers) else add("Relu", [at], f"relu_{number}")
+    graph.add("Squeeze", [at, constant("axis", [1], np.int64)], OUTPUT)
+    model = graph.model([OUTPUT], len(prepared.median), {}, BLOCK)
+    return bytes(model.SerializeToString(deterministic=True))

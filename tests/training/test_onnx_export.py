@@ -37,7 +37,7 @@ def by_graph(raw, X):
 
 def by_engine(model, X):
     found = model.scores(X)
-    return found.ensemble, found.xgboost, found.isolation_forest
+    return found.ensemble, found.supervised, found.isolation_forest
 
 
 def agree(raw, model, X):
@@ -66,7 +66,7 @@ def test_flags_and_codes_score_as_in_the_engine(raw, model, seed):
 
 def test_values_at_a_threshold_go_where_they_go_in_the_engine(raw, model):
     # A `<=` in place of `<` would move most of these to the other side.
-    for forest in (model.xgboost, model.isolation):
+    for forest in (model.supervised.forest, model.isolation):
         X = np.zeros((len(forest.child), len(NAMES)), np.float32)
         X[np.arange(len(X)), forest.feature] = forest.threshold
         agree(raw, model, X)
@@ -83,7 +83,7 @@ def test_a_tree_of_a_single_leaf_has_that_leafs_value(model):
         "value": [0, 0.25, -0.25],
     }
     forest = joined([{name: np.array(one) for name, one in tree.items()} for tree in (leaf, question, leaf)])
-    small = replace(model, xgboost=forest)
+    small = replace(model, supervised=replace(model.supervised, forest=forest))
     X = np.zeros((3, len(NAMES)), np.float32)
     X[:, 0] = [1, 2, np.nan]
     agree(graph_of(small, {}).SerializeToString(), small, X)
