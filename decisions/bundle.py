@@ -182,7 +182,7 @@ def load(store: Path, digest: str, trust: Trust, whole: bool = True) -> Model:
     try:
         model = Model.of(digest, manifest, contents[KINDS[kind_of(manifest)].file])
     except NetworkRefused as error:
-        raise _refused(digest, error.what) from None
+        raise _refused(digest, error.what.rstrip(".")) from None
     model = _test(replace(model, lacks=lacks))
     if lacks:
         return model

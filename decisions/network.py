@@ -30,22 +30,22 @@ OPERATORS = frozenset(
     ]
 )
 """Each computes its output from its inputs alone: no file, no state, no random number, no other graph."""
-WALKS = 2
-SEED = 0
+WALKS, SEED = 2, 0
+"""Orders, and what draws them, in which a payment's features are asked what they add."""
 
 
 class NetworkRefused(Terminal):
     """A graph is not one of ours, or cannot be run here."""
 
 
-def needed() -> None:
-    """NetworkRefused where the packages that such a model needs are not installed."""
+def needed(what: str = "A neural model") -> None:
+    """NetworkRefused where the packages that this needs are not installed."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
     except ImportError as error:
         raise NetworkRefused(
-            f"a neural model needs onnx and onnxruntime, and here is no {error.name}",
+            f"{what} needs onnx and onnxruntime, and here is no {error.name}.",
             "Install the extra: pip install 'fraudlake[onnx]'.",
         ) from None
 
@@ -72,7 +72,7 @@ class Network:
         try:
             session = onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise NetworkRefused(f"ONNX Runtime does not take its network ({type(error).__name__})") from None
+            raise NetworkRefused(f"ONNX Runtime does not take its network ({type(error).__name__}).") from None
         return Network(raw, medians, session)
 
     def margins(self, X: Matrix) -> Doubles:
@@ -122,21 +122,21 @@ def _medians(raw: bytes) -> Matrix:
     try:
         model = onnx.load_model_from_string(raw)
     except DecodeError:
-        raise NetworkRefused("its network is not an ONNX graph") from None
+        raise NetworkRefused("Its network is not an ONNX graph.") from None
     graph = model.graph
     if model.functions:
-        raise NetworkRefused("its network has functions of its own")
+        raise NetworkRefused("Its network has functions of its own.")
     odd = sorted({node.domain + node.op_type for node in graph.node if not _known(node)})
     if odd:
-        raise NetworkRefused(f"its network has operators that are not served: {', '.join(odd)}")
+        raise NetworkRefused(f"Its network has operators that are not served: {', '.join(odd)}.")
     constants = {one.name: one for one in graph.initializer}
     if any(one.data_location == onnx.TensorProto.EXTERNAL for one in graph.initializer) or graph.sparse_initializer:
-        raise NetworkRefused("its network has weights outside of its file")
+        raise NetworkRefused("Its network has weights outside of its file.")
     shape = [(one.name, [d.dim_value for d in one.type.tensor_type.shape.dim]) for one in graph.input]
     if shape != [(INPUT, [BLOCK, len(NAMES)])] or [one.name for one in graph.output] != [OUTPUT]:
-        raise NetworkRefused(f"its network takes {shape}, expected is {INPUT} of {BLOCK} x {len(NAMES)}")
+        raise NetworkRefused(f"Its network takes {shape}, expected is {INPUT} of {BLOCK} x {len(NAMES)}.")
     if MEDIANS not in constants:
-        raise NetworkRefused("its network has no medians")
+        raise NetworkRefused("Its network has no medians.")
     medians: Matrix = numpy_helper.to_array(constants[MEDIANS]).astype(np.float32).reshape(len(NAMES))
     return medians
 

@@ -64,7 +64,7 @@ class Network:
         worst = float(np.abs(1 / (1 + np.exp(-found.margins(X))) - chance).max())
         if not worst <= TOLERANCE:
             raise NetworkRefused(
-                f"the graph of the network differs from what was fitted by {worst:g}, expected at most {TOLERANCE:g}",
+                f"The graph of a network differs from what was fitted by {worst:g}; expected at most {TOLERANCE:g}.",
                 "Look at the versions of onnx and onnxruntime (pyproject.toml, extra `onnx`).",
             )
         return found

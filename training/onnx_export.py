@@ -19,6 +19,7 @@ import orjson
 from decisions.boosted import Boosted
 from decisions.bundle import Model, self_test_vectors
 from decisions.forests import Matrix
+from decisions.network import needed
 from decisions.shelf import Shelf
 from features.catalogue import NAMES
 from lakehouse import jobs
@@ -27,7 +28,6 @@ from lakehouse.errors import Terminal
 from lakehouse.log import configure, logger
 from lakehouse.runs import recorded
 from lakehouse.settings import Settings
-from training.onnx_graph import ANOMALY, INPUT, SCORE, SUPERVISED, graph_of
 
 TOLERANCE = 1e-5
 SAMPLE = 2_000
@@ -66,6 +66,8 @@ def refuse_other(raw: bytes, model: Model, X: Matrix) -> float:
     """The largest difference of a score between graph and engine; ExportRefused where it is above TOLERANCE."""
     import onnxruntime
 
+    from training.onnx_graph import ANOMALY, INPUT, SCORE, SUPERVISED
+
     session = onnxruntime.InferenceSession(raw, providers=["CPUExecutionProvider"])
     found = session.run([SCORE, SUPERVISED, ANOMALY], {INPUT: X})
     scores = model.scores(X)
@@ -82,6 +84,9 @@ def refuse_other(raw: bytes, model: Model, X: Matrix) -> float:
 
 def exported(settings: Settings, digest: str, to: Path) -> float:
     """Write the graph of a verified bundle; its largest difference to the engine's scores."""
+    needed("An export")
+    from training.onnx_graph import graph_of
+
     model = Shelf.of(settings).loaded(digest)
     manifest = model.manifest
     about = {

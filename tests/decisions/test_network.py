@@ -84,7 +84,7 @@ def test_a_graph_that_says_something_else_than_what_was_fitted_is_refused():
     net = type("Other", (), {})()
     net.coefs_, net.intercepts_ = zip(*made.layers, strict=True)
     net.predict_proba = lambda matrix: np.full((len(matrix), 2), 0.5)
-    with pytest.raises(NetworkRefused, match=r"differs from what was fitted by 0\.\d+, expected at most 1e-05"):
+    with pytest.raises(NetworkRefused, match=r"differs from what was fitted by 0\.\d+; expected at most 1e-05"):
         Trained.of(net, made.prepared, made.setting, made.epochs, models.vectors(1, 50)[0])
 
 
@@ -235,6 +235,6 @@ def test_without_onnxruntime_a_neural_model_is_refused_and_the_serving_one_stays
     logs.decided(engine, messages)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     told = Stager(settings, engine)._refused(two[1])
-    assert told.endswith("a neural model needs onnx and onnxruntime, and here is no onnxruntime.")
+    assert told.endswith("A neural model needs onnx and onnxruntime, and here is no onnxruntime.")
     found = logs.columns(logs.decided(engine, logs.messages(values[60:], len(messages))))
     assert {one["model_digest"].decode() for one in found} == {two[0]}

@@ -1,5 +1,6 @@
 """An exported ONNX graph gives the engine's scores, or is not written."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from decisions import bundle
 from decisions.forests import LEAF, joined
+from decisions.network import NetworkRefused
 from features.catalogue import NAMES
 from lakehouse import settings as conf
 from lakehouse.errors import BundleRefused
@@ -94,6 +96,12 @@ def test_a_graph_of_another_model_is_refused(model):
     other = graph_of(replace(model, manifest={**model.manifest, "weights": weights}), {}).SerializeToString()
     with pytest.raises(ExportRefused, match=r"differs from the engine by 0\.\d+ over 2000 vectors; expected at most"):
         refuse_other(other, model, sample(model))
+
+
+def test_without_the_packages_an_export_says_which_extra_to_install(settings, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(NetworkRefused, match=r"An export needs onnx .* no onnx\. Install the extra: pip install"):
+        exported(settings, "ab" * 32, tmp_path / "model.onnx")
 
 
 def test_a_verified_bundle_is_exported_with_its_digest_and_an_altered_one_is_not(settings, stored, tmp_path):
