@@ -25,7 +25,7 @@ from features.catalogue import NAMES
 from lakehouse import jobs
 from lakehouse import settings as conf
 from lakehouse.errors import Terminal
-from lakehouse.log import configure, logger
+from lakehouse.log import configure
 from lakehouse.runs import recorded
 from lakehouse.settings import Settings
 
@@ -117,7 +117,7 @@ def main(argv: Sequence[str]) -> int:
         configure(settings, "training")
         with recorded(settings, "training.onnx_export"):
             worst = exported(settings, given.digest, given.to)
-        logger("training").info("exported", digest=given.digest, file=str(given.to), largest_difference=worst)
+        print(f"{given.to}: model {given.digest[:12]}, at most {worst:.1e} from the engine's scores")
 
     return jobs.guarded(work)
 

@@ -4,9 +4,12 @@ import numpy as np
 import orjson
 import pytest
 
+from decisions.outcome import OUTCOMES
 from expectations.rules.rule_set import RuleSet, payload_of
 from features.catalogue import NAMES
+from lakehouse import settings as conf
 from lakehouse.errors import ControlRefused
+from tests.decisions import logs
 from training.rules_alone import rules_alone, shipped
 
 CLOCK = 1_700_000_000_000
@@ -93,6 +96,22 @@ def test_without_rules_everything_is_approved():
 def test_every_active_rule_that_is_shipped_is_heard():
     found = rules_alone(shipped(), payments(is_remote=[1]), np.array([100]), np.array([CLOCK]))
     assert found.unheard == ()
+
+
+def test_rules_alone_decide_as_the_engine_does_on_the_rung_below_the_models(settings):
+    no_limit = settings.ladder.model_copy(update={"approve_up_to_minor": 10**15})
+    here, versions = settings.model_copy(update={"ladder": no_limit}), {}
+    rules = payload_of(orjson.loads((conf.home() / "conf" / "rules.json").read_bytes()))
+    first = [logs.control(here, versions, *one) for one in (("reference", logs.reference()), ("rules", rules))]
+    messages = logs.messages([*first, *logs.payments(per_day=1500)])
+    bodies = logs.decided(logs.engine(here, told=lambda _: "rules_only"), messages)
+    found = [one for one in logs.columns(bodies) if one["vector"]]
+    X = np.frombuffer(b"".join(one["vector"] for one in found), np.float32).reshape(len(found), -1)
+    amount, clock = (np.array([one[name] for one in found]) for name in ("amount_base_minor", "engine_clock"))
+    alone = rules_alone(shipped(), X, amount, clock)
+    assert [OUTCOMES[at].encode() for at in alone.outcome] == [one["outcome"] for one in found]
+    assert [round(one["score_with_rules"], 6) for one in found] == np.round(alone.score * 4 - alone.outcome, 6).tolist()
+    assert 5 < np.count_nonzero(alone.outcome) < len(found)
 
 
 def test_a_file_that_is_no_rule_set_is_refused(tmp_path):
