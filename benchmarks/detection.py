@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from benchmarks import handbook, place, report
 from benchmarks.handbook import FOLDS, NAMES, PUBLISHED, TEST_START, WEEK_D, Days
 from benchmarks.replayed import Replayed, replayed
+from decisions.bundle import XGBOOST_KIND
 from lakehouse.moments import DAY_MS
 from lakehouse.settings import Settings
 from simulator.replay import FILE
@@ -79,7 +80,9 @@ class Bench:
         )
         settings = self._settings.model_copy(update={**CONFIGURATION, "seed": seed})
         split = by_time(known, start + WEEK_D * DAY_MS, WEEK_D, WEEK_D, settings.validation_d)
-        fitted = fitted_on(known, split, settings, self._costs, lambda line: print(f"  {line}", flush=True))
+        fitted = fitted_on(
+            XGBOOST_KIND, known, split, settings, self._costs, lambda line: print(f"  {line}", flush=True)
+        )
         final = fitted_again(known, fitted, split.train_end_ms, settings)
         return model_of(final, {}).scores(data.X[self.test(day)]).ensemble
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from lakehouse import settings as conf
 from lakehouse.settings import Settings
 from lakehouse.signing import signer
+from training.boosted import Boosted
 from training.fit import Fitted, anomaly, calibrated, isolated, margins_of, refitted
 from training.package import packed
 
@@ -26,7 +27,7 @@ def fitted_to(X: Vectors, fraud: npt.NDArray[np.bool_], seed: int) -> Fitted:
         "xgboost": calibrated(margins_of(booster, X), fraud),
         "isolation_forest": calibrated(anomaly(isolation, expected, medians, X), fraud),
     }
-    return Fitted(booster, isolation, expected, medians, calibration, setting, TREES)
+    return Fitted(Boosted(booster, setting, TREES), isolation, expected, medians, calibration)
 
 
 def store(settings: Settings, X: Vectors, seed: int) -> str:

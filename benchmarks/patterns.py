@@ -43,9 +43,10 @@ from simulator.options import Options
 from simulator.truth import truth_of
 from simulator.world import days, world
 from training.baselines import small_tree
+from training.boosted import Boosted
 from training.ensemble import by_ranking
 from training.evaluate import at_false_positive_rate
-from training.fit import Fitted, anomaly, boosted, calibrated, isolated, margins_of, refitted
+from training.fit import Fitted, anomaly, boosted, calibrated, isolated, margins_of
 from training.money import earned
 from training.package import model_of
 
@@ -134,10 +135,10 @@ def scores(found: Decided, half: int, seed: int) -> npt.NDArray[np.float64]:
         "xgboost": calibrated(margins_of(booster, X[held_out]), fraud[held_out]),
         "isolation_forest": calibrated(anomaly(isolation, expected, medians, X[held_out]), fraud[held_out]),
     }
-    fitted = Fitted(booster, isolation, expected, medians, calibration, setting, trees)
+    fitted = Fitted(Boosted(booster, setting, trees), isolation, expected, medians, calibration)
     apart = model_of(fitted, {}).scores(X[held_out])
-    weights = by_ranking(apart.xgboost, apart.isolation_forest, fraud[held_out])
-    whole = replace(fitted, booster=refitted(X, fraud, rows, setting, trees, seed), weights=weights)
+    share_of_model = by_ranking(apart.supervised, apart.isolation_forest, fraud[held_out])
+    whole = replace(fitted, supervised=fitted.supervised.again(X, fraud, rows, seed), share=share_of_model)
     return model_of(whole, {}).scores(X[half:]).ensemble
 
 

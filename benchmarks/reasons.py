@@ -15,6 +15,7 @@ from decisions.beside import AT_ONCE, explained
 from decisions.explained import contributions
 from decisions.record import Subject
 from features.catalogue import NAMES
+from training.boosted import Boosted
 from training.package import model_of
 
 FITTED_ON = 20_000
@@ -34,12 +35,14 @@ def main(argv: Sequence[str]) -> None:
     fitted = models.fitted_to(X, random.random(FITTED_ON) < 0.02, given.seed)
     model = model_of(fitted, {"challenge": 0.5, "review": 0.7, "decline": 0.9})
     X = X[: given.size]
-    of_margin, of_length = model.why_margin, model.why_length
+    of_margin, of_length = model.supervised, model.why_length
     assert of_length is not None
+    assert isinstance(fitted.supervised, Boosted)
+    booster = fitted.supervised.booster
     subjects = [Subject("topic", 0, i, f"{i:032x}", f"t-{i}", row.tobytes()) for i, row in enumerate(X)]
     pieces = [subjects[i : i + AT_ONCE] for i in range(0, len(subjects), AT_ONCE)]
-    fitted.booster.set_param({"nthread": 1})
-    theirs = fitted.booster.predict(xgboost.DMatrix(X), pred_contribs=True)[:, :-1]
+    booster.set_param({"nthread": 1})
+    theirs = booster.predict(xgboost.DMatrix(X), pred_contribs=True)[:, :-1]
     apart = float(np.abs(of_margin.contributions(X) - theirs).max())
     assert apart < 1e-6, f"contributions differ from the library's by {apart}"
     contributions(model, X[:AT_ONCE])
@@ -51,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
             "us_per_payment": _us(lambda: [explained(piece, model) for piece in pieces], len(X)),
         }
         runs.append(figures)
-        library = lambda: fitted.booster.predict(xgboost.DMatrix(X), pred_contribs=True)  # noqa: E731
+        library = lambda: booster.predict(xgboost.DMatrix(X), pred_contribs=True)  # noqa: E731
         against.append({"xgboost_us": _us(library, len(X))})
         text = ", ".join(f"{name} {value:.0f}" for name, value in figures.items())
         print(f"run {number + 1}: {text}; XGBoost's pred_contribs {against[-1]['xgboost_us']:.0f}")

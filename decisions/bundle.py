@@ -2,7 +2,8 @@
 
     <store>/<digest>/manifest.json       what the model is, and the SHA-256 of every other file
     <store>/<digest>/manifest.signature  key id and Ed25519 signature of the author over manifest.json
-    <store>/<digest>/xgboost.json        XGBoost's own JSON
+    <store>/<digest>/xgboost.json        XGBoost's own JSON, or
+    <store>/<digest>/network.onnx        a neural network (the manifest says which kind it is)
     <store>/<digest>/isolation.arrays    the isolation forest as flat arrays (the format of features/snapshot.py)
 
 The digest is the SHA-256 of manifest.json, so a decision that names it names every byte. No pickle anywhere.
@@ -10,16 +11,18 @@ The digest is the SHA-256 of manifest.json, so a decision that names it names ev
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import orjson
 
-from decisions.contributions import Explainer, covers_of_isolation, covers_of_xgboost, explainer
-from decisions.forests import Doubles, Forest, Matrix, margins, of_xgboost, path_lengths, sigmoids
+from decisions.boosted import Boosted
+from decisions.contributions import Explainer, covers_of_isolation, explainer
+from decisions.forests import Doubles, Forest, Matrix, path_lengths, sigmoids
+from decisions.network import Network, NetworkRefused
 from features import snapshot
 from features.catalogue import NAMES, feature_set_hash
 from lakehouse.errors import BundleRefused, SnapshotRefused
@@ -27,6 +30,7 @@ from lakehouse.keys import write_private
 from lakehouse.signing import Signer, Trust
 
 MANIFEST, SIGNATURE, XGBOOST, ISOLATION = "manifest.json", "manifest.signature", "xgboost.json", "isolation.arrays"
+NETWORK = "network.onnx"
 FORMAT = 3
 CHAMPION = "champion"
 DIGEST_TAG = "bundle_digest"
@@ -36,12 +40,43 @@ SCALE = 1_000_000
 """Scores are rounded to millionths, in the record and before they are compared with a cut."""
 
 
+class Supervised(Protocol):
+    """A model that was shown frauds; the same bits for a row alone and in a batch."""
+
+    @property
+    def expected(self) -> float:
+        """The log odds that its contributions start from."""
+
+    def margins(self, X: Matrix) -> Doubles:
+        """Log odds of vectors (n, features)."""
+
+    def contributions(self, X: Matrix) -> Doubles:
+        """(n, features): what each feature added; a row's sum is its margin less `expected`."""
+
+
+class Kind(NamedTuple):
+    """A kind of supervised model: its file, and what reads it."""
+
+    file: str
+    of: Callable[[bytes], Supervised]
+
+
+XGBOOST_KIND, NEURAL_KIND = "xgboost", "neural"
+KINDS: Mapping[str, Kind] = {XGBOOST_KIND: Kind(XGBOOST, Boosted.of), NEURAL_KIND: Kind(NETWORK, Network.of)}
+
+
+def kind_of(manifest: Mapping[str, Any]) -> str:
+    """The kind of a manifest's supervised model; the first bundles do not say that they are XGBoost's."""
+    return str(manifest.get("kind", XGBOOST_KIND))
+
+
 @dataclass(frozen=True)
 class Scores:
     """Calibrated scores in [0, 1], rounded to 1e-6; NaN where a model has none to give."""
 
     ensemble: Doubles
-    xgboost: Doubles
+    supervised: Doubles
+    """Of XGBoost or the network: `score_xgboost` of a decision."""
     isolation_forest: Doubles
 
 
@@ -51,10 +86,7 @@ class Model:
 
     digest: str
     manifest: Mapping[str, Any]
-    xgboost: Forest
-    base_margin: float
-    why_margin: Explainer
-    """Of XGBoost's margin."""
+    supervised: Supervised
     isolation: Forest | None = None
     medians: Matrix = field(default_factory=lambda: np.empty(0, np.float32))
     why_length: Explainer | None = None
@@ -62,11 +94,14 @@ class Model:
     lacks: str = ""
 
     @staticmethod
-    def of(digest: str, manifest: Mapping[str, Any], xgboost: bytes) -> "Model":
-        """The model of XGBoost's JSON, without an anomaly model."""
-        parsed = orjson.loads(xgboost)
-        forest, base = of_xgboost(parsed)
-        return Model(digest, manifest, forest, base, explainer(forest, covers_of_xgboost(parsed, forest)))
+    def of(digest: str, manifest: Mapping[str, Any], raw: bytes) -> "Model":
+        """The model of its supervised model's file, without an anomaly model."""
+        return Model(digest, manifest, KINDS[kind_of(manifest)].of(raw))
+
+    @property
+    def kind(self) -> str:
+        """Of its supervised model."""
+        return kind_of(self.manifest)
 
     def with_anomaly(self, isolation: Forest, medians: Matrix) -> "Model":
         """The same with its isolation forest."""
@@ -80,14 +115,13 @@ class Model:
     def scores(self, X: Matrix) -> Scores:
         """Scores of vectors (n, features); the same bits for a row alone and in a batch."""
         calibration, weights = self.manifest["calibration"], self.manifest["weights"]
-        margin = margins(self.xgboost, self.base_margin, X)
-        one = sigmoids(margin, *calibration["xgboost"])
+        one = sigmoids(self.supervised.margins(X), *calibration[self.kind])
         if self.isolation is None:
             other = np.full(len(X), np.nan)
         else:
             length = path_lengths(self.isolation, self.filled(X))
             other = sigmoids(-length / self.manifest["isolation_expected_path"], *calibration["isolation_forest"])
-        both = weights["xgboost"] * one + weights["isolation_forest"] * other
+        both = weights[self.kind] * one + weights["isolation_forest"] * other
         return Scores(*(np.rint(x * SCALE) / SCALE for x in (both, one, other)))
 
 
@@ -145,7 +179,11 @@ def load(store: Path, digest: str, trust: Trust, whole: bool = True) -> Model:
             if whole or name != ISOLATION:
                 raise
             lacks = error.what
-    model = _test(replace(Model.of(digest, manifest, contents[XGBOOST]), lacks=lacks))
+    try:
+        model = Model.of(digest, manifest, contents[KINDS[kind_of(manifest)].file])
+    except NetworkRefused as error:
+        raise _refused(digest, error.what.rstrip(".")) from None
+    model = _test(replace(model, lacks=lacks))
     if lacks:
         return model
     try:
@@ -176,6 +214,9 @@ def _manifest(folder: Path, digest: str, trust: Trust) -> dict[str, Any]:
         raise _refused(digest, f"its format is {manifest['format']}, this release reads {FORMAT}")
     if manifest["feature_set"] != feature_set_hash():
         raise _refused(digest, "it was trained on another feature set")
+    kind = kind_of(manifest)
+    if kind not in KINDS or KINDS[kind].file not in manifest["files"]:
+        raise _refused(digest, f"its model is of kind {kind}, this release reads {', '.join(KINDS)}")
     return manifest
 
 
@@ -194,16 +235,24 @@ def _with_isolation(model: Model, path: Path) -> Model:
     return model.with_anomaly(Forest.of(snapshot.part(arrays, "forest")), arrays["medians"])
 
 
+def self_test_vectors(manifest: Mapping[str, Any]) -> Matrix:
+    """The vectors that a bundle says its scores of."""
+    rows = manifest["self_test"]["vectors"]
+    return np.array([[np.nan if x is None else x for x in row] for row in rows], np.float32)
+
+
 def _test(model: Model) -> Model:
-    """The model, when it scores its own vectors as at training: XGBoost alone where it has no anomaly model."""
-    test = model.manifest["self_test"]
-    vectors = np.array([[np.nan if x is None else x for x in row] for row in test["vectors"]], np.float32)
+    """The model, when it scores its own vectors as at training, and each alone as among the others."""
+    test, vectors = model.manifest["self_test"], self_test_vectors(model.manifest)
     if vectors.shape[1:] != (len(NAMES),):
         raise _refused(model.digest, "its self-test does not fit the feature set")
     scores = model.scores(vectors)
     found, expected = (
-        (scores.xgboost, test["xgboost"]) if model.isolation is None else (scores.ensemble, test["scores"])
+        (scores.supervised, test[model.kind]) if model.isolation is None else (scores.ensemble, test["scores"])
     )
     if not (np.abs(found - np.array(expected)) <= SELF_TEST_TOLERANCE).all():
         raise _refused(model.digest, "its self-test gave other scores than at training")
+    raw = model.supervised.margins(vectors)
+    if any(model.supervised.margins(vectors[at : at + 1])[0] != one for at, one in enumerate(raw)):
+        raise _refused(model.digest, "its self-test gave a vector other bits alone than among others")
     return model

@@ -26,7 +26,7 @@ _OF_FAMILY = np.array([[f.family == family for family in FAMILIES] for f in FEAT
 class Contributions(NamedTuple):
     """(payments, features) each: in log odds, in steps of path length, in the score."""
 
-    xgboost: Doubles
+    supervised: Doubles
     isolation_forest: Doubles
     score: Doubles
     expected_score: float
@@ -56,15 +56,15 @@ def contributions(model: Model, X: Matrix) -> Contributions:
     """What every feature added, of vectors (n, features)."""
     manifest = model.manifest
     calibration, weights = manifest["calibration"], manifest["weights"]
-    margin, expected = model.why_margin.contributions(X), model.base_margin + model.why_margin.expected
+    margin, expected = model.supervised.contributions(X), model.supervised.expected
     if model.isolation is None or model.why_length is None:
-        # Below the highest rung XGBoost's score is the score.
-        score, first = _in_score(margin, expected, calibration["xgboost"], 1.0)
+        # Below the highest rung the supervised model's score is the score.
+        score, first = _in_score(margin, expected, calibration[model.kind], 1.0)
         return Contributions(margin, np.zeros_like(margin), score, first)
     trees = len(model.isolation.root)
     length = model.why_length.contributions(model.filled(X)) / trees
     per_step = -1 / manifest["isolation_expected_path"]
-    one, first = _in_score(margin, expected, calibration["xgboost"], weights["xgboost"])
+    one, first = _in_score(margin, expected, calibration[model.kind], weights[model.kind])
     other, second = _in_score(
         length * per_step,
         model.why_length.expected / trees * per_step,

@@ -62,7 +62,7 @@ def why(settings: Settings, decision: dict[str, Any]) -> dict[str, Any]:
     X = np.frombuffer(decision["vector"], np.float32).reshape(1, -1)
     contributed = contributions(model, X)
     (reason,) = reasons(contributed)
-    shares = zip(contributed.xgboost[0], contributed.isolation_forest[0], contributed.score[0], strict=True)
+    shares = zip(contributed.supervised[0], contributed.isolation_forest[0], contributed.score[0], strict=True)
     features: list[dict[str, Any]] = [
         {"feature": name, "family": feature.family, "value": None if np.isnan(x) else float(x), **_numbers(*three)}
         for name, feature, x, three in zip(NAMES, FEATURES, X[0], shares, strict=True)

@@ -122,10 +122,10 @@ def _scored(model: Model | None, X: Matrix, rung: Ints) -> tuple[Ints, Doubles]:
         return rung, score
     found = model.scores(X if len(rows) == len(X) else X[rows])
     whole = np.isfinite(found.ensemble) & np.isfinite(found.isolation_forest) & (rung[rows] == WHOLE)
-    sound = np.isfinite(found.xgboost)
+    sound = np.isfinite(found.supervised)
     rung[rows] = np.where(sound, np.where(whole, WHOLE, WITHOUT_ANOMALY), RULES_ONLY)
-    score[0, rows] = np.where(whole, found.ensemble, np.where(sound, found.xgboost, 0.0))
-    score[1, rows], score[2, rows] = found.xgboost, found.isolation_forest
+    score[0, rows] = np.where(whole, found.ensemble, np.where(sound, found.supervised, 0.0))
+    score[1, rows], score[2, rows] = found.supervised, found.isolation_forest
     return rung, score
 
 

@@ -31,7 +31,7 @@ def scoring(store: Path, digest: str, keys_folder: Path) -> Callable[[Batches], 
                 [
                     *kept,
                     pa.array([digest] * n, pa.string()),
-                    *(pa.array(x) for x in (scores.ensemble, scores.xgboost, scores.isolation_forest)),
+                    *(pa.array(x) for x in (scores.ensemble, scores.supervised, scores.isolation_forest)),
                     pa.array(risk.tolist(), pa.string()),
                 ],
                 names=list(SCORES.column_names),

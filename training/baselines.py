@@ -15,6 +15,8 @@ Doubles = npt.NDArray[np.float64]
 STRENGTHS = (0.003, 0.03, 0.3)
 """Inverse regularisation strengths that are tried."""
 TREE_DEPTH = 3
+LARGEST = float(np.finfo(np.float32).max)
+"""In place of an infinite value."""
 MISSING_SHARE = 0.01
 """A feature that is missing more often than this gets a flag of its own."""
 
@@ -25,24 +27,26 @@ class Prepared:
     def __init__(self, X: Matrix) -> None:
         with np.errstate(all="ignore"):
             squeezed = self._squeezed(X)
-            self._median = known_medians(squeezed)
-            self._flagged = np.flatnonzero(np.isnan(X).mean(axis=0) > MISSING_SHARE)
+            self.median = known_medians(squeezed)
+            self.flagged = np.flatnonzero(np.isnan(X).mean(axis=0) > MISSING_SHARE)
         plain = self._plain(X)
-        self._mean, deviation = plain.mean(axis=0), plain.std(axis=0)
-        self._deviation = np.where(deviation > 0, deviation, 1)
+        self.mean, deviation = plain.mean(axis=0), plain.std(axis=0)
+        self.scale = np.where(deviation > 0, 1 / np.where(deviation > 0, deviation, 1), 0)
+        """One over the standard deviation; zero for a column that never varied."""
 
     @staticmethod
     def _squeezed(X: Matrix) -> Doubles:
-        return np.sign(X) * np.log1p(np.abs(X)).astype(np.float64)
+        wide = X.astype(np.float64)
+        return np.sign(wide) * np.log1p(np.minimum(np.abs(wide), LARGEST))
 
     def _plain(self, X: Matrix) -> Doubles:
         squeezed = self._squeezed(X)
         missing = np.isnan(squeezed)
-        return np.hstack([np.where(missing, self._median, squeezed), missing[:, self._flagged]])
+        return np.hstack([np.where(missing, self.median, squeezed), missing[:, self.flagged]])
 
     def __call__(self, X: Matrix) -> Doubles:
         """The matrix for the linear model."""
-        scaled: Doubles = (self._plain(X) - self._mean) / self._deviation
+        scaled: Doubles = (self._plain(X) - self.mean) * self.scale
         return scaled
 
 

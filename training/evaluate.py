@@ -35,8 +35,8 @@ class HeldOut:
     segments: Mapping[str, Flags]
 
     @staticmethod
-    def of(data: Dataset, rows: Ints) -> "HeldOut":
-        """Rows of a data set; its cards and days are numbered anew."""
+    def of(data: Dataset, rows: Ints, by_pattern: Mapping[str, Flags]) -> "HeldOut":
+        """Rows of a data set; its cards and days are numbered anew. What rules of a pattern flag is a segment, too."""
         day = data.event_ms[rows] // DAY_MS
         amount = data.amount_base_minor[rows]
         return HeldOut(
@@ -44,7 +44,7 @@ class HeldOut:
             amount,
             np.unique(data.card[rows], return_inverse=True)[1].astype(np.int64),
             day - (day.min() if len(day) else 0),
-            _segments(data, rows, amount),
+            _segments(data, rows, amount) | {f"rules of {name}": one for name, one in by_pattern.items() if one.any()},
         )
 
     def __len__(self) -> int:
@@ -90,6 +90,23 @@ def by_payment(money: Money, payments: int) -> dict[str, float]:
         "friction_minor": money.friction / payments,
         "review_minor": money.review / payments,
         "net_minor": money.net / payments,
+    }
+
+
+def as_decided(outcome: Ints, tested: HeldOut, of: Costs) -> dict[str, float]:
+    """Figures of outcomes that follow no budget: what is not approved counts as flagged; money by payment."""
+    flagged, fraud = outcome > 0, tested.fraud
+    found = float((flagged & fraud).sum())
+    wrong, missed, genuine = float(flagged.sum()) - found, float(fraud.sum()) - found, float((~fraud).sum())
+    nan = float("nan")
+    return {
+        "flagged_per_1000": 1000 * float(flagged.mean()),
+        "recall": found / (found + missed) if found + missed else nan,
+        "precision": found / (found + wrong) if found + wrong else nan,
+        "false_positive_rate": wrong / genuine if genuine else nan,
+        "accuracy": 1 - (wrong + missed) / len(tested),
+        "f1": 2 * found / (2 * found + wrong + missed) if found + wrong + missed else nan,
+        **by_payment(earned(outcome, fraud, tested.amount_minor, of), len(tested)),
     }
 
 
@@ -168,18 +185,26 @@ class Evaluation:
     intervals: Mapping[str, tuple[float, float]]
     curves: Mapping[str, Mapping[str, Sequence[float]]]
     """Of the first model, x and y by name: `curves`."""
+    rules: Mapping[str, float]
+    """Of rules alone, as they decide: `as_decided`."""
 
 
 def evaluated(
-    scores: Mapping[str, Doubles], tested: HeldOut, budget_per_1000: float, of: Costs, seed: int
+    scores: Mapping[str, Doubles],
+    by_rules: Ints,
+    tested: HeldOut,
+    budget_per_1000: float,
+    of: Costs,
+    seed: int,
 ) -> Evaluation:
-    """All models side by side; segments, intervals and curves of the first."""
+    """All models side by side; segments, intervals and curves of the first; what rules alone decide."""
     first = next(iter(scores.values()))
     return Evaluation(
         {name: judged(one, tested, budget_per_1000, of) for name, one in scores.items()},
         parts(first, tested, tested.segments, budget_per_1000, of),
         spread(first, tested, budget_per_1000, of, seed),
         curves(first, tested.fraud),
+        as_decided(by_rules, tested, of),
     )
 
 

@@ -2,8 +2,8 @@
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,27 +30,54 @@ COARSE_BINS = 128
 """Of settings that name no `max_bin`."""
 FINE_BINS = 1024
 """Frauds that begin beyond the last hundredth of a feature's values need cuts there: bins hold equal shares of rows."""
-WEIGHTS: Mapping[str, float] = {"xgboost": 0.7, "isolation_forest": 0.3}
-"""The product's default; a bundle carries its own."""
+SHARE = 0.7
+"""Of the supervised model in the ensemble: the product's default; a bundle carries its own."""
 ISOLATION_TREES, ISOLATION_SAMPLE = 100, 256
 """Liu, Ting and Zhou 2008, section 4."""
 ISOLATION_ROWS, MEDIAN_ROWS = 25_600, 10_000
 """Rows that the trees draw their samples from, a sample each, and rows that say what a missing value stands for."""
 
 
+class Supervised(Protocol):
+    """A fitted model of what fraud looks like: `training.boosted`, `training.network`."""
+
+    @property
+    def kind(self) -> str:
+        """Of `decisions.bundle.KINDS`."""
+
+    def content(self) -> bytes:
+        """Its file in a bundle."""
+
+    def margins(self, X: Matrix) -> Doubles:
+        """Log odds of vectors."""
+
+    def described(self) -> dict[str, Any]:
+        """The settings that fit it again, for manifest and registry."""
+
+    def again(self, X: Matrix, fraud: Flags, rows: npt.NDArray[Any], seed: int) -> "Supervised":
+        """The same settings on other rows."""
+
+    def importance(self, X: Matrix) -> Doubles:
+        """(features,): how much each matters, in shares of one; of a network, to these vectors."""
+
+
 @dataclass(frozen=True)
 class Fitted:
     """Both models, and what puts their scores on one scale."""
 
-    booster: xgb.Booster
+    supervised: Supervised
     isolation: Forest
     isolation_expected_path: float
     medians: Matrix
     calibration: dict[str, tuple[float, float]]
-    parameters: dict[str, Any]
-    trees: int
-    weights: Mapping[str, float] = field(default_factory=lambda: WEIGHTS)
-    """Of the calibrated scores in the ensemble."""
+    """By kind of model."""
+    share: float = SHARE
+    """Of the supervised model's calibrated score in the ensemble."""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the calibrated scores in the ensemble."""
+        return {self.supervised.kind: self.share, "isolation_forest": round(1 - self.share, 6)}
 
 
 def sampled(fraud: Flags, rows: npt.NDArray[np.int64], seed: int) -> tuple[npt.NDArray[np.int64], Doubles]:

@@ -1,4 +1,4 @@
-"""gold.training_set -> XGBoost, isolation forest and calibration, evaluated in time, signed and registered.
+"""gold.training_set -> XGBoost or a network, isolation forest, calibration; evaluated in time, signed, registered.
 
 The evaluated model has seen nothing that was not known when its test days began. The registered one has the same
 settings and is fitted again on every payment whose labels had time to arrive.
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from decisions import bundle
+from decisions.network import needed
 from expectations.gate import refuse_held
 from lakehouse import jobs
 from lakehouse import settings as conf
@@ -30,8 +31,9 @@ from training.data import Dataset, read, read_exported, spans, text_of
 from training.evaluate import Evaluation, HeldOut, evaluated
 from training.fit import Doubles, Fitted
 from training.package import packed
-from training.pipeline import MODELS, fitted_again, fitted_on, test_scores
+from training.pipeline import fitted_again, fitted_on, test_scores
 from training.refusing import refuse_overlap, refuse_unfit
+from training.rules_alone import RulesAlone, rules_alone, shipped
 from training.split import Split, by_time
 
 
@@ -39,7 +41,7 @@ def _write_predictions(path: Path, data: Dataset, split: Split, scores: dict[str
     columns = {
         "transaction_id": data.transaction_id.take(pa.array(split.test)),
         "event_ms": data.event_ms[split.test],
-        **{name: scores[name] for name in MODELS},
+        **scores,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), path)
@@ -52,12 +54,17 @@ def train(
     fitted_until_ms: int | None = None,
     folder: Path | None = None,
     now_ms: int | None = None,
+    rules: Path | None = None,
+    kind: str = bundle.XGBOOST_KIND,
 ) -> str:
     """Train on the lake's training set, or on an export of it; evaluate, sign, register; the digest of the bundle."""
     say, training = logger("training").info, settings.training
     root = conf.lake_root(settings)
     if folder is None:
         refuse_held(root, spans(root), settings.quality)
+    if kind == bundle.NEURAL_KIND:
+        needed()
+    baseline = shipped(rules)
     author = signer(conf.resolve(settings.keys.folder) / "author.pem")
     registry.client(settings)
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
@@ -78,11 +85,12 @@ def train(
     )
     began = time.monotonic()
     costs = settings.experiment.costs
-    fitted = fitted_on(data, split, training, costs, say)
-    scores = test_scores(data, split, fitted, training, say)
+    fitted = fitted_on(kind, data, split, training, costs, say)
+    by_rules = rules_alone(baseline, data.X[split.test], data.amount_base_minor[split.test], data.event_ms[split.test])
+    scores = test_scores(data, split, fitted, by_rules, training, say)
     say("evaluating")
-    tested = HeldOut.of(data, split.test)
-    found = evaluated(scores, tested, training.alert_budget_per_1000, costs, training.seed)
+    tested = HeldOut.of(data, split.test, by_rules.by_pattern)
+    found = evaluated(scores, by_rules.outcome, tested, training.alert_budget_per_1000, costs, training.seed)
     if predictions is not None:
         _write_predictions(predictions, data, split, scores)
     fitted_until = mature_until if fitted_until_ms is None else min(mature_until, fitted_until_ms)
@@ -107,14 +115,14 @@ def train(
     store = resolve(settings.models.store)
     with tempfile.TemporaryDirectory() as scratch:
         digest = packed(store, Path(scratch), final, bands, data.X[split.test], about, author)
-        told = report.Told(settings.models.name, digest, _described(split, data, settings))
+        told = report.Told(settings.models.name, digest, _described(split, data, by_rules, settings))
         report.write(Path(scratch) / "report", told, found, final, data.X[split.test], costs)
         _register(settings, digest, found, about, final, Path(scratch) / "report")
     say("done", seconds=round(time.monotonic() - began, 1), digest=digest)
     return digest
 
 
-def _described(split: Split, data: Dataset, settings: Settings) -> dict[str, str]:
+def _described(split: Split, data: Dataset, by_rules: RulesAlone, settings: Settings) -> dict[str, str]:
     """What a report says of its data, in words."""
     return {
         "training days": f"{text_of(split.train_start_ms)} to {text_of(split.train_end_ms)}",
@@ -124,6 +132,7 @@ def _described(split: Split, data: Dataset, settings: Settings) -> dict[str, str
         "labels as of": text_of(data.as_of_ms),
         "training set": f"gold.training_set, version {data.delta_version}",
         "alert budget": f"{settings.training.alert_budget_per_1000:g} of a thousand payments, by score",
+        "rules that could not be heard": ", ".join(by_rules.unheard) or "none",
         "seed": str(settings.training.seed),
     }
 
@@ -139,10 +148,11 @@ def _register(
     flat = {f"{model}.{name}": value for model, one in found.models.items() for name, value in one.items()}
     for name, (low, high) in found.intervals.items():
         flat |= {f"ensemble.{name}_low": low, f"ensemble.{name}_high": high}
+    flat |= {f"rules_as_decided.{name}": value for name, value in found.rules.items()}
     flat = {name: value for name, value in flat.items() if value == value}
     described = {
-        "trees": fitted.trees,
-        **fitted.parameters,
+        "kind": fitted.supervised.kind,
+        **fitted.supervised.described(),
         **fitted.weights,
         "seed": settings.training.seed,
         "split": json.dumps(about["split"]),
@@ -175,6 +185,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--from-parquet", type=Path, metavar="FOLDER", help="an export of the training set: python -m gold.export"
     )
+    parser.add_argument(
+        "--kind",
+        choices=sorted(bundle.KINDS),
+        default=bundle.XGBOOST_KIND,
+        help="of the supervised model (default %(default)s)",
+    )
+    parser.add_argument(
+        "--rules", type=Path, metavar="FILE", help="the rules that the report compares with (default conf/rules.json)"
+    )
     arguments = parser.parse_args(argv)
 
     def work() -> None:
@@ -187,6 +206,8 @@ def main(argv: Sequence[str]) -> int:
                 arguments.predictions,
                 arguments.fitted_until_ms,
                 arguments.from_parquet,
+                rules=arguments.rules,
+                kind=arguments.kind,
             )
         print(digest)
 

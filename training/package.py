@@ -19,17 +19,13 @@ SELF_TEST_ROWS = 8
 def model_of(fitted: Fitted, cuts: dict[str, float], digest: str = "") -> Model:
     """The fitted models as the engine scores them."""
     manifest = {
-        "weights": dict(fitted.weights),
+        "kind": fitted.supervised.kind,
+        "weights": fitted.weights,
         "calibration": fitted.calibration,
         "isolation_expected_path": fitted.isolation_expected_path,
         "cuts": cuts,
     }
-    return Model.of(digest, manifest, xgboost_json(fitted)).with_anomaly(fitted.isolation, fitted.medians)
-
-
-def xgboost_json(fitted: Fitted) -> bytes:
-    """XGBoost's own JSON."""
-    return bytes(fitted.booster.save_raw("json"))
+    return Model.of(digest, manifest, fitted.supervised.content()).with_anomaly(fitted.isolation, fitted.medians)
 
 
 def packed(
@@ -42,7 +38,7 @@ def packed(
     author: Signer,
 ) -> str:
     """Write and sign the bundle; its digest. `about` joins the manifest: data version, split, metrics."""
-    model = model_of(fitted, cuts)
+    kind, model = fitted.supervised.kind, model_of(fitted, cuts)
     rows = tested_on[:: max(1, len(tested_on) // SELF_TEST_ROWS)][:SELF_TEST_ROWS]
     arrays = scratch / bundle.ISOLATION
     snapshot.write(
@@ -56,13 +52,13 @@ def packed(
         **model.manifest,
         "feature_set": feature_set_hash(),
         "features": list(NAMES),
-        "xgboost": {"trees": fitted.trees, **fitted.parameters},
+        kind: fitted.supervised.described(),
         "self_test": {
             "vectors": [[None if np.isnan(x) else float(x) for x in row] for row in rows],
             "scores": tested.ensemble.tolist(),
-            "xgboost": tested.xgboost.tolist(),
+            kind: tested.supervised.tolist(),
         },
     }
-    files = {bundle.XGBOOST: xgboost_json(fitted), bundle.ISOLATION: arrays.read_bytes()}
+    files = {bundle.KINDS[kind].file: fitted.supervised.content(), bundle.ISOLATION: arrays.read_bytes()}
     arrays.unlink()
     return bundle.write(store, files, manifest, author)

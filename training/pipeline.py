@@ -2,65 +2,80 @@
 
 from dataclasses import replace
 
+from decisions.bundle import NEURAL_KIND
 from lakehouse.experiment_settings import Costs
 from lakehouse.settings import Training
 from training.baselines import amount_only, logistic, small_tree
+from training.boosted import Boosted
 from training.data import Dataset
 from training.ensemble import by_money, by_ranking
-from training.fit import Doubles, Fitted, Progress, anomaly, boosted, calibrated, isolated, margins_of, refitted
+from training.fit import Doubles, Fitted, Progress, Supervised, anomaly, boosted, calibrated, isolated
 from training.package import model_of
+from training.rules_alone import RulesAlone
 from training.split import Split
 
-MODELS = ("ensemble", "xgboost", "isolation_forest", "logistic", "tree", "amount_only")
+
+def _supervised(kind: str, data: Dataset, split: Split, settings: Training, say: Progress) -> Supervised:
+    """The supervised model of a kind; the packages of a neural one are loaded for it alone."""
+    chosen = data.X, split.known, split.fit, split.validation, settings.seed, settings.search_trials, say
+    if kind == NEURAL_KIND:
+        from training import network
+
+        return network.searched(*chosen)
+    return Boosted(*boosted(*chosen))
 
 
-def fitted_on(data: Dataset, split: Split, settings: Training, of_decisions: Costs, say: Progress) -> Fitted:
+def fitted_on(kind: str, data: Dataset, split: Split, settings: Training, of_decisions: Costs, say: Progress) -> Fitted:
     """Both models fitted on the training days, calibrated and weighed on the validation days."""
     fraud = split.known
-    booster, parameters, trees = boosted(
-        data.X, fraud, split.fit, split.validation, settings.seed, settings.search_trials, say
-    )
+    supervised = _supervised(kind, data, split, settings, say)
     say("isolation forest")
     isolation, expected, medians = isolated(data.X, split.fit, settings.seed)
     held_out = data.X[split.validation]
     known = fraud[split.validation]
     calibration = {
-        "xgboost": calibrated(margins_of(booster, held_out), known),
+        kind: calibrated(supervised.margins(held_out), known),
         "isolation_forest": calibrated(anomaly(isolation, expected, medians, held_out), known),
     }
-    fitted = Fitted(booster, isolation, expected, medians, calibration, parameters, trees)
+    fitted = Fitted(supervised, isolation, expected, medians, calibration)
     if settings.ensemble == "fixed":
         return fitted
     found = model_of(fitted, {}).scores(held_out)
     if settings.ensemble == "ranking":
-        weights = by_ranking(found.xgboost, found.isolation_forest, known)
+        share = by_ranking(found.supervised, found.isolation_forest, known)
     else:
         amount = data.amount_base_minor[split.validation]
-        weights = by_money(
-            found.xgboost, found.isolation_forest, known, amount, settings.alert_budget_per_1000, of_decisions
+        share = by_money(
+            found.supervised, found.isolation_forest, known, amount, settings.alert_budget_per_1000, of_decisions
         )
-    say(f"ensemble: XGBoost {weights['xgboost']}, isolation forest {weights['isolation_forest']}")
-    return replace(fitted, weights=weights)
+    weighed = replace(fitted, share=share)
+    say("ensemble: " + ", ".join(f"{name} {weight}" for name, weight in weighed.weights.items()))
+    return weighed
 
 
 def fitted_again(data: Dataset, fitted: Fitted, until_ms: int, settings: Training) -> Fitted:
     """The same settings on every payment before `until_ms`, with the labels known today; the calibration stays."""
     rows = data.between(int(data.event_ms[0]), until_ms)
-    booster = refitted(data.X, data.is_fraud, rows, fitted.parameters, fitted.trees, settings.seed)
+    supervised = fitted.supervised.again(data.X, data.is_fraud, rows, settings.seed)
     isolation, expected, medians = isolated(data.X, rows, settings.seed)
-    return replace(fitted, booster=booster, isolation=isolation, isolation_expected_path=expected, medians=medians)
+    return replace(
+        fitted, supervised=supervised, isolation=isolation, isolation_expected_path=expected, medians=medians
+    )
 
 
-def test_scores(data: Dataset, split: Split, fitted: Fitted, settings: Training, say: Progress) -> dict[str, Doubles]:
-    """Scores of every model on the test payments."""
+def test_scores(
+    data: Dataset, split: Split, fitted: Fitted, by_rules: RulesAlone, settings: Training, say: Progress
+) -> dict[str, Doubles]:
+    """Scores of every model on the test payments; rules alone have been asked."""
     X = data.X[split.test]
     scores = model_of(fitted, {}).scores(X)
     linear = logistic(data.X, split.known, split.fit, split.validation, split.test, settings.seed, say)
     return {
         "ensemble": scores.ensemble,
-        "xgboost": scores.xgboost,
+        fitted.supervised.kind: scores.supervised,
         "isolation_forest": scores.isolation_forest,
         "logistic": linear,
         "tree": small_tree(data.X, split.known, split.train, split.test, settings.seed),
         "amount_only": amount_only(X),
+        "rules_only": by_rules.score,
     }

@@ -14,10 +14,11 @@ from lakehouse.experiment_settings import Costs
 from training.data import Matrix
 from training.evaluate import Evaluation, Table
 from training.fit import Fitted
-from training.importance import shares
 
 MOST_IMPORTANT = 30
 EXAMPLES = 5
+WEIGHED_ON = 200
+"""Payments, about, that tell what matters to a network."""
 SIDE, EDGE = 300, 40
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:72em;margin:2em auto;padding:0 1em;color:#1b1f24}"
@@ -88,10 +89,11 @@ def page(title: str, found: Evaluation, about: Mapping[str, str], importance: Ma
         + _plot("ROC", "false-positive rate", "recall", curves["roc"])
         + _plot("Calibration", "mean score", "share of frauds", curves["calibration"])
     )
-    weights = {name: {"share of gain": value} for name, value in importance.items()}
+    weights = {name: {"share": value} for name, value in importance.items()}
     sections = (
         ("What was tested", f"<table>{described}</table>"),
         ("Models side by side, money in minor units a payment", _table(found.models, "model")),
+        ("Rules alone, as they decide; above, rules_only ranks by it", _table({"rules alone": found.rules}, "")),
         ("95 % intervals of the first, by bootstrap over cards and days", _table(spread, "figure")),
         ("Curves of the first", plots),
         ("By segment", _table(found.segments, "segment")),
@@ -104,9 +106,9 @@ def page(title: str, found: Evaluation, about: Mapping[str, str], importance: Ma
     )
 
 
-def importance_of(fitted: Fitted) -> dict[str, float]:
-    """Share of XGBoost's total gain by feature, the largest first."""
-    by_name = {name: share for name, share in zip(NAMES, shares(fitted.booster).tolist(), strict=True) if share}
+def importance_of(fitted: Fitted, X: Matrix) -> dict[str, float]:
+    """Share by feature, the largest first: of XGBoost's total gain, of what moves a network's log odds of vectors."""
+    by_name = {name: one for name, one in zip(NAMES, fitted.supervised.importance(X).tolist(), strict=True) if one}
     order = sorted(by_name, key=lambda name: (-by_name[name], name))
     return {name: round(by_name[name], 6) for name in order}
 
@@ -147,6 +149,10 @@ def card(title: str, found: Evaluation, about: Mapping[str, str], importance: Ma
             for name, one in found.models.items()
         ),
         "",
+        f"**Rules alone, as they decide**: {number(found.rules['flagged_per_1000'])} of a thousand payments flagged, "
+        f"recall {number(found.rules['recall'])}, precision {number(found.rules['precision'])}, net money a payment "
+        f"{number(found.rules['net_minor'])}.",
+        "",
     ]
     return "\n".join(lines)
 
@@ -160,7 +166,7 @@ def signature() -> dict[str, Any]:
 def write(folder: Path, told: Told, found: Evaluation, fitted: Fitted, examples: Matrix, of: Costs) -> None:
     """Report, card, figures, importance, signature and input example as files of a folder; the same for the same."""
     folder.mkdir(parents=True, exist_ok=True)
-    importance = importance_of(fitted)
+    importance = importance_of(fitted, examples[:: max(1, len(examples) // WEIGHED_ON)])
     title, about = f"Model {told.name} {told.digest[:12]}", {**told.about, "bundle": told.digest}
     most = dict(list(importance.items())[:MOST_IMPORTANT])
     rows = [[None if np.isnan(x) else float(x) for x in row] for row in examples[:EXAMPLES]]
@@ -169,6 +175,7 @@ def write(folder: Path, told: Told, found: Evaluation, fitted: Fitted, examples:
         "segments": found.segments,
         "intervals": found.intervals,
         "curves": found.curves,
+        "rules": found.rules,
     }
     files = {
         "report.html": page(title, found, about, most),

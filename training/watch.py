@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from decisions.bundle import Model
+from decisions.bundle import XGBOOST_KIND, Model
 from features.catalogue import NAMES
 from lakehouse import delta
 from lakehouse import settings as conf
@@ -61,7 +61,9 @@ class Watch:
             yield from self._calibration(found)
         until = labelled if until_ms is None else min(until_ms, labelled)
         window = Window(until - DAY_MS, until)
-        if importances and until > 0 and (window.end, "importance") not in held:
+        # A network has no gain to compare, and its contributions are estimates.
+        comparable = self._model.kind == XGBOOST_KIND
+        if importances and comparable and until > 0 and (window.end, "importance") not in held:
             yield from self._importance(window)
 
     def _row(self, window: Window, one: Measure) -> Row:

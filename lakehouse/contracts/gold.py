@@ -38,7 +38,7 @@ SCORES = Table(
         *_PAYMENT,
         Column("model_digest", "string", "SHA-256 (hex) of the bundle's manifest"),
         Column("score", "double", "0 to 1, rounded to 1e-6"),
-        Column("score_xgboost", "double", "calibrated, 0 to 1, rounded to 1e-6"),
+        Column("score_xgboost", "double", "of XGBoost or of a network, calibrated, 0 to 1, rounded to 1e-6"),
         Column("score_isolation_forest", "double", "calibrated, 0 to 1, rounded to 1e-6"),
         Column("risk", "string", "low, medium, high or critical, by the bundle's cuts"),
     ),

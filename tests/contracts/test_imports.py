@@ -9,7 +9,10 @@ import pytest
 @pytest.mark.parametrize("module", ["decisions.job", "serving.app", "serving.job"])
 @pytest.mark.parametrize(
     "heavy",
-    ["pyspark", "delta", "mlflow", "sklearn", "xgboost", "great_expectations", "pandas", "psycopg", "cassandra"],
+    [
+        *("pyspark", "delta", "mlflow", "sklearn", "xgboost", "great_expectations", "pandas", "psycopg", "cassandra"),
+        *("onnx", "onnxruntime"),
+    ],
 )
 def test_engine_and_api_load_nothing_that_serving_does_not_need(module, heavy):
     code = f"import sys, {module}; sys.exit({heavy!r} in sys.modules)"

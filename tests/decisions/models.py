@@ -1,12 +1,16 @@
 """A small real model on random vectors, signed and stored, for tests that need one."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 
 from features.catalogue import NAMES
 from lakehouse.signing import signer
+from training.boosted import Boosted
 from training.fit import Fitted, anomaly, calibrated, isolated, margins_of, refitted
+from training.network import SETTINGS
+from training.network import refitted as refitted_network
 from training.package import packed
 
 
@@ -30,14 +34,24 @@ def fitted(seed=0, n=4000, trees=30):
         "xgboost": calibrated(margins_of(booster, X), fraud),
         "isolation_forest": calibrated(anomaly(isolation, expected, medians, X), fraud),
     }
-    return Fitted(booster, isolation, expected, medians, calibration, {"max_depth": 4}, trees)
+    return Fitted(Boosted(booster, {"max_depth": 4}, trees), isolation, expected, medians, calibration)
 
 
-def stored(store, scratch, keys_folder, seed=0, cuts=None, **about):
+@cache
+def fitted_network(seed=0, n=2000, epochs=3):
+    """The same with a neural network in XGBoost's place."""
+    X, fraud = vectors(seed, n)
+    network = refitted_network(X, fraud, np.arange(n), SETTINGS[0], epochs, seed)
+    known = fitted(seed)
+    calibration = {**known.calibration, "neural": calibrated(network.margins(X), fraud)}
+    return replace(known, supervised=network, calibration=calibration)
+
+
+def stored(store, scratch, keys_folder, seed=0, cuts=None, made=None, **about):
     """Digest of a signed bundle in the store."""
     scratch.mkdir(parents=True, exist_ok=True)
     cuts = cuts or {"challenge": 0.3, "review": 0.5, "decline": 0.8}
-    made = fitted(seed)
+    made = made or fitted(seed)
     author, tested_on = signer(keys_folder / "author.pem"), vectors(seed + 1, 50)[0]
     return packed(store, scratch, made, cuts, tested_on, {"name": "test", **about}, author)
 

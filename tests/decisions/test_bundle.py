@@ -31,7 +31,7 @@ def test_a_good_bundle_scores(store):
     assert (np.rint(scores.ensemble * 1e6) == scores.ensemble * 1e6).all() or np.allclose(
         np.rint(scores.ensemble * 1e6) / 1e6, scores.ensemble, atol=0
     )
-    both = 0.7 * scores.xgboost + 0.3 * scores.isolation_forest
+    both = 0.7 * scores.supervised + 0.3 * scores.isolation_forest
     assert np.abs(scores.ensemble - both).max() < 2e-6
 
 

@@ -8,7 +8,6 @@ from sklearn.ensemble import IsolationForest
 
 from decisions.forests import expected_path, margins, of_xgboost, path_lengths, sigmoids
 from training.fit import anomaly, isolated
-from training.package import xgboost_json
 
 
 def test_margins_equal_the_librarys(seed):
@@ -16,8 +15,8 @@ def test_margins_equal_the_librarys(seed):
 
     made = models.fitted(seed % 1000)
     X, _ = models.vectors(seed, 3000)
-    forest, base = of_xgboost(orjson.loads(xgboost_json(made)))
-    theirs = made.booster.predict(xgb.DMatrix(X), output_margin=True)
+    forest, base = of_xgboost(orjson.loads(made.supervised.content()))
+    theirs = made.supervised.booster.predict(xgb.DMatrix(X), output_margin=True)
     assert np.abs(margins(forest, base, X) - theirs).max() < 1e-6
 
 
@@ -36,7 +35,7 @@ def test_a_row_alone_scores_the_same_bits_as_in_a_batch(seed):
 
     made = models.fitted()
     X, _ = models.vectors(seed, 500)
-    forest, base = of_xgboost(orjson.loads(xgboost_json(made)))
+    forest, base = of_xgboost(orjson.loads(made.supervised.content()))
     whole, lengths = margins(forest, base, X), path_lengths(made.isolation, np.nan_to_num(X))
     for row in range(0, 500, 37):
         one = X[row : row + 1]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from decisions import job, reasons
+from decisions.boosted import Boosted
 from decisions.bundle import ISOLATION, XGBOOST
 from decisions.forests import LEAF, joined
 from decisions.ladder import RUNGS, held_back, in_base_currency, static_outcome
@@ -166,12 +167,14 @@ def broken(engine, **changes):
     return engine
 
 
-def spoiled(forest):
-    """A forest whose every leaf is no number."""
-    return replace(forest, value=np.full_like(forest.value, np.nan))
+def spoiled(part):
+    """A forest, or what has one, whose every leaf is no number."""
+    if isinstance(part, Boosted):
+        return replace(part, forest=spoiled(part.forest))
+    return replace(part, value=np.full_like(part.value, np.nan))
 
 
-@pytest.mark.parametrize(("part", "rung"), [("isolation", "without_anomaly"), ("xgboost", "rules_only")])
+@pytest.mark.parametrize(("part", "rung"), [("isolation", "without_anomaly"), ("supervised", "rules_only")])
 def test_a_score_that_is_no_number_takes_its_payment_to_a_lower_rung_and_a_replay_is_told(world, part, rung):
     settings, _, values = world
     engine = begun(settings, values)

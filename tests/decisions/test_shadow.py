@@ -47,10 +47,14 @@ NOTHING = b"\x00no record"
 
 
 @pytest.fixture
-def two(settings, tmp_path):
-    """Digests of a champion and a challenger in the store."""
+def two(settings, tmp_path, request):
+    """Digests of a champion and a challenger in the store; a parameter fits another challenger."""
     folder = logs.keys_folder(settings)
-    return [models.stored(settings.models.store, tmp_path / str(n), folder, n, cuts) for n, cuts in enumerate(CUTS)]
+    made = (models.fitted(0), getattr(request, "param", models.fitted)(1))
+    return [
+        models.stored(settings.models.store, tmp_path / str(n), folder, n, cuts, one)
+        for n, (cuts, one) in enumerate(zip(CUTS, made, strict=True))
+    ]
 
 
 def head(settings, versions, two):
@@ -98,6 +102,7 @@ def test_bodies_are_byte_identical_with_and_without_a_challenger_in_shadow(setti
     assert shadowed(logs.engine(settings), with_one, 23) == (bodies, said)
 
 
+@pytest.mark.parametrize("two", [models.fitted, models.fitted_network], indirect=True)
 def test_a_challenger_says_what_it_would_decide_in_force(settings, two):
     values = logs.payments(per_day=200)[:400]
     versions = {}

@@ -10,7 +10,7 @@ from lakehouse.experiment_settings import Costs
 from tests.decisions import models
 from training import report
 from training.ensemble import by_money
-from training.evaluate import HeldOut, at_false_positive_rate, evaluated, judged, parts
+from training.evaluate import HeldOut, as_decided, at_false_positive_rate, evaluated, judged, parts
 from training.metrics import measured
 from training.money import earned, outcomes
 from training.package import model_of
@@ -59,6 +59,25 @@ def test_money_is_what_no_longer_passes_less_friction_and_review():
     assert money.net == pytest.approx(27_000 - 1_430 - 800)
 
 
+def test_outcomes_of_rules_are_judged_as_they_are():
+    # One of two frauds is declined, one of two genuine payments reviewed.
+    found = as_decided(np.array([3, 0, 2, 0]), held_out([True, True, False, False], [10_000] * 4), COSTS)
+    assert found == {
+        "flagged_per_1000": 500,
+        "recall": 0.5,
+        "precision": 0.5,
+        "false_positive_rate": 0.5,
+        "accuracy": 0.5,
+        "f1": 0.5,
+        "prevented_minor": 2500,
+        "friction_minor": 50,
+        "review_minor": 100,
+        "net_minor": 2350,
+    }
+    nothing = as_decided(np.zeros(2, np.int64), held_out([True, False], [100, 100]), COSTS)
+    assert (nothing["recall"], nothing["net_minor"], np.isnan(nothing["precision"])) == (0, 0, True)
+
+
 def test_the_highest_scores_take_the_outcomes_of_the_budget():
     scores = np.arange(1000) / 1000
     found = outcomes(scores, 10)
@@ -72,8 +91,8 @@ def test_the_ensemble_that_earns_most_is_chosen():
     xgboost = np.where(np.arange(1000) < 5, 0.6, 0.5)
     isolation = np.where((np.arange(1000) >= 5) & fraud, 0.9, 0.1)
     amount = np.where(np.arange(1000) < 5, 100, 90_000)
-    assert by_money(xgboost, isolation, fraud, amount, 5, COSTS) == {"xgboost": 0.7, "isolation_forest": 0.3}
-    assert by_money(isolation, xgboost, fraud, amount, 5, COSTS)["xgboost"] == 0.7
+    assert by_money(xgboost, isolation, fraud, amount, 5, COSTS) == 0.7
+    assert by_money(isolation, xgboost, fraud, amount, 5, COSTS) == 0.7
 
 
 def test_a_part_is_judged_by_what_the_whole_flags():
@@ -109,12 +128,13 @@ def evaluation():
         np.arange(3000) // 600,
         {"even": np.arange(3000) % 2 == 0},
     )
-    return X, fitted, rows, {"ensemble": found.ensemble, "amount_only": rows.amount_minor.astype(float)}
+    by_rules = (np.arange(3000) % 4) * (np.arange(3000) % 5 == 0)
+    return X, fitted, rows, {"ensemble": found.ensemble, "amount_only": rows.amount_minor.astype(float)}, by_rules
 
 
 def test_every_model_has_every_figure_and_the_first_its_intervals(evaluation):
-    _, _, rows, scores = evaluation
-    found = evaluated(scores, rows, 50, COSTS, seed=3)
+    _, _, rows, scores, by_rules = evaluation
+    found = evaluated(scores, by_rules, rows, 50, COSTS, seed=3)
     assert list(found.models) == ["ensemble", "amount_only"]
     assert found.models["ensemble"] == judged(scores["ensemble"], rows, 50, COSTS)
     for name, (low, high) in found.intervals.items():
@@ -123,10 +143,10 @@ def test_every_model_has_every_figure_and_the_first_its_intervals(evaluation):
 
 
 def test_the_same_model_and_payments_give_the_same_report(evaluation, tmp_path):
-    X, fitted, rows, scores = evaluation
+    X, fitted, rows, scores, by_rules = evaluation
     about = {"test days": "two <of> them"}
     for name in ("one", "other"):
-        found = evaluated(scores, rows, 50, COSTS, seed=3)
+        found = evaluated(scores, by_rules, rows, 50, COSTS, seed=3)
         report.write(tmp_path / name, report.Told("fraud", "ab" * 32, about), found, fitted, X, COSTS)
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == [

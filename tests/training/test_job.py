@@ -1,18 +1,24 @@
 """Training as a job: from an exported training set to a registered bundle with its report, and what it refuses."""
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pyarrow as pa
 import pytest
 
+from decisions.bundle import NETWORK
+from decisions.shelf import Shelf
 from features.catalogue import NAMES, feature_set_hash
 from lakehouse import delta, exported
 from lakehouse.contracts.gold import TRAINING_SET
+from lakehouse.errors import BundleRefused
 from lakehouse.files import arrow_schema
+from tests.decisions import models
 from tests.filled import DAY_1
-from training import registry
+from training import onnx_export, registry
 from training.aliases import Aliases
 from training.data import DataRefused
 from training.job import train
@@ -83,9 +89,36 @@ def test_a_run_is_registered_with_its_report_and_again_gives_the_same_bytes(smal
     metrics = client.get_run(version.run_id).data.metrics
     assert metrics["ensemble.average_precision"] > metrics["amount_only.average_precision"] > 0.1
     assert {"ensemble.net_minor", "ensemble.net_minor_low", "tree.auc", "logistic.f1_at_budget"} <= set(metrics)
+    assert {"rules_only.net_minor", "rules_only.average_precision", "rules_as_decided.net_minor"} <= set(metrics)
     card = client.download_artifacts(version.run_id, "report/model_card.md", str(tmp_path))
     assert digest in Path(card).read_text()
     assert train(small, None, None, folder=folder) == digest
+
+
+def test_a_neural_challenger_goes_the_whole_way_and_again_to_the_same_bytes(small, tmp_path):
+    folder = written(tmp_path / "set", training_set())
+    digest = train(small, None, None, folder=folder, kind="neural")
+    assert train(small, None, None, folder=folder, kind="neural") == digest
+    client = registry.client(small)
+    champion, challenger = (
+        client.get_model_version_by_alias(small.models.name, alias)
+        for alias in (registry.CHAMPION, registry.CHALLENGER)
+    )
+    assert (champion.version, challenger.version) == ("1", "2")
+    run = client.get_run(challenger.run_id).data
+    assert run.params["kind"] == "neural"
+    assert run.metrics["neural.average_precision"] > run.metrics["rules_only.average_precision"]
+    path = client.download_artifacts(challenger.run_id, "report/importance.json", str(tmp_path))
+    assert next(iter(json.loads(Path(path).read_text()))) == "amount_minor"
+    model = Shelf.of(small).loaded(digest)
+    assert model.manifest["weights"] == {"neural": 0.7, "isolation_forest": 0.3}
+    X = models.vectors(5, 300)[0]
+    assert onnx_export.exported(small, digest, tmp_path / "model.onnx") <= 1e-5
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    assert np.abs(session.run(["score"], {"vectors": X})[0] - model.scores(X).ensemble).max() <= 1e-5
+    models.altered(small, digest, NETWORK)
+    with pytest.raises(BundleRefused, match=r"network\.onnx was altered"):
+        Shelf.of(small).loaded(digest)
 
 
 REFUSALS = {
