@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from lakehouse.envelope import open_values
 from lakehouse.errors import RangeMissing
 from lakehouse.jobs import Context, Interval
 from lakehouse.settings import Settings
-from silver import erasure, resubmit
+from silver import erasure, resubmit, shortening
 from tests.audit.little_lake import arguments
 from tests.conftest import NewContext, NewSettings
 from tests.lakehouse.records import SECOND, T0, raw, raw_control, signed
@@ -240,6 +241,17 @@ def test_an_erasure_that_silver_has_not_done_is_not_purged(
 ) -> None:
     assert erasure.main(["purge", "--erasure-id", "nobody"]) == 1
     assert "Silver has no erasure nobody" in capsys.readouterr().err
+
+
+def test_the_log_is_not_shortened_below_what_bronze_has_lost(world: World, tmp_path: Path) -> None:
+    root = shutil.copytree(world.settings.lake.root, tmp_path / "lake")
+    DeltaTable(bronze.EVENTS.path(str(root))).delete("`offset` = 2")
+    lake = world.settings.lake.model_copy(update={"root": str(root)})
+    topic_id = topics.identify(world.settings, topics.EVENTS).topic_id
+    with pytest.raises(
+        RangeMissing, match=r"lacks 1 of the offsets 0 to 15 of partition 0, from 2 to 3; .*to-position 3"
+    ):
+        shortening.shortened(world.settings.model_copy(update={"lake": lake}), topic_id, 0, 15, "a token")
 
 
 def test_the_log_is_shortened_on_request_once_everybody_is_past_it(
