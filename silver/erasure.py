@@ -35,8 +35,7 @@ from lakehouse.registry import registry
 from lakehouse.runs import recorded
 from lakehouse.settings import Settings
 from lakehouse.tables import Table
-from silver import erasing
-from silver import purge as purging_of
+from silver import emptying, erasing
 from silver.erasure_report import EXPIRES, KEPT, PURGED, UNREADABLE
 
 
@@ -115,9 +114,9 @@ def purge(settings: Settings, erasure_id: str, shorten_log: bool) -> None:
         raise _unknown(erasure_id)
     with recorded(settings, "silver.erasure", "purge", erasure_id=erasure_id):
         for topic_id, partition, one in known:
-            places = purging_of.purged(settings, root, topic_id, partition, one)
+            places = emptying.purged(settings, root, topic_id, partition, one)
             if shorten_log:
-                purging_of.off_the_log(settings, root, topic_id, partition, one, places)
+                emptying.off_the_log(settings, root, topic_id, partition, one, places)
 
 
 def _unknown(erasure_id: str) -> ErasureRefused:
@@ -249,23 +248,23 @@ def main(argv: Sequence[str]) -> int:
     telling = actions.add_parser("report", help="every place that held something, and what is left there")
     telling.add_argument("--erasure-id", required=True)
     telling.add_argument("--json", action="store_true", help="for machines")
-    purging_too = actions.add_parser(
+    emptied = actions.add_parser(
         "purge",
         help="empty what the lake still holds sealed of the customer, then report",
         description="Empties what bronze and quarantine hold sealed of an erased customer, and deletes the files that "
         "held it: their versions from before cannot be read any more. Rows, positions and digests stay. Run it while "
         "no interval is done again; after a crash, give it again.",
     )
-    purging_too.add_argument("--erasure-id", required=True)
-    purging_too.add_argument(
+    emptied.add_argument("--erasure-id", required=True)
+    emptied.add_argument(
         "--shorten-log",
         action="store_true",
         help="also delete from topic events everything up to the customer's newest record. Kafka deletes no single "
         "records: the log keeps less for EVERYBODY (others' records are untouched in bronze). Refused while bronze, "
         "silver or the engine's state is not past them; engines on other machines are not looked at",
     )
-    purging_too.add_argument("--json", action="store_true", help="for machines")
-    for action in (asking, telling, purging_too):
+    emptied.add_argument("--json", action="store_true", help="for machines")
+    for action in (asking, telling, emptied):
         action.add_argument("--env", help="environment: conf/<env>.yml (default FRAUDLAKE_ENV, else local)")
     given = parser.parse_args(argv)
     return jobs.guarded(lambda: _run(given))
