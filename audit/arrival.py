@@ -13,6 +13,7 @@ from audit.digests import Digests, Ints
 from audit.errors import CannotLook
 from audit.findings import Hop
 from audit.log import Records, Topic
+from audit.purges import PURGED, PURGES, VANISHED
 from audit.schemas import PREFIX_BYTES, Schema
 from audit.tables import NO_END, Columns, Numbers, Span, Table
 from audit.witnesses import Flags, Witness, Wrong, agreed, blaming, found_in, placed, witness
@@ -27,6 +28,7 @@ _NUMBERS: Mapping[str, tuple[str, ...]] = {
     "payment": ("amount_minor",),
     "decision": ("epoch", "offset"),
     "engine_start": ("next_offset",),
+    "shadow": ("offset",),
 }
 """Fields that are looked at one by one."""
 
@@ -75,6 +77,7 @@ def _of_bronze(batch: pa.RecordBatch) -> Mapping[str, Numbers]:
         "envelope": digests.rows([column(name) for name in ("schema_id", "record_bytes", "broker_time")], n),
         "payload": digests.values(column("payload_digest")),
         "sealed_bytes": digests.values(pc.binary_length(pc.cast(column("sealed"), pa.large_binary()))),
+        "empty": np.asarray(pc.equal(pc.binary_length(column("sealed")), 0).fill_null(True), np.bool_),
         "seal": digests.rows([column("sealed"), column("sealing_key")], n),
         "landing": digests.values(column("ingested_at")),
         "broker_time": digests.values(column("broker_time")),
@@ -180,10 +183,11 @@ def read(topic: Topic | None, bronze: Table, span: Span, reading: Reading, said:
     return Arrived(span, joined, held, {kind: _joined(some) for kind, some in kinds.items()})
 
 
-def compare(hop: Hop, arrived: Arrived, bronze: Table, start: int, holes: bool) -> None:
+def compare(hop: Hop, arrived: Arrived, bronze: Table, start: int, holes: bool, purged: Ints) -> None:
     """Topic and bronze, record by record; the log has no holes, so bronze holds every offset from `start` on.
 
     With `holes`, as a transactional engine leaves them, it holds what the topic has; what is older is not asked for.
+    Nothing is sealed of `purged` positions, and of no others.
     """
     span, source = arrived.span, arrived.span.source
     first, end = max(span.start, start), min(span.end, bronze.end(source))
@@ -194,8 +198,14 @@ def compare(hop: Hop, arrived: Arrived, bronze: Table, start: int, holes: bool) 
         older = (whole.offset < begin) & found_in(whole.offset, landed.once.offset)[0]
         whole = whole.at(np.logical_or.reduce([older, *(found_in(whole.offset, one.offset)[0] for one in told)]))
     hop.found(source, placed(whole, landed, NO_END))
+    empty, asked = arrived.bronze.flags("empty"), found_in(landed.offset, purged)[0]
+    for fact, rows in ((VANISHED, empty & ~asked), (PURGED, asked & ~empty)):
+        if rows.any():
+            hop.found(source, [Wrong("altered", bronze.name, fact, landed.offset[rows], PURGES)])
     for fact, name in _FACTS.items():
         both = arrived.witness(fact, bronze.name)
+        if fact == "sealed_bytes":
+            both[-1] = both[-1].at(~empty)
         wrong = blaming(bronze.name, agreed(name, both))
         if fact == "payload":
             _refuse_other_key(both, wrong)

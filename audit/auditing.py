@@ -1,11 +1,12 @@
 """One audit: every hop, partition by partition and window by window."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from audit import admission, arrival, belonging, keys, log, office, outcomes, repairs, schemas, scoring
+from audit import admission, arrival, belonging, challenged, keys, log, office, outcomes, repairs, schemas, scoring
 from audit.arrival import Arrived, Reading
+from audit.challenged import Said
 from audit.errors import CannotLook
 from audit.findings import Finding, Hop
 from audit.log import Topic
@@ -13,10 +14,11 @@ from audit.office import Office
 from audit.outcomes import Gold
 from audit.places import Places
 from audit.progress import Progress
+from audit.purges import Purges
 from audit.schemas import Schema
-from audit.tables import NO_END, OF_DECISION, Columns, Source, Span, Table
+from audit.tables import NO_END, OF_DECISION, OF_SHADOW, Columns, Source, Span, Table
 
-EVENTS, DECISIONS = "bronze.events", "bronze.decisions"
+EVENTS, DECISIONS, SHADOW = "bronze.events", "bronze.decisions", "bronze.shadow"
 _READ_FIRST = (*scoring.TABLES, "gold.decisions")
 """What lies to the right is opened first, so that what follows from something never seems to be ahead of it."""
 
@@ -41,9 +43,12 @@ class _Lake:
     def __init__(self, root: str) -> None:
         names = [*_READ_FIRST, "silver.balance", *belonging.TABLES]
         self.tables: dict[str, Table] = {name: Table(root, name) for name in names}
+        self.purges = Purges.of(root, self.tables)
         self.decisions = Table(root, office.SILVER, OF_DECISION)
         self.by_event = Table(root, office.SILVER, version=self.decisions.version)
-        self.bronze = {name: Table(root, name) for name in (DECISIONS, EVENTS)}
+        self.shadow = Table(root, challenged.SILVER, OF_SHADOW)
+        self.shadow_by_event = Table(root, challenged.SILVER, version=self.shadow.version)
+        self.bronze = {name: Table(root, name) for name in (SHADOW, DECISIONS, EVENTS)}
         if not any(table.version >= 0 for table in (*self.tables.values(), *self.bronze.values())):
             raise CannotLook(f"There is no lake at {root}.", "--lake names its root; `make demo` makes one.")
 
@@ -56,12 +61,9 @@ def run(places: Places, window: int, progress: Progress) -> Audit:
     progress.at("opening the tables")
     lake = _Lake(places.root)
     # Topics last: they are ahead of every table.
-    events, decisions = (
-        (None, None)
-        if places.bootstrap_servers is None
-        else tuple(log.topic(places.bootstrap_servers, n, places.timeout_s) for n in (places.events, places.decisions))
-    )
-    audit = _Auditing(places, lake, known, key, events, decisions, window, progress)
+    servers, names = places.bootstrap_servers, (places.events, places.decisions, places.shadow)
+    topics = [None if servers is None else log.topic(servers, name, places.timeout_s) for name in names]
+    audit = _Auditing(places, lake, known, key, topics, window, progress)
     return Audit(audit.hops(), round(time.monotonic() - began, 1), audit.notes)
 
 
@@ -72,25 +74,29 @@ class _Auditing:
         lake: _Lake,
         known: Mapping[int, Schema],
         key: bytes | None,
-        events: Topic | None,
-        decisions: Topic | None,
+        topics: Sequence[Topic | None],
         window: int,
         progress: Progress,
     ) -> None:
         self._places, self._lake, self._known, self._key = places, lake, known, key
-        self._events, self._decisions, self._window, self._progress = events, decisions, window, progress
+        self._window, self._progress = window, progress
+        self._events, self._decisions, self._shadow = topics
+        self._said: dict[int, Said] = {}
         self._offices: dict[int, Office] = {}
         self.notes = _left_out(places, key)
         self._landed = Hop("topic events -> bronze.events")
         self._admitted = Hop("bronze.events -> silver")
         self._scored = Hop("silver.payments -> features.vectors -> gold.features, gold.scores")
         self._decided = Hop("topic decisions -> bronze.decisions -> silver.decisions -> gold.decisions")
+        self._challenged = Hop("topic shadow -> bronze.shadow -> silver.shadow")
 
     def hops(self) -> list[Hop]:
         """Look at all of them."""
-        hops = [self._landed, self._admitted, self._scored, self._decided]
+        hops = [self._landed, self._admitted, self._scored, self._decided, self._challenged]
         for source in self._sources(self._decisions, self._lake.bronze[DECISIONS], [self._lake.decisions]):
             self._decisions_of(source)
+        for source in self._sources(self._shadow, self._lake.bronze[SHADOW], [self._lake.shadow]):
+            self._shadow_of(source)
         others = [*self._lake.tables.values(), self._lake.by_event]
         silver = admission.Silver(self._lake.tables, self._known)
         gold = Gold.of(self._lake.tables)
@@ -116,7 +122,8 @@ class _Auditing:
                 raise CannotLook(
                     f"Topic {topic.name} has the id {topic.topic_id}, {bronze.name} is of "
                     f"{', '.join(sorted(of_lake))}: the topic was replaced, so its offsets mean other records.",
-                    "Name the topics of this lake (--events, --decisions), or compare the tables: --without-topics.",
+                    "Name the topics of this lake (--events, --decisions, --shadow), or leave them out: "
+                    "--without-topics.",
                 )
             found |= {Source(topic.topic_id, partition) for partition in topic.kept}
         return sorted(found)
@@ -149,15 +156,18 @@ class _Auditing:
                 f"partition {source.partition}: the retention of bronze has passed below offset {expired:,}; "
                 "what is older was compared among the tables behind it"
             )
+        purged = self._lake.purges.offsets(source, bronze.name)
         for span in spans:
             arrived = arrival.read(topic, bronze, span, reading, self._progress.more)
-            arrival.compare(hop, arrived, bronze, start, self._places.transactional and bronze.name == DECISIONS)
+            arrival.compare(
+                hop, arrived, bronze, start, self._places.transactional and bronze.name == DECISIONS, purged
+            )
             yield arrived
 
     def _begins(self, source: Source) -> list[int]:
         """First offsets that the tables behind bronze hold of a source."""
         extents = [self._lake.tables[name].extents.get(source) for name in belonging.TABLES]
-        extents.append(self._lake.decisions.extents.get(source))
+        extents += [table.extents.get(source) for table in (self._lake.decisions, self._lake.shadow)]
         return [extent.first for extent in extents if extent is not None]
 
     def _spans(self, source: Source, end: int, cuts: list[tuple[int, int]]) -> list[Span]:
@@ -184,6 +194,16 @@ class _Auditing:
             office.compare(self._decided, arrived, self._lake.decisions, self._known, known)
         self._decided.line(office.SILVER).behind += max(0, bronze.end(source) - self._lake.decisions.end(source))
 
+    def _shadow_of(self, source: Source) -> None:
+        self._progress.at(f"challengers of partition {source.partition}")
+        said = self._said.setdefault(source.partition, Said())
+        bronze, silver = self._lake.bronze[SHADOW], self._lake.shadow
+        end = max(bronze.end(source), 0 if self._shadow is None else self._shadow.range(source)[1])
+        spans = self._spans(source, end, [])
+        for arrived in self._arrivals(self._challenged, self._shadow, bronze, spans, challenged.KINDS):
+            challenged.compare(self._challenged, arrived, silver, self._known, said)
+        self._challenged.line(challenged.SILVER).behind += max(0, bronze.end(source) - silver.end(source))
+
     def _events_of(self, source: Source, silver: admission.Silver, gold: Gold) -> None:
         self._progress.at(f"events of partition {source.partition}")
         tables, bronze = self._lake.tables, self._lake.bronze[EVENTS]
@@ -203,6 +223,7 @@ class _Auditing:
             decided = outcomes.read(self._lake.by_event, span)
             scoring.compare(self._scored, admitted, scored, outcomes.of_accepted(decided), known, tables)
             outcomes.compare(self._decided, admitted, arrived, decided, gold, known)
+            challenged.beside(self._challenged, admitted, decided, self._lake.shadow_by_event)
             self._sum(arrived)
         self._lag(source, done)
 

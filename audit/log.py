@@ -126,7 +126,9 @@ def topic(servers: str, name: str, timeout_s: float) -> Topic:
         finally:
             admin.close()
         if found["error_code"]:
-            raise CannotLook(f"There is no topic {name} at {servers}.", "--events and --decisions name the topics.")
+            raise CannotLook(
+                f"There is no topic {name} at {servers}.", "--events, --decisions and --shadow name the topics."
+            )
         reader = KafkaConsumer(bootstrap_servers=addresses, enable_auto_commit=False)
         try:
             places = [Partition(name, one["partition_index"]) for one in found["partitions"]]

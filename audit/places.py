@@ -25,6 +25,7 @@ class Places:
     """None: the topics are left out."""
     events: str
     decisions: str
+    shadow: str
     root: str
     schemas: Path
     digest_key: Path | None
@@ -91,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--bootstrap-servers", metavar="HOST:PORT", help="of Kafka (kafka.bootstrap_servers)")
     made.add_argument("--events", metavar="TOPIC", help="topic of the events (kafka.topic_prefix + events)")
     made.add_argument("--decisions", metavar="TOPIC", help="topic of the decisions (kafka.topic_prefix + decisions)")
+    made.add_argument("--shadow", metavar="TOPIC", help="topic of challengers (kafka.topic_prefix + shadow)")
     made.add_argument("--lake", metavar="ROOT", help="root of the tables (lake.root)")
     made.add_argument("--schemas", type=Path, metavar="FOLDER", help="Avro schemas and their ids (lakehouse/schemas)")
     made.add_argument(
@@ -125,6 +127,7 @@ def places(given: argparse.Namespace) -> Places:
         bootstrap_servers=None if given.without_topics else given.bootstrap_servers or servers,
         events=given.events or f"{prefix}events",
         decisions=given.decisions or f"{prefix}decisions",
+        shadow=given.shadow or f"{prefix}shadow",
         root=_absolute(given.lake or root),
         schemas=given.schemas or home() / "lakehouse" / "schemas",
         digest_key=given.digest_key or (keyring if keyring.exists() else None),

@@ -36,6 +36,7 @@ FINAL = (
     *(*PAYMENT, "amount_base_minor", *PARTIES, *OF_DECISION),
     *("decided_outcome", "answered_outcome", "challenge_result", "effective_outcome"),
 )
+SHADOWED = (*PAYMENT, "amount_base_minor")
 _CONFLICT = "conflict"
 _UNDECODABLE = "undecodable"
 
@@ -163,6 +164,20 @@ def on_topic(schema: Schema, batch: pa.RecordBatch) -> Read:
         "landing": _value(batch, "ingested_at"),
         "epoch": _number(batch, "epoch"),
     }
+
+
+def shadowed(schema: Schema, batch: pa.RecordBatch) -> Read:
+    """silver.shadow, as records of topic `shadow`; `source` are the payments' offsets."""
+    return {
+        "content": _fields(batch, schema),
+        "landing": _value(batch, "ingested_at"),
+        "source": _number(batch, "offset"),
+    }
+
+
+def of_payment(batch: pa.RecordBatch) -> Read:
+    """What silver.shadow tells of payments."""
+    return {"payment": _digest(batch, PAYMENT), "amount": _value(batch, "amount_base_minor")}
 
 
 def decided(batch: pa.RecordBatch) -> Read:

@@ -1,6 +1,7 @@
 """The command that repairs a finding: the jobs' own flags, over the positions that it names."""
 
 from audit.findings import Finding
+from audit.purges import PURGED
 
 _BY_POSITION = {
     "bronze.events": "bronze.job",
@@ -11,10 +12,13 @@ _BY_POSITION = {
     "gold.decisions": "gold.job",
 }
 
+_ENGINES = ("silver.decisions", "silver.shadow")
+"""Of topics of the engine: no interval of topic `events` does them again."""
+
 
 def _job(table: str) -> str | None:
     layer = table.split(".")[0]
-    if table == "silver.decisions":
+    if table in _ENGINES:
         return None
     return _BY_POSITION.get(table) or _BY_POSITION.get(layer)
 
@@ -28,6 +32,8 @@ def _restored(table: str, root: str, then: str) -> str:
 def command(finding: Finding, root: str) -> str:
     """What to run; layers are repaired from left to right, and the audit run again after each."""
     table = finding.table
+    if finding.fact == PURGED:
+        return "python -m silver.erasure purge --erasure-id ID   # ID: lake.purges has it by position"
     job = _job(table)
     if job is not None:
         # A row that lies outside what its partition's log holds is in no interval that a job would do again.
@@ -35,9 +41,9 @@ def command(finding: Finding, root: str) -> str:
         if not beyond:
             return f"python -m {job} --from-position {finding.first} --to-position {finding.end}"
         return _restored(table, root, f"python -m {job} --available-now")
-    if table == "silver.decisions":
+    if table in _ENGINES:
         return _restored(table, root, "python -m silver.job --available-now")
-    if table == "bronze.decisions":
-        checkpoint = f"{root}/_checkpoints/bronze.decisions"
+    if table in ("bronze.decisions", "bronze.shadow"):
+        checkpoint = f"{root}/_checkpoints/{table}"
         return _restored(table, root, f"rm -r {checkpoint} && python -m bronze.job --available-now")
     return "restore the broker's data"

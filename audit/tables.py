@@ -20,7 +20,8 @@ from audit.errors import CannotLook
 
 POSITION = ("topic_id", "partition", "offset")
 OF_DECISION = ("decision_topic_id", "decision_partition", "decision_offset")
-"""Columns of a row's position on topic `events`, and of a decision's on topic `decisions`."""
+OF_SHADOW = ("shadow_topic_id", "shadow_partition", "shadow_offset")
+"""Columns of a row's position on topic `events`, of a decision's on `decisions`, of a challenger's word on `shadow`."""
 _POSITIONS = "fraudlake_positions"
 _EXPIRED = "fraudlake_expired"
 _UNREADABLE = {"deletionVectors", "columnMapping", "v2Checkpoint"}

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from bronze.sealing import sealing
 from bronze.spans import spans_of
-from lakehouse import broker, jobs, keys, storage, streams, topics
+from lakehouse import broker, jobs, keys, purging, storage, streams, topics
 from lakehouse.contracts import bronze
 from lakehouse.errors import CheckpointDamaged
 from lakehouse.jobs import Context
@@ -47,7 +47,8 @@ def _sealed(context: Context, identity: TopicIdentity, frame: DataFrame, table: 
     # Nested columns cost Arrow more than all others together; headers are rare and go as text.
     headers = F.when(F.size("headers") > 0, F.to_json("headers")).alias("headers")
     columns = frame.select("key", "value", headers, "partition", "offset", "timestamp")
-    seal = sealing(keys.source(context.settings), identity.topic_id, datetime.now(UTC))
+    purged = purging.everywhere(context.root, identity.topic_id, table.name)
+    seal = sealing(keys.source(context.settings), identity.topic_id, datetime.now(UTC), purged)
     return columns.mapInArrow(seal, table.ddl.replace(" NOT NULL", ""))
 
 

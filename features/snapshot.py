@@ -24,9 +24,12 @@ import orjson
 
 from lakehouse.crash import crash_point
 from lakehouse.errors import SnapshotRefused
+from lakehouse.state_files import SUFFIX as SUFFIX
+from lakehouse.state_files import file_name as file_name
+from lakehouse.state_files import newest as newest
+from lakehouse.state_files import position as position
 
 MAGIC = b"FRAUDLK2"
-SUFFIX = ".state"
 _HEADER_AT = 48
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -38,16 +41,6 @@ class Snapshot:
 
     meta: dict[str, Any]
     arrays: dict[str, npt.NDArray[Any]]
-
-
-def file_name(next_offset: int) -> str:
-    """Name of the snapshot that ends just before an offset."""
-    return f"{next_offset:020d}{SUFFIX}"
-
-
-def position(path: Path) -> int:
-    """The offset just before which a snapshot ends, by its name."""
-    return int(path.name.removesuffix(SUFFIX))
 
 
 def _padded(size: int) -> int:
@@ -149,12 +142,6 @@ def read(path: Path, parts: Sequence[str] | None = None) -> Snapshot:
         for e, part in zip(entries, found, strict=True)
     }
     return Snapshot(header["meta"], arrays)
-
-
-def newest(folders: list[Path]) -> list[Path]:
-    """Snapshots of some folders, the newest position first."""
-    found = [path for folder in folders if folder.exists() for path in folder.glob(f"*{SUFFIX}")]
-    return sorted(found, key=lambda path: path.name, reverse=True)
 
 
 def part(arrays: Arrays, prefix: str) -> dict[str, npt.NDArray[Any]]:

@@ -186,6 +186,17 @@ def _at_end(reader: Reader, message: Message) -> bool:
     return True
 
 
+def delete_below(settings: Settings, name: str, partition: int, end: int) -> int:
+    """Delete the records of a partition below an offset, for every reader; the first offset that is still kept."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers, "log_level": 0})
+    place = TopicPartition(name, partition, end)
+    try:
+        asked = admin.delete_records([place], request_timeout=settings.kafka.request_timeout_s)
+        return int(asked[TopicPartition(name, partition)].result().low_watermark)
+    except KafkaException as error:
+        raise unavailable(settings, error) from None
+
+
 def batches(
     settings: Settings, name: str, partition: int, start: int, end: int, chunk: int = 20_000
 ) -> Iterator[list[Message]]:

@@ -24,6 +24,7 @@ REPAIRS = "fraudlake-repairs"
 """Header of a record that enters the log again: the position of the refused record that it repairs."""
 UNREADABLE = "unreadable"
 """Name of the reason for which a record is refused that nobody can open."""
+PURGED = f"{UNREADABLE}: purged on request"
 _POSITION = re.compile(rb"[A-Za-z0-9_-]{1,64}/[0-9]{1,9}/[0-9]{1,18}")
 
 
@@ -67,16 +68,21 @@ def repaired_position(headers: Headers) -> str | None:
 def open_values(rows: pa.RecordBatch, keys: DataKeys, unreadable: dict[int, str] | None = None) -> list[bytes]:
     """The values of sealed rows (topic_id, partition, offset, sealed, sealing_key); empty where there is none.
 
-    A row whose key is destroyed or unknown is empty and entered into `unreadable`, by its place in the batch with the
-    reason; without such a dictionary it is KeyDestroyed or KeyUnknown.
+    A row that was purged, or whose key is destroyed or unknown, is empty and entered into `unreadable`, by its place in
+    the batch with the reason; without such a dictionary it is KeyDestroyed or KeyUnknown.
     """
     names = ("sealing_key", "sealed", "topic_id", "partition", "offset")
     key_ids, sealed, *places = (rows.column(name).to_pylist() for name in names)
     positions = list(map(position, *places))
     values = [b""] * rows.num_rows
+    purged = [row for row, one in enumerate(sealed) if not one]
+    if purged and unreadable is None:
+        raise KeyDestroyed(f"The record at {positions[purged[0]].decode()} was purged on request.")
+    if unreadable is not None:
+        unreadable.update(dict.fromkeys(purged, PURGED))
     for key_id in dict.fromkeys(key_ids):
         seal = _seal(keys, key_id, unreadable is not None)
-        at = [row for row, one in enumerate(key_ids) if one == key_id]
+        at = [row for row, one in enumerate(key_ids) if one == key_id and sealed[row]]
         if isinstance(seal, str):
             assert unreadable is not None
             unreadable.update(dict.fromkeys(at, seal))

@@ -28,6 +28,7 @@ from lakehouse.delta import ensure as ensure
 from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
 from lakehouse.made import Rows, as_frame
 from lakehouse.made import written as written_files
+from lakehouse.purging import refuse_before
 from lakehouse.spans import Span as Span
 from lakehouse.tables import Table
 
@@ -46,11 +47,16 @@ def _schema(table: Table) -> StructType:
 
 
 def read(spark: SparkSession, root: str, table: Table, version: int | None = None) -> DataFrame:
-    """The table, now or at a Delta version; an empty frame of its schema when it has not been made (version -1)."""
+    """The table, now or at a Delta version; an empty frame of its schema when it has not been made (version -1).
+
+    RangeMissing where records were purged since that version.
+    """
     if version == -1 or not exists(root, table):
         return spark.createDataFrame([], _schema(table))
-    latest = opened(root, table).version()
-    lineage.read(table.name, latest if version is None else version)
+    held = opened(root, table)
+    if version is not None:
+        refuse_before(held, table, version)
+    lineage.read(table.name, held.version() if version is None else version)
     reader = spark.read.format("delta")
     return (reader if version is None else reader.option("versionAsOf", version)).load(table.path(root))
 

@@ -18,8 +18,9 @@ from expectations.admission import Admission
 from expectations.control import ControlEvent, Staged
 from expectations.restoring import restored
 from expectations.scoring import Scores
-from lakehouse import delta, keys, storage
+from lakehouse import delta, keys, purging, storage
 from lakehouse.contracts import bronze, silver
+from lakehouse.crypto import Digests
 from lakehouse.data_keys import day_key_name
 from lakehouse.envelope import UNREADABLE
 from lakehouse.errors import BalanceBroken, KeyDestroyed, RangeMissing
@@ -36,6 +37,7 @@ from lakehouse.topics import EVENT_KINDS
 from lakehouse.workplace import workplace
 from silver import erasing, key_events
 from silver.admitting import Judged, judged
+from silver.carrying import Carried, carried
 from silver.erasing import Erasure
 from silver.erasure_report import places
 from silver.keeping import NARROWED, TOLD_DDL, Kept, admitted_to, filling
@@ -81,11 +83,17 @@ class EventBatch:
         erasures = self._erasures(span, arrived, version)
         with workplace(resolve(self._context.settings.silver.working_folder)) as folder:
             kept = self._masked(span, erasing.by_customer(erasures), folder, version)
+            foreign, repairs = _apart(arrived)
+            over = self._carried(span, foreign, folder)
+            if over is not None:
+                foreign += over.lost
+                kept.add(over.told)
             narrow = kept.rows(NARROWED, NARROW)
             if self._context.interval:
                 _refuse_unreadable(narrow, span)
-            foreign, repairs = _apart(arrived)
             verdicts = judged(admission, narrow, _controls(kept), foreign, _staged(kept))
+            if over is not None:
+                verdicts = over.into(verdicts)
             self._write(span, kept, folder, verdicts, repairs, erasures)
         self._admission[span.key] = (span.end, admission)
         self._log.info(
@@ -120,7 +128,17 @@ class EventBatch:
         rows = storage.read_span(context.spark, context.root, bronze.EVENTS, span)
         before = erasing.held(context.root, span.topic_id, span.partition, span.start)
         found = erasing.arrived(self._keys, rows, _ids(erasing.KIND, _schemas(arrived)), version)
+        if purged := set(purging.empty(context.root, span)):
+            # The record of an erasure is purged with the customer's others.
+            known = erasing.held(context.root, span.topic_id, span.partition, span.end)
+            found += [one for one in known if one.offset in purged]
         return erasing.first_of_each([*before, *found])
+
+    def _carried(self, span: Span, foreign: list[tuple[int, str]], folder: Path) -> Carried | None:
+        """What silver has of the range's purged records; None where none was purged. Foreign ones need no opening."""
+        root, apart = self._context.root, {offset for offset, _ in foreign}
+        purged = [offset for offset in purging.empty(root, span) if offset not in apart]
+        return carried(root, span, purged, folder, Digests(self._keys.keyring())) if purged else None
 
     def _masked(self, span: Span, erased: Erased, folder: Path, version: int) -> Kept:
         """Typed and masked rows by kind, with what admission looks at; they hold no clear value."""

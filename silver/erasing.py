@@ -111,6 +111,12 @@ def held(root: str, topic_id: str, partition: int, before: int | None = None) ->
     return first_of_each(map(Erasure.of, rows.to_pylist()))
 
 
+def sources(root: str, erasure_id: str) -> set[tuple[str, int]]:
+    """Topic ids and partitions in which silver holds an erasure."""
+    rows = delta.rows(root, silver.ERASURES, ["topic_id", "partition"], pc.field("erasure_id") == erasure_id)
+    return {(row["topic_id"], row["partition"]) for row in rows.to_pylist()}
+
+
 def arrived(keys: KeySource, rows: DataFrame, schema_ids: Sequence[int], version: int) -> list[Erasure]:
     """The sound erasures among some rows of bronze, whose tokens are of one version."""
     found: list[Erasure] = []

@@ -2,16 +2,18 @@
 
     python -m silver.erasure request --customer-id-file -      one customer id a line, from a file or standard input
     python -m silver.erasure report --erasure-id ID            --json for machines
+    python -m silver.erasure purge --erasure-id ID             what is left sealed in the lake is emptied at once
 
 A request is a record on topic `events`. silver.job destroys the customer's keys in the pass that takes it: what came
 before it can then be read by nobody, in no version of a table. What comes after it is of a new key. Tokens stay, so
-decisions can be replayed. Customer ids are read from a file, never from the command line, and are not printed.
+decisions can be replayed. Records as received go with the key of their ingest day, or at once with a purge. Customer
+ids are read from a file, never from the command line, and are not printed.
 """
 
 import argparse
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import orjson
 import pyarrow.compute as pc
 
 from expectations.switching import token_version
-from lakehouse import broker, delta, jobs, keys, single, topics, trail
+from lakehouse import broker, delta, jobs, keys, purging, single, storage, topics, trail
 from lakehouse import settings as conf
 from lakehouse.agreement import agreed
 from lakehouse.contracts import silver
@@ -30,9 +32,11 @@ from lakehouse.errors import BrokerUnavailable, Terminal
 from lakehouse.log import configure
 from lakehouse.moments import now_ms
 from lakehouse.registry import registry
+from lakehouse.runs import recorded
 from lakehouse.settings import Settings
-from silver import erasing
-from silver.erasure_report import EXPIRES, KEPT, UNREADABLE
+from lakehouse.tables import Table
+from silver import emptying, erasing
+from silver.erasure_report import EXPIRES, KEPT, PURGED, UNREADABLE
 
 
 class ErasureRefused(Terminal):
@@ -81,10 +85,7 @@ def report(settings: Settings, erasure_id: str) -> dict[str, Any]:
         root, silver.ERASURE_REPORT, silver.ERASURE_REPORT.column_names, pc.field("erasure_id") == erasure_id
     ).to_pylist()
     if not rows:
-        raise ErasureRefused(
-            f"Silver has no erasure {erasure_id}.",
-            "Is silver.job behind? `python -m silver.resubmit list --kind erasure` shows those that were refused.",
-        )
+        raise _unknown(erasure_id)
     first = min(rows, key=lambda row: (row["partition"], row["offset"]))
     partitions = sorted({(row["topic_id"], row["partition"], row["offset"]) for row in rows})
     return {
@@ -92,8 +93,37 @@ def report(settings: Settings, erasure_id: str) -> dict[str, Any]:
         "customer_token": first["customer_token"],
         "positions": [f"{topic_id}/{partition}/{offset}" for topic_id, partition, offset in partitions],
         **_destroyed(settings, root, partitions),
-        "places": _places(rows),
+        "places": sorted(_purged_too(settings, erasure_id, _places(rows)), key=_by_state),
     }
+
+
+def purge(settings: Settings, erasure_id: str, shorten_log: bool) -> None:
+    """Empty what the lake holds sealed of an erased customer; with `shorten_log` topic `events` ends before it too.
+
+    ErasureRefused where silver has not done the erasure, RangeMissing where somebody needs the topic's records.
+    """
+    root = conf.lake_root(settings)
+    ends = storage.written_ends(root, silver.BALANCE)
+    known = [
+        (topic_id, partition, one)
+        for topic_id, partition in sorted(erasing.sources(root, erasure_id))
+        for one in erasing.held(root, topic_id, partition)
+        if one.erasure_id == erasure_id and one.offset < ends.get(f"{topic_id}/{partition}", 0)
+    ]
+    if not known:
+        raise _unknown(erasure_id)
+    with recorded(settings, "silver.erasure", "purge", erasure_id=erasure_id):
+        for topic_id, partition, one in known:
+            places = emptying.purged(settings, root, topic_id, partition, one)
+            if shorten_log:
+                emptying.off_the_log(settings, root, topic_id, partition, one, places)
+
+
+def _unknown(erasure_id: str) -> ErasureRefused:
+    return ErasureRefused(
+        f"Silver has no erasure {erasure_id}.",
+        "Is silver.job behind? `python -m silver.resubmit list --kind erasure` shows those that were refused.",
+    )
 
 
 def _destroyed(settings: Settings, root: str, positions: Sequence[tuple[str, int, int]]) -> dict[str, int | str | None]:
@@ -124,7 +154,48 @@ def _places(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         place["rows"] = counted if row["rows"] is None else (counted or 0) + row["rows"]
         day = None if row["until"] is None else row["until"].isoformat()
         place["until"] = max(filter(None, (until, day)), default=None)
-    return sorted(out.values(), key=lambda place: ((UNREADABLE, EXPIRES, KEPT).index(place["state"]), place["place"]))
+    return list(out.values())
+
+
+def _by_state(place: Mapping[str, Any]) -> tuple[int, str]:
+    return (UNREADABLE, PURGED, EXPIRES, KEPT).index(place["state"]), place["place"]
+
+
+def _purged_too(settings: Settings, erasure_id: str, places: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The places, with what a purge made of them, and what it could not reach."""
+    root = conf.lake_root(settings)
+    asked = purging.asked(root, erasure_id)
+    tables = {table.name: table for table in purging.TABLES}
+    for place in places:
+        name = place["place"]
+        offsets, since = asked.get(name, ({}, None))
+        if since is None and name in tables and asked:
+            since = min(at for _, at in asked.values())  # looked for, and nothing was there
+        yield {**place, "purged_at": None} if since is None else _after(root, place, tables.get(name), offsets, since)
+        if name in tables:
+            yield from (
+                {**place, "place": where, "holds": holds, "purged_at": None}
+                for where, holds in purging.out_of_reach(root, tables[name])
+            )
+
+
+def _after(
+    root: str, place: dict[str, Any], table: Table | None, offsets: Mapping[tuple[str, int], set[int]], since: datetime
+) -> dict[str, Any]:
+    rows = sum(map(len, offsets.values()))
+    done = {**place, "state": PURGED, "rows": rows, "until": None, "purged_at": since.isoformat(timespec="seconds")}
+    if table is None:
+        return {
+            **done,
+            "holds": "records in clear, for no reader; the broker's file goes by then",
+            "until": place["until"],
+        }
+    left = sum(purging.left(root, table, source, sorted(found)) for source, found in offsets.items())
+    files = sum(len(purging.old_files(root, table, source, sorted(found))) for source, found in offsets.items())
+    if not left and not files:
+        return {**done, "holds": "rows without what was sealed"}
+    holds = f"{left} of {rows} records and {files} old files, as its purge has not ended: give it again"
+    return {**place, "holds": holds, "rows": left, "purged_at": None}
 
 
 def text(found: Mapping[str, Any]) -> str:
@@ -136,6 +207,7 @@ def text(found: Mapping[str, Any]) -> str:
     for place in found["places"]:
         rows = "" if place["rows"] is None else f", {place['rows']} rows"
         until = f" by {place['until']}" if place["until"] else ""
+        until = f" {place['purged_at']}" if place["purged_at"] and not until else until
         lines.append(f"  {place['state'] + until:24} {place['place']}: {place['holds']}{rows}")
     grounds = sorted({place["ground"] for place in found["places"] if place["ground"]})
     return "\n".join([*lines, *(f"  kept because: {ground}" for ground in grounds)])
@@ -145,7 +217,9 @@ def _run(given: argparse.Namespace) -> None:
     settings = conf.load(given.env)
     configure(settings, "erasure")
     agreed(settings)
-    if given.action == "report":
+    if given.action == "purge":
+        purge(settings, given.erasure_id, given.shorten_log)
+    if given.action != "request":
         found = report(settings, given.erasure_id)
         print(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() if given.json else text(found))
         return
@@ -163,7 +237,7 @@ def _run(given: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write erasures to the log, or report one."""
+    """Write erasures to the log, report one, or purge what it left sealed."""
     parser = argparse.ArgumentParser(
         prog="python -m silver.erasure", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -174,7 +248,23 @@ def main(argv: Sequence[str]) -> int:
     telling = actions.add_parser("report", help="every place that held something, and what is left there")
     telling.add_argument("--erasure-id", required=True)
     telling.add_argument("--json", action="store_true", help="for machines")
-    for action in (asking, telling):
+    emptied = actions.add_parser(
+        "purge",
+        help="empty what the lake still holds sealed of the customer, then report",
+        description="Empties what bronze and quarantine hold sealed of an erased customer, and deletes the files that "
+        "held it: their versions from before cannot be read any more. Rows, positions and digests stay. Run it while "
+        "no interval is done again; after a crash, give it again.",
+    )
+    emptied.add_argument("--erasure-id", required=True)
+    emptied.add_argument(
+        "--shorten-log",
+        action="store_true",
+        help="also delete from topic events everything up to the customer's newest record. Kafka deletes no single "
+        "records: the log keeps less for EVERYBODY (others' records are untouched in bronze). Refused while bronze, "
+        "silver or the engine's state is not past them; engines on other machines are not looked at",
+    )
+    emptied.add_argument("--json", action="store_true", help="for machines")
+    for action in (asking, telling, emptied):
         action.add_argument("--env", help="environment: conf/<env>.yml (default FRAUDLAKE_ENV, else local)")
     given = parser.parse_args(argv)
     return jobs.guarded(lambda: _run(given))

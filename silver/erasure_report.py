@@ -17,6 +17,8 @@ from lakehouse.tables import Table
 from silver.erasing import Erasure
 
 UNREADABLE, EXPIRES, KEPT = "unreadable", "expires", "kept"
+PURGED = "purged"
+"""Of a place that a purge has emptied: what the report says instead of `expires`; lake.purges has it."""
 GROUND = (
     "Decisions about payments have to be explained and replayed as they were made; a token is a keyed digest, from "
     "which nobody comes back to a person without the key."

@@ -56,7 +56,11 @@ class Kept:
 
     def __init__(self, told: pa.Table) -> None:
         self._paths: dict[str, list[tuple[str, int]]] = {}
-        for row in told.to_pylist():
+        self.add(told)
+
+    def add(self, told: pa.Table | pa.RecordBatch | None) -> None:
+        """More files of the same batch."""
+        for row in [] if told is None else told.to_pylist():
             self._paths.setdefault(row["kind"], []).append((row["path"], row["rows"]))
 
     @property

@@ -62,14 +62,15 @@ def masking(keys: KeySource, erased: Erased, version: int, folder: str) -> Calla
     """A function for mapInArrow over bronze rows of one partition: tells of the files that it keeps in `folder`.
 
     Tokens are of key version `version`. A file a kind of its masked rows, and one of kind `narrow` of what admission
-    looks at.
+    looks at. Purged records are left out: what silver has of them is carried over (`carrying.py`).
     """
 
     def masked(batches: Batches) -> Batches:
         kinds = {schema.id: schema for schema in registry().schemas if schema.kind in EVENT_KINDS}
         maskers: dict[int, Masker] = {}
         with Keeper(Path(folder)) as kept:
-            for batch in batches:
+            for arrived in batches:
+                batch = arrived.filter(pc.binary_length(pc.field("sealed")) > 0)
                 for schema_id in kinds.keys() & set(pc.unique(batch.column("schema_id")).to_pylist()):
                     if schema_id not in maskers:
                         maskers[schema_id] = Masker(keys, kinds[schema_id], erased, version)

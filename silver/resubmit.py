@@ -117,7 +117,12 @@ def row_at(settings: Settings, place: Position) -> dict[str, Any]:
 
 
 def record_of_row(settings: Settings, place: Position, row: Mapping[str, Any]) -> bytes:
-    """The bytes of a refused record; RepairRefused once the key of its day was destroyed."""
+    """The bytes of a refused record; RepairRefused once it was purged, or the key of its day was destroyed."""
+    if not row["sealed"]:
+        raise RepairRefused(
+            f"The record at offset {place.offset} was purged with a customer's erasure.",
+            "`python -m silver.erasure report` tells of it; all of it can be given anew: --event or --wire.",
+        )
     try:
         seal = RecordSeal.opening(DataKeys(keys.source(settings)), row["sealing_key"])
     except (KeyDestroyed, KeyUnknown) as error:

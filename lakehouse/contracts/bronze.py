@@ -18,7 +18,7 @@ def _as_received(name: str, topic: str) -> Table:
             Column(
                 "sealed",
                 "binary",
-                "key, headers and value, AES-256-GCM, bound to the source position",
+                "key, headers and value, AES-256-GCM, bound to the source position; empty once purged (lake.purges)",
                 personal="sealed",
             ),
             Column("sealing_key", "string", "data key of the ingest day and its generation, as bronze|2026-01-31|g1"),

@@ -1,6 +1,6 @@
-"""What the lake keeps of itself: the runs of its jobs."""
+"""What the lake keeps of itself: the runs of its jobs, and which records were purged on request."""
 
-from lakehouse.tables import Column, Table
+from lakehouse.tables import POSITION, Column, Table
 
 RUNS = Table(
     name="lake.runs",
@@ -28,4 +28,19 @@ RUNS = Table(
     position=None,
 )
 
-TABLES = (RUNS,)
+PURGES = Table(
+    name="lake.purges",
+    meaning="Records whose sealed bytes were emptied on request; their rows stay at their places.",
+    grain="one record in one place that held it",
+    key=("topic_id", "partition", "offset", "place"),
+    columns=(
+        *POSITION,
+        Column("place", "string", "a table that held the record sealed, or a topic"),
+        Column("erasure_id", "string", "the erasure of the customer whose record it is"),
+        Column("asked_at", "timestamp", "when the purge began that names the record"),
+    ),
+    event_time="asked_at",
+    position=None,
+)
+
+TABLES = (RUNS, PURGES)

@@ -261,7 +261,9 @@ QUARANTINE = Table(
         Column("content_digest", "binary", "of a conflict: this record's content", nullable=True),
         Column("first_content_digest", "binary", "of a conflict: the accepted record's content", nullable=True),
         Column("payload_digest", "binary", "keyed digest of the record's bytes, 16 bytes"),
-        Column("sealed", "binary", "the record as bronze sealed it", personal="sealed"),
+        Column(
+            "sealed", "binary", "the record as bronze sealed it; empty once purged (lake.purges)", personal="sealed"
+        ),
         Column("sealing_key", "string", "data key of the ingest day, as in bronze"),
         Column("broker_time", "timestamp", "when the broker appended the record"),
         Column("ingested_at", "timestamp", "when bronze landed the record"),

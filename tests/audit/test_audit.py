@@ -36,7 +36,7 @@ def test_a_lake_without_damage_is_clean_in_every_column(look):
     code, found = look()
     assert (code, found["clean"], found["findings"], found["not_compared"]) == (0, True, [], [])
     assert {line[what] for line in lines(found) for what in (*WHAT, "behind")} == {0}
-    assert {line["table"] for line in lines(found)} == {*TABLES, "topic events", "topic decisions"}
+    assert {line["table"] for line in lines(found)} == {*TABLES, "topic events", "topic decisions", "topic shadow"}
 
 
 def test_every_term_is_counted_and_amounts_are_summed(lake, look):
@@ -63,6 +63,7 @@ def test_people_get_a_table_a_hop(lake, capsys):
         "bronze.events -> silver",
         "silver.payments -> features.vectors -> gold.features, gold.scores",
         "topic decisions -> bronze.decisions -> silver.decisions -> gold.decisions",
+        "topic shadow -> bronze.shadow -> silver.shadow",
     ]
     assert re.search(r"gold\.decisions +17 +[\d,]+ +0 +0 +0 +0 +0 +0\n", out)
     assert out.splitlines()[-1].startswith("clean, ")
@@ -141,6 +142,35 @@ def test_what_the_topic_no_longer_keeps_and_what_has_not_landed_is_no_loss(broke
     assert any("silver.decisions" in f["tables"] or "gold.decisions" in f["tables"] for f in found["findings"])
 
 
+@pytest.mark.parametrize("more", [(), ("--without-topics",)], ids=["with topics", "without"])
+def test_what_a_challenger_said_of_another_payment_is_altered_in_silver(lake, copied, look, more):
+    row = lake.rows["silver.shadow"][2]
+    table = DeltaTable(TABLES["silver.shadow"].path(str(copied)))
+    table.update({"amount_base_minor": "1"}, predicate=f"shadow_offset = {row['shadow_offset']}")
+    code, found = look(copied, *more)
+    assert code == 1
+    assert {tuple(f["tables"]) for f in found["findings"]} == {("silver.shadow",)}
+    assert [{"offset": row["offset"]}] in [f["examples"] for f in found["findings"]]
+
+
+def test_of_a_challenger_what_the_topic_no_longer_keeps_is_compared_with_bronze(broker, settings, capsys):
+    lake = LittleLake(settings)
+    admin = KafkaAdminClient(bootstrap_servers=broker)
+    admin.delete_records({TopicPartition(topics.topic_name(settings, topics.SHADOW), 0): 3})
+    admin.close()
+    assert main(arguments(settings)) == 0
+    capsys.readouterr()
+    DeltaTable(TABLES["bronze.shadow"].path(lake.root)).delete("offset = 1")
+    silver = TABLES["silver.shadow"].path(lake.root)
+    DeltaTable(silver).update({"shadow_offset": "0"}, predicate="shadow_offset = 2")
+    assert main(arguments(settings)) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert {(f["what"], f["tables"][0], f["examples"][0]["offset"]) for f in found["findings"]} == {
+        ("lost", "bronze.shadow", 1),
+        ("doubled", "silver.shadow", 0),
+    }
+
+
 def refused(capsys, *given):
     """What it says when it cannot look."""
     assert main(given) == 2
@@ -184,7 +214,10 @@ def test_it_looks_where_every_process_looks(env, monkeypatch):
     assert configured(env)["gold"] == settings.gold.model_dump()
 
 
-ALL = ("bronze.events", "bronze.decisions", "silver.balance", "silver.decisions", "gold.decisions")
+ALL = (
+    *("bronze.events", "bronze.decisions", "bronze.shadow", "silver.balance", "silver.decisions", "silver.shadow"),
+    "gold.decisions",
+)
 
 
 @pytest.mark.parametrize("table", [*ALL, *belonging.TABLES, *scoring.TABLES])

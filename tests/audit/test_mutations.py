@@ -28,6 +28,8 @@ WITNESSED = {
     "silver.duplicates": (*_CARRIED, "kind", "first_offset", "content_digest", "broker_time"),
     "silver.balance": ("received", "accepted", "quarantined", "duplicates"),
     "silver.decisions": ("outcome", "card_token", "vector", "merchant_id", "epoch", "latency_us", "decision_id"),
+    "bronze.shadow": ("schema_id", "record_bytes", "broker_time", "sealing_key", *_CARRIED),
+    "silver.shadow": (*_PAYMENT, "ingested_at", "outcome", "score", "model_digest", "champion_outcome", "scored_at"),
     "features.vectors": (*_PAYMENT, "vector"),
     "gold.features": (*_PAYMENT, *FEATURES),
     "gold.scores": _PAYMENT,
@@ -101,7 +103,8 @@ class Damage:
     def swap(self) -> None:
         """Two rows change places."""
         one, other = self.draw.sample(range(self.rows.num_rows), 2)
-        names = ("decision_offset", "offset") if "decision_offset" in self.rows.schema.names else ("offset",)
+        own = [name for name in ("decision_offset", "shadow_offset") if name in self.rows.schema.names]
+        names = (*own, "offset")
         out = self.rows
         for name in names:
             values = out.column(name).to_pylist()
