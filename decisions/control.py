@@ -200,6 +200,9 @@ def put(settings: Settings, event: ControlEvent, now: InForce, received_ms: int 
     trail.record(settings, "control.signed", what, told)
     offset = send(settings, event, received_ms)
     trail.record(settings, "control.activated", what, {**told, "offset": offset})
+    if event.scope == "model" and now.split is not None:
+        why: trail.Details = {"reason": f"{what} is in force", "offset": offset}
+        trail.record(settings, split_control.OVER, now.split.digest, why)
     return offset
 
 
@@ -298,10 +301,11 @@ def _shown(arguments: argparse.Namespace, before: Past) -> str:
         return rule_control.run(arguments, before.now)
     if arguments.action in ("lists", "suppress"):
         return list_control.shown(before.now, "lists" if arguments.action == "lists" else "suppressions")
-    return "\n".join(
+    lines = [
         f"{scope:10} version {version.version}  digest {version.digest}  {version.payload[:80]}"
         for scope, version in sorted(before.now.versions.items())
-    )
+    ]
+    return "\n".join(filter(None, [*lines, split_control.shown(before.now)]))
 
 
 def _run(arguments: argparse.Namespace) -> None:

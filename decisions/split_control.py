@@ -9,6 +9,8 @@ from lakehouse.errors import ControlRefused
 from lakehouse.settings import Settings
 
 ENDED = payload_of({"digest": None})
+OVER = "split.ended"
+"""How the audit trail calls the end of a split."""
 
 
 def begun(settings: Settings, now: InForce, digest: str, share_bp: int) -> str:
@@ -23,6 +25,16 @@ def begun(settings: Settings, now: InForce, digest: str, share_bp: int) -> str:
     if serving is None:
         raise ControlRefused("No model is in force.", "Put the first one into force: decisions.control activate.")
     return payload_of({"digest": digest, "share_bp": share_bp, "model_version": serving.version})
+
+
+def shown(now: InForce) -> str:
+    """A line on the split that is on, or on the one that another model in force has ended; empty before the first."""
+    split, asked = now.split, now.newest_split
+    if asked is None:
+        return ""
+    if split is None:
+        return f"model {asked.digest[:12]} decides nothing any more: another version of scope model is in force"
+    return f"model {split.digest[:12]} decides for {split.share:.2%} of the customers"
 
 
 def arguments_of(parser: argparse.ArgumentParser) -> None:

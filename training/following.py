@@ -115,6 +115,8 @@ class Watcher:
         if not broken and not watch.displaced:
             return
         if traffic.challenger(self._settings) == watch.digest:
+            if not broken:
+                return
             try:
                 self._say(split_ended(self._settings, watch.digest, broken))
             except ControlRefused as error:

@@ -28,7 +28,7 @@ from training.power import Plan, planned
 from training.promotion import Signers, began, log_of, on_record, other_people, past_of, store_of, verified
 from training.sequential import best_rho
 
-BEGAN, ENDED = "split.began", "split.ended"
+BEGAN = "split.began"
 
 
 def challenger(settings: Settings) -> str | None:
@@ -128,5 +128,5 @@ def end(
         if by is None:
             raise
         _, offset = control.end_split(settings, *by, received_ms)
-    trail.record(settings, ENDED, digest, {"reason": reason, "offset": offset})
+    trail.record(settings, split_control.OVER, digest, {"reason": reason, "offset": offset})
     return digest, offset

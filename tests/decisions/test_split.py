@@ -9,10 +9,12 @@ import pytest
 from decisions import control, job, replay
 from decisions.arms import Arms, key_of
 from decisions.bundle import ISOLATION, XGBOOST
+from decisions.record import BODY_ENDS_WITH
 from decisions.staging import BY_HAND, staged_record
 from expectations.split import Split
 from features import snapshot, store
 from lakehouse import keys, topics
+from lakehouse.codec import Batch, slices
 from lakehouse.errors import ControlRefused
 from lakehouse.registry import PREFIX_BYTES, registry
 
@@ -22,6 +24,8 @@ SHARE_BP = 2_000
 OWN = ("control_digest", "arm", "arm_probability", "body_digest")
 """What a decision says of the split itself."""
 NOTHING = b"\x00no record"
+DIGESTS = ("payload_digest", "content_digest")
+"""What comes behind the arm in a body, each with one byte for its length."""
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +133,19 @@ def test_decisions_in_front_of_a_split_and_beside_a_refused_one_are_the_same_byt
     before = sum(one["offset"] < len(begun) + 304 for one in logs.columns(without))
     assert later[:before] == without[:before]
     assert later[before:] != without[before:]
+
+
+def test_without_a_split_a_body_is_that_of_the_schema_before_and_two_bytes_for_no_arm(settings, two, payments):
+    before, latest = registry().versions("decision")[-2:]
+    values = [*head(settings, {}, two), *payments]
+    bodies = logs.engine(settings).decide(logs.messages(values))
+    for body in bodies:
+        batch = Batch(len(body.offset), body.columns, body.valid)
+        older = slices(*before.codec.encode(batch, before.prefix, last=BODY_ENDS_WITH))
+        digests = [sum(map(len, parts)) + 2 for parts in zip(*map(body.texts, DIGESTS), strict=True)]
+        for old, new, tail in zip(older, body.encoded(), digests, strict=True):
+            assert new == latest.prefix + old[len(before.prefix) : -tail] + b"\0\0" + old[-tail:]
+    assert sum(len(body.offset) for body in bodies) > 100
 
 
 def test_any_cut_of_the_log_gives_the_same_bytes(settings, two, payments, seed):

@@ -7,13 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from decisions import control
+from decisions import control, split_control
 from lakehouse import delta, signing, topics, trail
 from lakehouse.contracts import silver
 from lakehouse.errors import ControlRefused
 from lakehouse.registry import PREFIX_BYTES, registry
 from tests.decisions import logs, models
 from tests.filled import row
+from tests.serving.running import until
 from tests.training.test_promotion import AS_OF, CUTS, Live
 from training import following, promote, promotion, traffic
 from training.promotion import Signers
@@ -150,13 +151,14 @@ def test_a_challenger_that_breaks_a_guard_rail_decides_nothing_any_more_and_the_
     traffic.begin(settings, challenger, SHARE_BP, world.by, print)
     paid(world, payments[:150])
     said = []
-    watcher = following.Watcher(settings, said.append)
+    patient = settings.guard.model_copy(update={"least_payments": 10**9})
+    watcher = following.Watcher(settings.model_copy(update={"guard": patient}), said.append)
     watcher._look_at_split()
     assert said == []
     assert watcher._split.digest == challenger
     # What nobody saw in shadow: hardly anything is approved any more.
-    watcher._split._approved = np.ones(100)
-    watcher._look_at_split()
+    watcher._split._approved, watcher._split._of = np.ones(100), settings.guard
+    until(lambda: watcher._look_at_split() or said)
     (told,) = said
     assert told.startswith(f"the split of model {challenger[:12]} ends at offset ")
     assert "approval rate changed by -" in told
@@ -165,14 +167,20 @@ def test_a_challenger_that_breaks_a_guard_rail_decides_nothing_any_more_and_the_
     assert {(one["arm"], one["model_digest"]) for one in paid(world, payments[150:200])} == {(None, champion)}
     watcher._look_at_split()
     assert (len(said), watcher._split) == (1, None)
-    # A split that somebody else ended is no longer watched, and nobody is rolled back for it.
+    # Another model in force ends a split, on record; it is no longer watched, and nobody is rolled back for it.
     traffic.begin(settings, other, SHARE_BP, world.by, print)
     paid(world, payments[200:300])
-    traffic.end(settings, "somebody", world.by)
+    _, offset = control.put_model(settings, challenger, *world.by)
     paid(world, payments[300:330])
     assert following.guarded_split(settings, other, said.append)
     assert len(said) == 1
-    assert promotion.in_force(settings) == champion
+    assert promotion.in_force(settings) == challenger
+    assert steps(settings, other) == (
+        ["split.began", "split.ended"],
+        {"reason": "model version 2 is in force", "offset": offset},
+    )
+    shown = split_control.shown(promotion.past_of(settings).now)
+    assert shown == f"model {other[:12]} decides nothing any more: another version of scope model is in force"
     watcher.close()
 
 
