@@ -78,9 +78,8 @@ def spans(root: str, topic_id: str, champion: str, challenger: str) -> list[Span
 
 def of_split(root: str, where: Sequence[Span], label_gap_d: int, trust: Trust) -> Decided:
     """The matured payments of both arms of a split; none before there are any."""
-    if not where:
-        return _decided(root, pc.field("arm").is_valid() & pc.field("arm").is_null(), label_gap_d, trust)
-    return _decided(root, reduce(or_, map(delta.within, where)) & pc.field("arm").is_valid(), label_gap_d, trust)
+    within = reduce(or_, map(delta.within, where), pc.scalar(False))
+    return _decided(root, within & pc.field("arm").is_valid(), label_gap_d, trust)
 
 
 def of_champion(root: str, champion: str, label_gap_d: int, trust: Trust) -> Decided:
