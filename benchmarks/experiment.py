@@ -2,6 +2,8 @@
 
 How often identical models are told apart, by the confidence sequence and by an ordinary interval, and how often an
 improvement is found. There are no payments and no models in it, only what they cost.
+
+The same for a traffic split of identical models, each deciding for its own customers: `split_...` of the figures.
 """
 
 import sys
@@ -13,10 +15,11 @@ import numpy as np
 from benchmarks import report
 from lakehouse import settings as conf
 from lakehouse.experiment_settings import Experiment
+from training.arms import compared
 from training.costs import Doubles, Ints, costs
 from training.paired import Savings
 from training.power import Plan, planned
-from training.sequential import Interval
+from training.sequential import Interval, best_rho
 
 NAIVE_LOOKS = 14
 """Two weeks of daily looks at an ordinary 95 % interval."""
@@ -126,6 +129,50 @@ def plan_of(world: World, share: float, of: Experiment, seed: int) -> tuple[Plan
     return planned(share * cost, deviation, of.power, of.alpha, world.payments_per_day), better
 
 
+@dataclass(frozen=True)
+class Traffic:
+    """Customers who pay every day, of whom a share is a challenger's."""
+
+    customers: int = 20_000
+    share: float = 0.1
+    days: int = 60
+
+    @property
+    def world(self) -> World:
+        """Their payments: one a customer and day, on average."""
+        return World.of(self.customers)
+
+
+def split_looks(traffic: Traffic, of: Experiment, random: np.random.Generator) -> list[tuple[int, Interval]]:
+    """(day, interval) of every daily look at a split of identical models, by the statistic of `training.arms`."""
+    world, n = traffic.world, traffic.customers
+    # Some pay ten times as often as others, and are defrauded and stopped as often.
+    habit = random.gamma(1.0, 1.0, n)
+    weight = np.where(random.random(n) < traffic.share, -1 / traffic.share, 1 / (1 - traffic.share))
+    often = habit / habit.sum()
+    costly, paid = np.zeros(n), np.zeros(n, np.int64)
+    rho = best_rho(traffic.days * world.payments_per_day, of.alpha)
+    found = []
+    for day in range(1, traffic.days + 1):
+        paid += random.poisson(world.payments_per_day * often)
+        stolen = random.poisson(world.stolen_per_day)
+        frauds = random.geometric(1 / _FRAUDS_PER_CARD, stolen)
+        alarms = random.poisson(world.alarms * world.payments_per_day)
+        whose = random.choice(n, stolen + alarms, p=often)
+        stopped = random.choice(len(_SHARES), stolen + alarms, p=_SHARES) + 1
+        passes = np.arange(stolen + alarms) < stolen
+        passes &= random.random(stolen + alarms) >= world.caught
+        size = np.concatenate([frauds, np.ones(alarms, np.int64)])
+        owner, outcome = np.repeat(whose, size), np.repeat(np.where(passes, 0, stopped), size)
+        amount = np.minimum(random.lognormal(_AMOUNT_LOG_MEAN, _AMOUNT_LOG_DEVIATION, len(owner)), of.cap_minor)
+        fraud = np.arange(len(owner)) < frauds.sum()
+        costly += np.bincount(owner, costs(outcome, fraud, amount, of.costs), n)
+        saved = compared(costly, paid, weight * costly, weight * paid, np.abs(weight) * paid)
+        if min((costly[weight < 0] > 0).sum(), (costly[weight > 0] > 0).sum()) >= of.least_differences:
+            found.append((day, saved.interval(of.alpha, rho)))
+    return found
+
+
 def main(argv: Sequence[str]) -> None:
     """Run the benchmark."""
     made = report.parser("experiment", __doc__, 200_000, "payments a day")
@@ -141,6 +188,11 @@ def main(argv: Sequence[str]) -> None:
     every = [looks(run, world, plan, days, of.least_differences) for run in improved]
     found_after = [next((day for day, one in found if one.above_zero), 0) for found in every]
     alike = [looks(run, world, plan, days, of.least_differences) for run in same]
+    split, traffic = [], Traffic()
+    for at in range(given.runs):
+        split.append(split_looks(traffic, of, random))
+        if not (at + 1) % 100:
+            print(f"{at + 1} splits of identical models", flush=True)
     figures = {
         "payments_per_day": given.size,
         "planned_days": days,
@@ -149,6 +201,11 @@ def main(argv: Sequence[str]) -> None:
         "identical_promoted": round(float(np.mean([any(one.above_zero for _, one in found) for found in alike])), 4),
         "naive_told_apart_14_looks": round(float(np.mean([naive(run, world, NAIVE_LOOKS) for run in same])), 4),
         "naive_told_apart_all_looks": round(float(np.mean([naive(run, world, days) for run in same])), 4),
+        "split_share": traffic.share,
+        "split_customers": traffic.customers,
+        "split_days": traffic.days,
+        "split_identical_told_apart": round(float(np.mean([told_apart(found) for found in split])), 4),
+        "split_identical_promoted": round(float(np.mean([any(i.above_zero for _, i in found) for found in split])), 4),
         "improvement_found": round(float(np.mean([day > 0 for day in found_after])), 4),
         "median_day_found": float(np.median([day for day in found_after if day])) if any(found_after) else 0.0,
     }

@@ -54,14 +54,18 @@ class Beside:
 
     def take(self, body: Body, after: int = -1) -> None:
         """Ask for the reasons of the decisions of a body that did not approve, source offsets above `after`."""
-        if body.model is None or self._stopping:
+        if self._stopping:
             return
         rows = body.adverse[body.offset[body.adverse] > after]
         if not len(rows):
             return
         room = max(0, self._most - len(self._wanted))
         PASSED_OVER.inc(len(rows[room:]))
-        wanted = [_Wanted(body.subject(row), body.model) for row in rows[:room].tolist()]
+        wanted = [
+            _Wanted(body.subject(row), model)
+            for row in rows[:room].tolist()
+            if (model := body.scored_by(row)) is not None
+        ]
         with self._work:
             self._wanted.extend(wanted)
             if not self._thread.is_alive():

@@ -3,6 +3,7 @@
     python -m decisions.control activate --scope reference --file conf/reference.json
     python -m decisions.control activate --scope model --digest SHA256
     python -m decisions.control activate --scope shadow --digest SHA256|none
+    python -m decisions.control split --digest SHA256 --share-bp 1000, split --end
     python -m decisions.control rules check|activate FILE, rules show, rules uses [COLUMN]
     python -m decisions.control lists add --list block --kind card --reason "stolen" < cards.txt
     python -m decisions.control suppress add --rule ID --until TIME --reason "travels" < customers.txt
@@ -28,13 +29,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from decisions import key_control, list_control, rule_control
+from decisions import key_control, list_control, rule_control, split_control
+from decisions.control_arguments import parsed
 from decisions.model_control import WAIT_S, looked_at, waited_for
-from expectations.control import BUNDLE_SCOPES, SCOPES, ControlEvent, InForce, Staged, Version, bundle_digest
+from expectations.control import BUNDLE_SCOPES, ControlEvent, InForce, Staged, Version, bundle_digest
 from expectations.decoded import heard
 from expectations.rules.changing import DELTA_SCOPES
 from expectations.rules.rule_set import OUTCOMES, payload_of
-from expectations.rules.thresholds import MOST_EXPLORED
 from lakehouse import broker, delta, jobs, keys, topics, trail
 from lakehouse import settings as conf
 from lakehouse.agreement import agreed
@@ -42,7 +43,7 @@ from lakehouse.codec import Batch, slices
 from lakehouse.contracts import silver
 from lakehouse.crypto import Digests, up_to
 from lakehouse.errors import BrokerUnavailable, ControlRefused
-from lakehouse.moments import moment_ms, now_ms
+from lakehouse.moments import now_ms
 from lakehouse.registry import registry
 from lakehouse.settings import Settings
 from lakehouse.signing import Signer, Trust, signer, trust
@@ -199,6 +200,9 @@ def put(settings: Settings, event: ControlEvent, now: InForce, received_ms: int 
     trail.record(settings, "control.signed", what, told)
     offset = send(settings, event, received_ms)
     trail.record(settings, "control.activated", what, {**told, "offset": offset})
+    if event.scope == "model" and now.split is not None:
+        why: trail.Details = {"reason": f"{what} is in force", "offset": offset}
+        trail.record(settings, split_control.OVER, now.split.digest, why)
     return offset
 
 
@@ -218,6 +222,35 @@ def put_model(
     """
     stage(settings, digest, author, approver, received_ms, here, wait_s)
     return activate(settings, scope, payload_of({"digest": digest}), author, approver, received_ms)
+
+
+def put_split(
+    settings: Settings,
+    digest: str,
+    share_bp: int,
+    author: Path,
+    approver: Path,
+    received_ms: int | None = None,
+    here: bool = False,
+    wait_s: float = WAIT_S,
+) -> tuple[ControlEvent, int]:
+    """Have a challenger staged, then let it decide for a share of the customers; the event and its offset."""
+    trusted = trust(conf.resolve(settings.keys.folder))
+    split_control.begun(settings, past(settings, trusted).now, digest, share_bp)
+    stage(settings, digest, author, approver, received_ms, here, wait_s)
+    now = past(settings, trusted).now
+    payload = split_control.begun(settings, now, digest, share_bp)
+    return activate(settings, "split", payload, author, approver, received_ms, now)
+
+
+def end_split(
+    settings: Settings, author: Path, approver: Path, received_ms: int | None = None
+) -> tuple[ControlEvent, int]:
+    """Have the model in force decide everything again; the event and its offset. ControlRefused without one."""
+    now = past(settings, trust(conf.resolve(settings.keys.folder))).now
+    if now.split is None:
+        raise ControlRefused("No split is on.", "python -m decisions.control show says what is in force.")
+    return activate(settings, "split", split_control.ENDED, author, approver, received_ms, now)
 
 
 def stage(
@@ -268,10 +301,11 @@ def _shown(arguments: argparse.Namespace, before: Past) -> str:
         return rule_control.run(arguments, before.now)
     if arguments.action in ("lists", "suppress"):
         return list_control.shown(before.now, "lists" if arguments.action == "lists" else "suppressions")
-    return "\n".join(
+    lines = [
         f"{scope:10} version {version.version}  digest {version.digest}  {version.payload[:80]}"
         for scope, version in sorted(before.now.versions.items())
-    )
+    ]
+    return "\n".join(filter(None, [*lines, split_control.shown(before.now)]))
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -290,8 +324,12 @@ def _run(arguments: argparse.Namespace) -> None:
         for role, p in (("author", arguments.author_key), ("approver", arguments.approver_key))
     )
     before = cache(lambda: past(settings, trust(folder)))
-    scope, payload = _change(arguments, settings, before)
     signed = (author, approver, arguments.received_at)
+    if what == "split":
+        event, offset = _split(arguments, settings, signed)
+        print(_told(event, offset))
+        return
+    scope, payload = _change(arguments, settings, before)
     digest = bundle_digest(payload) if scope in BUNDLE_SCOPES else None
     if digest is not None:
         staging = (*signed, arguments.stage_here, arguments.wait_s)
@@ -300,72 +338,27 @@ def _run(arguments: argparse.Namespace) -> None:
         )
     else:
         event, offset = activate(settings, scope, payload, *signed, before().now)
-    print(f"{event.scope} version {event.version} (payload {event.digest[:12]}) is on the log at offset {offset}")
+    print(_told(event, offset))
 
 
-def _common() -> argparse.ArgumentParser:
-    """The options of every command."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--env")
-    common.add_argument("--author-key", help="PEM file of the author (default: author.pem of the key folder)")
-    common.add_argument("--approver-key", help="PEM file of somebody else (default: approver.pem of the key folder)")
-    common.add_argument(
-        "--received-at",
-        type=moment_ms,
-        metavar="TIME",
-        help="with its time zone, for history that is imported behind it: not after that begins (default: now)",
-    )
-    return common
+def _split(
+    arguments: argparse.Namespace, settings: Settings, signed: tuple[Path, Path, int | None]
+) -> tuple[ControlEvent, int]:
+    if arguments.end:
+        return end_split(settings, *signed)
+    if arguments.share_bp is None:
+        raise ControlRefused("--digest and --share-bp belong together.")
+    staging = (arguments.stage_here, arguments.wait_s)
+    return put_split(settings, arguments.digest, arguments.share_bp, *signed, *staging)
 
 
-def _staging_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--stage-here",
-        action="store_true",
-        help="model, shadow, staging: verify the bundle in this process, for a log that no engine reads yet",
-    )
-    parser.add_argument(
-        "--wait-s", type=float, default=WAIT_S, metavar="SECONDS", help="for the engine to stage it (default 60)"
-    )
+def _told(event: ControlEvent, offset: int) -> str:
+    return f"{event.scope} version {event.version} (payload {event.digest[:12]}) is on the log at offset {offset}"
 
 
 def main(argv: Sequence[str]) -> int:
     """Activate a change or show what is in force."""
-    parser = argparse.ArgumentParser(
-        prog="python -m decisions.control", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    actions, common = parser.add_subparsers(dest="action", required=True), [_common()]
-    actions.add_parser("show", help="what is in force at the end of the log", parents=common)
-    put = actions.add_parser("activate", help="write a signed control event", parents=common)
-    put.add_argument("--scope", required=True, choices=[scope for scope in SCOPES if scope != "keys"])
-    put.add_argument("--file", help="the JSON file, for all scopes but model, shadow and staging")
-    put.add_argument(
-        "--digest",
-        help="model, shadow, staging: SHA-256 of the bundle's manifest, from `training.job`; shadow: `none` ends it",
-    )
-    _staging_arguments(put)
-    rule_control.arguments_of(actions.add_parser("rules", help="the rules"), common)
-    list_control.list_arguments(actions.add_parser("lists", help="block, allow and watch lists"), common)
-    list_control.suppression_arguments(actions.add_parser("suppress", help="rules that do not act for some"), common)
-    cuts = actions.add_parser("thresholds", help="the cuts between the bands of scores", parents=common)
-    for name in OUTCOMES[1:]:
-        cuts.add_argument(f"--{name}", type=float, required=True, metavar="SCORE")
-    share = f"of what would be declined, let so much through, at most {MOST_EXPLORED} (default: nothing)"
-    cuts.add_argument("--explore-share", type=float, metavar="SHARE", help=share)
-    limit = "only up to this amount, in minor units of the base currency"
-    cuts.add_argument("--explore-up-to-minor", type=int, metavar="MINOR", help=limit)
-    key = actions.add_parser("keys", help="tokens of the next master key from here on", parents=common)
-    key.add_argument("--token-version", type=int, required=True, metavar="N")
-    back = actions.add_parser("rollback", help="an earlier version again, as the next one", parents=common)
-    once = {*DELTA_SCOPES, "staging", "keys"}
-    back.add_argument("--scope", required=True, choices=sorted({*SCOPES} - once))
-    _staging_arguments(back)
-    back.add_argument("--to-version", required=True, type=int, metavar="N")
-    arguments = parser.parse_args(argv)
-    if arguments.action == "activate" and not (
-        arguments.digest if arguments.scope in BUNDLE_SCOPES else arguments.file
-    ):
-        put.error("--scope model, shadow and staging need --digest, the others --file")
+    arguments = parsed(argv, __doc__ or "")
     return jobs.guarded(lambda: _run(arguments))
 
 

@@ -7,22 +7,25 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from decisions.bundle import Model
+from decisions import arms
+from decisions.arms import Arms
 from decisions.driver import Driver, Segment
 from decisions.exploration import explored, key_of
 from decisions.intake import Message
+from decisions.judged import Judged
 from decisions.ladder import RULES_ONLY, RUNGS, WHOLE, name_of, rung_of
 from decisions.outcome import OUTCOMES, REJECTED
 from decisions.record import Body, Seen, decision_ids, lists_of, no_lists, repeated
+from decisions.seat import Seat
 from decisions.shelf import Shelf
 from decisions.stages import Stages
-from decisions.verdicts import SCORES, Verdicts, best_rung, verdicts
+from decisions.verdicts import SCORES, Scorer, Verdicts, best_rung, verdicts
 from expectations.admission import ACCEPTED
 from features.catalogue import feature_set_hash
 from features.store import State
 from lakehouse import keys
 from lakehouse.codec import Column, Strings
-from lakehouse.errors import BundleRefused, Terminal
+from lakehouse.errors import Terminal
 from lakehouse.settings import Ladder, Settings
 from lakehouse.texts import EMPTY, Flags, Ints, Texts
 
@@ -40,13 +43,13 @@ class Engine:
         self, state: State, keyring: keys.Keyring, shelf: Shelf, settings: Ladder, told: Told | None = None
     ) -> None:
         self._driver = Driver(state, keyring)
-        self._draws = key_of(keyring)
+        self._draws, self._arms = key_of(keyring), arms.key_of(keyring)
         self.shelf, self._settings, self._told = shelf, settings, told
-        self._model: Model | None = None
-        self._refused = ""
-        """Digest of the model in force where it was refused or is not whole: no reason to load it at every batch."""
         self.faults: list[str] = []
         """Why decisions fell to a lower rung; whoever reads them takes them away."""
+        self._champion = Seat(shelf, self.faults, settings.without_model == "stop")
+        self._challenger = Seat(shelf, self.faults, False)
+        """Of a traffic split."""
         self.capped = 0
         """Payments so far that named somebody who found no place below the cap of keys."""
         self._activate()
@@ -68,39 +71,19 @@ class Engine:
 
     @property
     def wanted(self) -> list[str]:
-        """Digests of the models in force and in shadow that are not here, or not whole; the shelf gives them later."""
-        in_force = self.state.admission.in_force
-        serving = in_force.model_digest if best_rung(self._model) != WHOLE else None
-        shadow = in_force.shadow_digest
+        """Digests of models in force, in a split or in shadow that are not here whole; the shelf gives them later."""
+        shadow = self.state.admission.in_force.shadow_digest
         beside = None if shadow is None or self.shelf.held(shadow) is not None else shadow
-        return [one for one in (serving, beside) if one is not None]
+        every = (self._champion.wanted, self._challenger.wanted, beside)
+        return list(dict.fromkeys(one for one in every if one is not None))
 
     def _activate(self) -> None:
         """Take what is in force: from the shelf, or loaded once; a replay loads what a decision needs."""
-        digest = self.state.admission.in_force.model_digest
-        if digest is None or (self._model is not None and self._model.digest == digest and not self._model.lacks):
-            return
-        held = self.shelf.held(digest)
-        if held is not None:
-            replaced = None if self._model is None else self._model.digest
-            self._model, self._refused = held, ""
-            self.shelf.keep(digest, self.state.admission.in_force.shadow_digest, replaced)
-        elif self._told is None and self._refused != digest:
-            self._load(digest)
-
-    def _load(self, digest: str) -> None:
-        self._model, self._refused = None, ""
-        try:
-            self._model = self.shelf.loaded(digest, whole=False)
-        except BundleRefused as error:
-            self._refused = digest
-            if self._settings.without_model == "stop":
-                raise
-            self.faults.append(str(error))
-        else:
-            if self._model.lacks:
-                self._refused = digest
-                self.faults.append(self._model.lacks)
+        in_force, load = self.state.admission.in_force, self._told is None
+        split = None if in_force.split is None else in_force.split.digest
+        replaced = [self._champion.take(in_force.model_digest, load), self._challenger.take(split, load)]
+        if any(replaced):
+            self.shelf.keep(in_force.model_digest, split, in_force.shadow_digest, *replaced)
 
     def decide(self, messages: Sequence[Message]) -> list[Body]:
         """Bodies of the decisions over the next records of the log; the state moves behind them.
@@ -116,33 +99,38 @@ class Engine:
         self._activate()
         return [body for body in bodies if len(body.offset)]
 
-    def _reached(self, segment: Segment) -> Verdicts:
+    def _reached(self, segment: Segment, split: Arms | None) -> Verdicts:
         """The verdicts over the accepted payments, on the rungs that they reach or reached before."""
         offset = segment.judged["payment"].offset[segment.judged["payment"].accepted]
         at_best = np.zeros(len(offset), np.int64)
         in_force = self.state.admission.in_force
+        seats = [(self._champion, np.arange(len(offset)))]
+        if split is not None:
+            both = ((self._champion, ~split.challenged), (self._challenger, split.challenged))
+            seats = [(seat, np.flatnonzero(rows)) for seat, rows in both if rows.any()]
         if self._told is not None:
             at_best = np.array([rung_of(self._told(one)) for one in offset.tolist()], np.int64)
-            self._need(int(at_best.min()), in_force.model_digest)
+            for seat, rows in seats:
+                seat.need(int(at_best[rows].min()))
         elif in_force.model_digest is None and self._settings.without_model == "stop":
             raise Terminal(
                 f"The payment at offset {int(offset[0])} cannot be decided: no model is in force there.",
                 "Activate one (python -m decisions.control activate --scope model), then bootstrap later than that.",
             )
         self.stages.done("body")
-        found = verdicts(
-            segment, self._model, in_force, self._driver.every_tokens, self._settings, at_best, self.stages
-        )
+        scorers = [Scorer(seat.model, rows) for seat, rows in seats]
+        found = verdicts(segment, scorers, in_force, self._driver.every_tokens, self._settings, at_best, self.stages)
         if found.fault:
             self.faults.append(f"Rules failed on payments from offset {int(offset[0])} on: {found.fault}.")
         return explored(found, segment, in_force.exploration, self._draws)
 
-    def _need(self, rung: int, digest: str | None) -> None:
-        """Have what decisions of a rung were made with; BundleRefused where that is no longer to be had."""
-        if self._model is not None and self._model.digest != digest:
-            self._model = None
-        if digest is not None and rung < best_rung(self._model):
-            self._model = self.shelf.loaded(digest, whole=rung == WHOLE)
+    def _split(self, judged: Judged) -> Arms | None:
+        """The arms of the accepted payments; None where no split is on."""
+        split = self.state.admission.in_force.split
+        if split is None:
+            return None
+        customers = judged.batch.texts("customer_id").take(judged.accepted).to_list()
+        return Arms.of(split, self._arms, customers)
 
     def _bodies(self, segment: Segment) -> Body:
         """One body for every accepted payment and every one that admission rejected."""
@@ -154,8 +142,9 @@ class Engine:
         self.capped += int(segment.capped.sum())
         batch, offset, decoded = judged.batch.take(decided), judged.offset[decided], judged.part.decoded
         rows = np.flatnonzero(accepted)
-        found = self._reached(segment) if len(rows) else None
-        verdict, valid, adverse = self._verdict(n, rows, segment, found)
+        split = self._split(judged) if len(rows) else None
+        found = self._reached(segment, split) if len(rows) else None
+        verdict, valid, adverse = self._verdict(n, rows, segment, found, split)
         columns: dict[str, Column] = {
             "topic_id": repeated(place.topic_id, n),
             "partition": np.full(n, place.partition, np.int64),
@@ -180,13 +169,19 @@ class Engine:
         for kind in ("card", "customer", "device", "ip"):
             columns[f"{kind}_token"] = people.texts(kind, self._driver.tokens).take(decided)
             valid[f"{kind}_token"] = people.has[kind][decided]
+        if split is not None:
+            whose = _split_columns(split, in_force.model_digest or "", rows, n)
+            columns |= whose
+            valid |= dict.fromkeys(whose, accepted)
         transaction_id = batch.texts("transaction_id").to_list()
         challenger = in_force.shadow_digest if in_force.shadow_digest != in_force.model_digest else None
         seen = None if challenger is None or found is None else Seen(challenger, segment, found, rows)
-        return Body(offset, transaction_id, columns, valid, adverse, self._model, seen)
+        challenged = frozenset() if split is None else frozenset(rows[split.challenged].tolist())
+        who = (self._champion.model, seen, self._challenger.model, challenged)
+        return Body(offset, transaction_id, columns, valid, adverse, *who)
 
     def _verdict(
-        self, n: int, at: Ints, segment: Segment, found: Verdicts | None
+        self, n: int, at: Ints, segment: Segment, found: Verdicts | None, split: Arms | None
     ) -> tuple[dict[str, Column], dict[str, Flags], Ints]:
         """(outcome, risk, scores, rules, rung and vector, which are there, rows that models can say why of).
 
@@ -206,7 +201,9 @@ class Engine:
             place[at], length[at] = np.arange(len(at)) * width, width
             for i, row in enumerate(at.tolist()):
                 outcome[row], risk[row] = found.outcome[i], found.risk[i]
-            best = best_rung(self._model)
+            best = np.full(len(at), best_rung(self._champion.model))
+            if split is not None:
+                best[split.challenged] = best_rung(self._challenger.model)
             stopped = np.array([one != OUTCOMES[0] for one in found.outcome], np.bool_)
             adverse = at[stopped & (found.rung == best) & (best < RULES_ONLY)]
             if found.rung.any() or segment.capped.any():
@@ -225,6 +222,8 @@ class Engine:
             "rung": rung,
             "vector": Texts(raw, place, length),
             "propensity": propensity,
+            "arm": repeated("", n),
+            "arm_probability": np.zeros(n),
             "explored_from": Texts.of([explored_from.get(row, "") for row in range(n)])
             if explored_from
             else repeated("", n),
@@ -233,8 +232,19 @@ class Engine:
         }
         valid = {**dict(zip(SCORES, has, strict=True)), "risk": has[SCORES.index("score_with_rules")]}
         valid |= {"propensity": propensity > 0, "explored_from": np.zeros(n, np.bool_)}
+        valid |= dict.fromkeys(("arm", "arm_probability"), np.zeros(n, np.bool_))
         valid["explored_from"][list(explored_from)] = True
         return columns, valid, adverse
+
+
+def _split_columns(split: Arms, champion: str, rows: Ints, n: int) -> dict[str, Column]:
+    """What a split says of n records, of which `rows` were accepted, and which model decides each."""
+    names, start, length = split.digests(champion), np.zeros(n, np.int64), np.zeros(n, np.int64)
+    start[rows], length[rows] = names.start, names.length
+    arm, probability = np.full(n, "", object), np.zeros(n)
+    arm[rows], probability[rows] = split.names, split.probability
+    digests = Texts(names.buffer, start, length)
+    return {"model_digest": digests, "arm": Texts.of(arm.tolist()), "arm_probability": probability}
 
 
 _REASONS = {

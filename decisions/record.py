@@ -54,9 +54,17 @@ class Body:
     adverse: Ints
     """Rows neither approved nor rejected that the model in force scored with all it has: reasons are given unasked."""
     model: Model | None
-    """What scored them."""
+    """What scored them, but for the challenger's arm of a traffic split."""
     seen: Seen | None = None
     """What a challenger in shadow needs; None where there is none."""
+    challenger: Model | None = None
+    """What scored the challenger's arm."""
+    challenged: frozenset[int] = frozenset()
+    """Rows of the challenger's arm."""
+
+    def scored_by(self, row: int) -> Model | None:
+        """The model that scored one of them."""
+        return self.challenger if row in self.challenged else self.model
 
     def subject(self, row: int) -> Subject:
         """One of them, for its reasons."""

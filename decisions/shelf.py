@@ -9,7 +9,8 @@ from lakehouse.settings import Settings, resolve
 from lakehouse.signing import Trust, trust
 
 KEPT = 4
-"""At most so many whole models stay in memory: those in force, in shadow and just replaced, and the newest others."""
+"""At most so many whole models stay in memory: those in force, in a split, in shadow and just replaced, and the newest
+others, one of them at least."""
 
 
 class Shelf:
@@ -44,5 +45,5 @@ class Shelf:
         """Let go of the oldest models, but not of these."""
         with self._changing:
             kept = [one for one in self._held if one in digests]
-            others = [one for one in self._held if one not in digests][-(KEPT - len(kept)) :]
+            others = [one for one in self._held if one not in digests][-max(1, KEPT - len(kept)) :]
             self._held = {one: self._held[one] for one in self._held if one in kept or one in others}

@@ -107,7 +107,9 @@ class Stager:
         for digest in digests:
             refused = self._refused(digest)
             if refused is not None:
-                self._log.warning("a model in force or in shadow is still not here", digest=digest, reason=refused)
+                self._log.warning(
+                    "a model in force, in a split or in shadow is still not here", digest=digest, reason=refused
+                )
 
     def _refused(self, digest: str) -> str | None:
         """Why a model cannot be had; else it is on the shelf."""

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +26,13 @@ from lakehouse.settings import Ladder
 from lakehouse.texts import Flags, Ints
 
 SCORES = ("score", "score_xgboost", "score_isolation_forest", "score_with_rules")
+
+
+class Scorer(NamedTuple):
+    """A model, and the rows of the payments that it scores."""
+
+    model: Model | None
+    rows: Ints
 
 
 @dataclass
@@ -56,17 +64,20 @@ def best_rung(model: Model | None) -> int:
 
 def verdicts(
     segment: Segment,
-    model: Model | None,
+    scorers: Sequence[Scorer],
     in_force: InForce,
     tokens: Sequence[Tokens],
     settings: Ladder,
     rung: Ints,
     stages: Stages,
 ) -> Verdicts:
-    """The verdicts over the accepted payments of a segment; `rung` is the highest that each may reach."""
+    """The verdicts over the accepted payments of a segment, each scored by one of the scorers.
+
+    `rung` is the highest that each may reach.
+    """
     judged = segment.judged["payment"]
     at = judged.accepted
-    rung, score = _scored(model, segment.vectors, np.maximum(rung, best_rung(model)))
+    rung, score = _scored_by(scorers, segment.vectors, rung)
     stages.done("models")
     rows = np.flatnonzero(rung < STATIC)
     ruling, fault = None, ""
@@ -77,7 +88,7 @@ def verdicts(
             *(segment.people["payment"], here, score[0, rows]),
         )
         try:
-            ruling = ruled(payments, in_force, _cuts(model, rung[rows]), tokens)
+            ruling = ruled(payments, in_force, _cuts_by(scorers, rung)[rows], tokens)
         except Exception as error:
             # Rules and lists are what people write: whatever is wrong with them must not end the engine.
             fault, rows = _told(error), rows[:0]
@@ -129,6 +140,15 @@ def _scored(model: Model | None, X: Matrix, rung: Ints) -> tuple[Ints, Doubles]:
     return rung, score
 
 
+def _scored_by(scorers: Sequence[Scorer], X: Matrix, rung: Ints) -> tuple[Ints, Doubles]:
+    """`_scored` of every payment by its own scorer; each scores all of its payments at once."""
+    reached, score = rung.copy(), np.zeros((len(SCORES), len(X)))
+    for model, rows in scorers:
+        mine = X if len(rows) == len(X) else X[rows]
+        reached[rows], score[:, rows] = _scored(model, mine, np.maximum(rung[rows], best_rung(model)))
+    return reached, score
+
+
 def _told(error: Exception) -> str:
     """What and where, never the values that were at hand."""
     place = traceback.extract_tb(error.__traceback__)[-1]
@@ -139,6 +159,14 @@ def _cuts(model: Model | None, rung: Ints) -> Doubles:
     """Of every payment the cuts that count where no thresholds are in force: below the models not the model's own."""
     lowest = edges(ladder.CUTS)
     return lowest if model is None else np.where((rung < RULES_ONLY)[:, None], edges(model.manifest["cuts"]), lowest)
+
+
+def _cuts_by(scorers: Sequence[Scorer], rung: Ints) -> Doubles:
+    """`_cuts` of every payment by its own scorer."""
+    cuts = np.empty((len(rung), len(OUTCOMES) - 1))
+    for model, rows in scorers:
+        cuts[rows] = _cuts(model, rung[rows])
+    return cuts
 
 
 def _lowered(outcome: list[str], segment: Segment, settings: Ladder, rung: Ints) -> None:

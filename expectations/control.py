@@ -12,15 +12,18 @@ from expectations.rules import shapes
 from expectations.rules.changing import DELTA_SCOPES, Entries, check_delta
 from expectations.rules.rule_set import RuleSet
 from expectations.rules.thresholds import Exploration, cuts_of, exploration_of
+from expectations.split import Split, split_of
 from lakehouse.errors import ControlRefused
 from lakehouse.signing import Trust
 
 MAX_TOKEN_VERSION = 999_999_999
 """Longer ones do not fit into a token."""
-SCOPES = ("keys", "lists", "model", "reference", "rules", "shadow", "staging", "suppressions", "thresholds")
-"""`staging` names the model that is to be made ready; once a `staged` record said so, `model` puts it into force, and
-`shadow` has it score everything without effect."""
+SCOPES = ("keys", "lists", "model", "reference", "rules", "shadow", "split", "staging", "suppressions", "thresholds")
+"""`staging` names the model that is to be made ready; once a `staged` record said so, `model` puts it into force,
+`shadow` has it score everything without effect, and `split` has it decide for a share of the customers."""
 BUNDLE_SCOPES = ("model", "shadow", "staging")
+"""Their payload names a bundle and nothing else."""
+_NEEDS_STAGED = ("model", "shadow", "split")
 
 
 def payload_digest(payload: str) -> str:
@@ -101,6 +104,8 @@ class InForce:
     """Of scope `thresholds`; None where the model's own count."""
     exploration: Exploration | None = None
     """Of scope `thresholds`; None where nothing is explored."""
+    newest_split: Split | None = None
+    """Of scope `split`, whether or not its model is still in force."""
     entries: dict[str, Entries] = field(default_factory=_nothing)
     """Lists and suppressions, folded from their deltas."""
     first_token_version: int = 1
@@ -127,6 +132,12 @@ class InForce:
         return None if active is None else bundle_digest(active.payload)
 
     @property
+    def split(self) -> Split | None:
+        """The traffic split; None where there is none, and behind another version of scope `model` than its own."""
+        found, active = self.newest_split, self.versions.get("model")
+        return None if found is None or active is None or found.model_version != active.version else found
+
+    @property
     def asked(self) -> list[str]:
         """Digests of models that are to be staged and of which nothing was said yet."""
         return [digest for digest, ok in self.staged.items() if ok is None]
@@ -134,11 +145,12 @@ class InForce:
     def check(self, event: ControlEvent, trust: Trust) -> None:
         """ControlRefused unless the event may take force now."""
         _check(event, self, trust)
-        digest = bundle_digest(event.payload) if event.scope in ("model", "shadow") else None
+        digest = bundle_digest(event.payload) if event.scope in _NEEDS_STAGED else None
         if digest is not None and not self.staged.get(digest):
+            how = "split" if event.scope == "split" else f"activate --scope {event.scope}"
             raise ControlRefused(
                 f"model {digest[:12]} is not staged: no `staged` record before this one says that it is ready.",
-                f"python -m decisions.control activate --scope {event.scope} --digest {digest} stages it first.",
+                f"python -m decisions.control {how} --digest {digest} stages it first.",
             )
 
     @property
@@ -170,6 +182,8 @@ class InForce:
             self.rules = RuleSet.of(version.payload)
         elif scope == "thresholds":
             self.cuts, self.exploration = cuts_of(version.payload), exploration_of(version.payload)
+        elif scope == "split":
+            self.newest_split = split_of(version.payload)
         self.versions[scope] = version
 
     def forget(self, clock_ms: int) -> None:
@@ -190,7 +204,7 @@ class InForce:
         """Take over what a snapshot says is in force."""
         self.staged = dict(staged)
         self.versions, self.reference, self.rules, self.cuts, self.entries = {}, None, RuleSet(), None, _nothing()
-        self.exploration = None
+        self.exploration = self.newest_split = None
         for scope, version in versions.items():
             self._hold(scope, version)
         for scope, saved in entries.items():
@@ -218,7 +232,7 @@ class InForce:
 
 
 def bundle_digest(payload: str) -> str | None:
-    """The digest of the bundle that a payload of a scope of BUNDLE_SCOPES names; None ends a shadow."""
+    """The digest of the bundle that a payload of such a scope names; None ends a shadow or a split."""
     digest = orjson.loads(payload)["digest"]
     return None if digest is None else str(digest)
 
@@ -254,6 +268,8 @@ def _check(event: ControlEvent, in_force: InForce, trust: Trust) -> None:
     elif event.scope == "thresholds":
         cuts_of(event.payload)
         exploration_of(event.payload)
+    elif event.scope == "split":
+        _check_split(split_of(event.payload), in_force)
     elif event.scope in DELTA_SCOPES:
         check_delta(event.scope, event.payload)
     elif event.scope == "keys":
@@ -262,6 +278,20 @@ def _check(event: ControlEvent, in_force: InForce, trust: Trust) -> None:
             raise ControlRefused(f"Tokens are of version {now} now; the next one is {now + 1}, not {wanted}.")
     else:
         _check_model(event.scope, event.payload)
+
+
+def _check_split(split: Split | None, in_force: InForce) -> None:
+    if split is None:
+        return
+    serving = in_force.versions.get("model")
+    if serving is None or split.model_version != serving.version:
+        found = "no model" if serving is None else f"version {serving.version}"
+        raise ControlRefused(
+            f"The split is beside version {split.model_version} of scope model; {found} is in force.",
+            "Prepare it again on top of what is in force.",
+        )
+    if split.digest == in_force.model_digest:
+        raise ControlRefused(f"Model {split.digest[:12]} is in force.", "A challenger is another model.")
 
 
 def token_version_of(payload: str) -> int:

@@ -16,6 +16,10 @@ from lakehouse.section import Count, Port, Seconds, Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 Confidence = Annotated[float, Field(ge=0, le=1)]
+Measure = Literal[
+    "psi", "ks", "missing_rate", "unseen_rate", "approval_rate", "alert_rate", "calibration", "importance"
+]
+"""Of quality.drift."""
 
 
 class QuietHours(Section):
@@ -50,19 +54,26 @@ class Channel(Section):
 
 
 class AlertRule(Section):
-    """Decisions that have one of each that is given; `channels` are told at once, `escalation` one after the other."""
+    """Decisions that have one of each that is given, or alarms of the drift watch in one of the measures of `drift`.
+
+    `channels` are told at once, `escalation` one after the other.
+    """
 
     name: Name
     outcomes: frozenset[Literal["approve", "challenge", "review", "decline", "rejected"]] = frozenset()
     risks: frozenset[Literal["low", "medium", "high", "critical"]] = frozenset()
     reason_codes: frozenset[str] = frozenset()
+    drift: frozenset[Measure] = frozenset()
     channels: Annotated[tuple[Name, ...], Field(min_length=1)]
     escalation: tuple[Name, ...] = ()
 
     @model_validator(mode="after")
     def _some(self) -> Self:
         if not (self.outcomes or self.risks or self.reason_codes):
-            raise ValueError("a rule needs outcomes, risks or reason_codes; without any it would be every payment")
+            if not self.drift:
+                raise ValueError("a rule needs outcomes, risks or reason_codes; without any it would be every payment")
+        elif self.drift:
+            raise ValueError("a rule is of decisions or of drift: no payment has both")
         return self
 
 
@@ -92,6 +103,7 @@ class Alerts(Section):
     group_s: Annotated[float, Field(ge=0)]
     group_most: Annotated[int, Field(ge=1, le=100)]
     escalate_after_s: Count
+    drift_look_s: Seconds
     max_age_s: Count
     attempts: Count
     first_retry_s: Seconds

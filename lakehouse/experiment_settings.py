@@ -37,6 +37,7 @@ class Experiment(Section):
     segment_least_payments: Count
     calibration_margin: Share
     scoring_us: Annotated[float, Field(gt=0)]
+    split_most_bp: Annotated[int, Field(ge=1, le=5_000)]
 
 
 class Guard(Section):

@@ -17,6 +17,8 @@ from lakehouse.errors import ControlRefused
 from lakehouse.keys import write_private
 
 APPROVAL, WAY_BACK = "approval.json", "way_back.json"
+SPLIT_END = "split_end.json"
+"""Of scope `split`: what ends the bundle's traffic split."""
 _SIGNATURES = ("author_signature", "approver_signature")
 
 
@@ -42,7 +44,7 @@ def read(store: Path, digest: str, name: str) -> ControlEvent:
         named = bundle_digest(event.payload)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         raise ControlRefused(f"{path} cannot be read.", how) from None
-    if event.scope != "model" or (named == digest) != (name == APPROVAL):
+    if event.scope != ("split" if name == SPLIT_END else "model") or (named == digest) != (name == APPROVAL):
         raise ControlRefused(f"{path} is of another change.", how)
     return event
 

@@ -1,7 +1,8 @@
 """Following the registry: an alias `champion` that people move is a wish, and becomes a promotion where it may.
 
 A version that may not be promoted is tagged with the reason; the serving model stays, and the wish is looked at again
-when its approval changes. After a promotion the guard rails are watched, and what breaks them goes back.
+when its approval changes. After a promotion the guard rails are watched, and what breaks them goes back;
+so are those of a challenger for as long as it decides an arm of a traffic split.
 """
 
 import time
@@ -11,9 +12,10 @@ from pathlib import Path
 from lakehouse import settings as conf
 from lakehouse.errors import BundleRefused, ControlRefused, RegistryUnavailable
 from lakehouse.settings import Settings
+from training import traffic
 from training.aliases import REFUSED, Aliased, Aliases
 from training.approval import APPROVAL
-from training.guarding import Watch
+from training.guarding import Watch, split_seen
 from training.promotion import in_force, promote, rollback
 
 Say = Callable[[str], None]
@@ -29,11 +31,15 @@ class Watcher:
         """Version that was looked at last, and when its approval was written."""
         self._guard: Watch | None = None
         self._guard_until = 0.0
+        self._split: Watch | None = None
+        self._left = ""
+        """Digest of a challenger whose split could not be ended."""
         self._away = False
 
     def look(self) -> None:
         """Promote what may be, refuse what may not, and go back where a guard rail is broken."""
         self._look_at_guard()
+        self._look_at_split()
         try:
             wanted = self._aliases.champion()
         except RegistryUnavailable as error:
@@ -50,10 +56,11 @@ class Watcher:
             self._done = now
 
     def close(self) -> None:
-        """End the watch over a promotion."""
-        if self._guard is not None:
-            self._guard.close()
-            self._guard = None
+        """End the watches over a promotion and over a split."""
+        for watch in (self._guard, self._split):
+            if watch is not None:
+                watch.close()
+        self._guard = self._split = None
 
     def _take(self, wanted: Aliased) -> None:
         if wanted.digest is not None and wanted.digest == in_force(self._settings):
@@ -96,6 +103,50 @@ class Watcher:
         elif time.monotonic() < self._guard_until:
             return
         self.close()
+
+    def _look_at_split(self) -> None:
+        if self._split is None:
+            digest = traffic.challenger(self._settings) if split_seen(self._settings) else None
+            if digest in (None, self._left):
+                return
+            self._split = Watch(self._settings, digest)
+        watch = self._split
+        broken = watch.look(0.0)
+        if not broken and not watch.displaced:
+            return
+        if traffic.challenger(self._settings) == watch.digest:
+            if not broken:
+                return
+            try:
+                self._say(split_ended(self._settings, watch.digest, broken))
+            except ControlRefused as error:
+                self._left = watch.digest
+                self._say(f"the split was not ended, though {'; '.join(broken)}: {error}")
+        watch.close()
+        self._split = None
+
+
+def split_ended(settings: Settings, digest: str, broken: list[str]) -> str:
+    """End a split because its challenger broke guard rails; what to say of it. ControlRefused where it is not on."""
+    reason = "; ".join(broken)
+    _, offset = traffic.end(settings, reason, watched=digest)
+    return f"the split of model {digest[:12]} ends at offset {offset}: {reason}"
+
+
+def guarded_split(settings: Settings, digest: str, say: Say) -> bool:
+    """Watch the challenger of a split for as long as it is on; whether it stayed within its guard rails."""
+    watch = Watch(settings, digest)
+    try:
+        while True:
+            broken = watch.look(settings.guard.look_s)
+            if (broken or watch.displaced) and traffic.challenger(settings) != digest:
+                return True
+            if broken:
+                say(split_ended(settings, digest, broken))
+                return False
+            time.sleep(settings.guard.look_s)
+    finally:
+        watch.close()
 
 
 def taken_back(settings: Settings, digest: str, broken: list[str]) -> str:

@@ -1,7 +1,7 @@
-"""The guard rails of a model that was just put into force: what it does beside what it did in shadow.
+"""The guard rails of a model that was put into force, or decides an arm: what it does beside what it did in shadow.
 
 Errors and latency are of the last seconds alone. Scores and approvals are compared with those that the same model gave
-in shadow, or, where it never was, approvals with those of the model before it.
+in shadow, or, where it never was, approvals with those of the model before it: in a split of the other arm.
 """
 
 import time
@@ -24,6 +24,8 @@ PARTITION = 0
 LOOKED_BACK = 5_000
 """Records of topics `shadow` and `decisions` that say what is usual."""
 _LATENCY_SHARE = 95
+_NEWEST = 20
+"""Records of topic `decisions` that say whether a split is on: every accepted payment names its arm."""
 Doubles = npt.NDArray[np.float64]
 
 
@@ -68,6 +70,15 @@ def broken(window: list[Decided], usual: Usual, of: Guard) -> list[str]:
         if moved > of.score_shift:
             found.append(f"score shift {moved:.2f}, allowed {of.score_shift:g}")
     return found
+
+
+def split_seen(settings: Settings) -> bool:
+    """Whether the newest decisions are of a traffic split."""
+    schema, name = registry().latest("decision"), topics.topic_name(settings, topics.DECISIONS)
+    low, high = broker.watermarks(settings, name, PARTITION)
+    messages = broker.read_range(settings, name, PARTITION, max(low, high - _NEWEST), high)
+    values = (message.value() or b"" for message in messages)
+    return any(read(schema, one)["arm"] is not None for one in values if one[:PREFIX_BYTES] == schema.prefix)
 
 
 class Watch:
@@ -127,7 +138,8 @@ class Watch:
             approved = record["outcome"] == "approve"
             if record["model_digest"] != self.digest:
                 self._before.append(approved)
-                self.displaced = bool(self._window)
+                # In a split each arm's model decides after the other's.
+                self.displaced = bool(self._window) and record["arm"] is None
                 return
             self.displaced = False
             whole = record["rung"] in (RUNGS[WHOLE], STATE_CAPPED)

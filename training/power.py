@@ -21,14 +21,15 @@ class Plan:
     days: float
     rho: float
     """Of the confidence sequence; narrowest at `payments`."""
+    clustered_by: str = "card"
 
     def text(self) -> str:
         """For people, before the test starts."""
         return (
             f"an improvement of {self.improvement_minor:.3f} minor units a payment (standard deviation "
-            f"{self.deviation_minor:.1f}, clustered by card) is found with power {self.power:.2f} within "
-            f"{self.payments:,} matured payments, {self.days:.1f} days; identical models are told apart in at most "
-            f"{self.alpha:.0%} of tests, however often one looks"
+            f"{self.deviation_minor:.1f}, clustered by {self.clustered_by}) is found with power "
+            f"{self.power:.2f} within {self.payments:,} matured payments, {self.days:.1f} days; identical models are "
+            f"told apart in at most {self.alpha:.0%} of tests, however often one looks"
         )
 
 

@@ -2,9 +2,12 @@
 
 python -m training.promote shadow --digest SHA256      plans the test, says its power, begins it
 python -m training.promote check --digest SHA256       the criteria, over what has matured so far
+python -m training.promote split --digest SHA256 --share-bp 1000   plans a test on 10 % of the customers, begins it
+python -m training.promote split --digest SHA256 --check           its criteria, over what has matured so far
+python -m training.promote split --end --reason "..."              the model in force decides everything again
 python -m training.promote approve --digest SHA256     criteria met: author and approver sign
 python -m training.promote run --digest SHA256         puts the approved model into force
-python -m training.promote guard                       goes back when a guard rail breaks
+python -m training.promote guard                       goes back, or ends the split, when a guard rail breaks
 python -m training.promote rollback --reason "..."     goes back at once
 python -m training.promote watch                       promotes where the alias champion is moved, guards, goes back
 """
@@ -24,9 +27,9 @@ from lakehouse.log import configure
 from lakehouse.moments import moment_ms
 from lakehouse.runs import recorded
 from lakehouse.settings import Settings
-from training import promotion
+from training import promotion, traffic
 from training.criteria import failed
-from training.following import Watcher, guarded
+from training.following import Watcher, guarded, guarded_split
 from training.promotion import Signers
 
 SHADOW, HISTORY = "shadow", "history"
@@ -60,6 +63,8 @@ def _run(given: argparse.Namespace, settings: Settings) -> int:
         else:
             promotion.begin_shadow(settings, given.digest, by, _say, given.wait_s, given.received_at)
             _say(f"model {given.digest[:12]} is in shadow")
+    elif given.what == "split":
+        return _split(given, settings, by)
     elif given.what == "check":
         criteria = promotion.judge(settings, given.digest, given.on == HISTORY)
         _say(promotion.spelled(criteria))
@@ -74,6 +79,10 @@ def _run(given: argparse.Namespace, settings: Settings) -> int:
     elif given.what == "rollback":
         digest, offset = promotion.rollback(settings, given.reason, by, given.received_at)
         _say(f"model {digest[:12]} is in force again from offset {offset} on")
+    elif given.what == "guard" and (challenger := traffic.challenger(settings)) is not None:
+        stayed = guarded_split(settings, challenger, _say)
+        _say(f"model {challenger[:12]} {'stayed within its guard rails' if stayed else 'decides nothing any more'}")
+        return int(not stayed)
     elif given.what == "guard":
         serving = promotion.in_force(settings)
         if serving is None:
@@ -83,6 +92,24 @@ def _run(given: argparse.Namespace, settings: Settings) -> int:
         return int(not stayed)
     else:
         _watch(settings)
+    return 0
+
+
+def _split(given: argparse.Namespace, settings: Settings, by: Signers) -> int:
+    if given.end:
+        if given.reason is None:
+            raise ControlRefused("The end of a split needs its --reason, for the audit trail.")
+        digest, offset = traffic.end(settings, given.reason, by, given.received_at)
+        _say(f"model {digest[:12]} decides nothing any more from offset {offset} on")
+    elif given.check:
+        criteria = traffic.judge(settings, given.digest)
+        _say(promotion.spelled(criteria))
+        return int(bool(failed(criteria)))
+    elif given.share_bp is None:
+        raise ControlRefused("A split needs the challenger's share: --share-bp 1000 is 10 % of the customers.")
+    else:
+        traffic.begin(settings, given.digest, given.share_bp, by, _say, given.wait_s, given.received_at)
+        _say(f"model {given.digest[:12]} decides for {given.share_bp / 100:g} % of the customers")
     return 0
 
 
@@ -110,6 +137,13 @@ def _parser() -> argparse.ArgumentParser:
     which = begin.add_mutually_exclusive_group(required=True)
     which.add_argument("--digest", help="of the challenger's bundle, from training.job")
     which.add_argument("--end", action="store_true", help="nobody in shadow any more")
+    split = actions.add_parser("split", help="let the challenger decide for a share of the customers", parents=[common])
+    which = split.add_mutually_exclusive_group(required=True)
+    which.add_argument("--digest", help="of the challenger's bundle")
+    which.add_argument("--end", action="store_true", help="the model in force decides everything again")
+    split.add_argument("--share-bp", type=int, metavar="BASIS_POINTS", help="at most experiment.split_most_bp")
+    split.add_argument("--check", action="store_true", help="judge its criteria; exit code 1 when one is not met")
+    split.add_argument("--reason", help="of its end, for the audit trail")
     for name, text in (
         ("check", "judge the criteria; exit code 1 when one is not met"),
         ("approve", "judge, stage and sign"),

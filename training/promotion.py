@@ -55,20 +55,23 @@ class Signers(NamedTuple):
         return Signers(folder / "author.pem", folder / "approver.pem")
 
 
-def _past(settings: Settings) -> Past:
+def past_of(settings: Settings) -> Past:
+    """What was put into force up to the end of the log."""
     return past(settings, trust(conf.resolve(settings.keys.folder)))
 
 
 def in_force(settings: Settings) -> str | None:
     """Digest of the model in force at the end of the log."""
-    return _past(settings).now.model_digest
+    return past_of(settings).now.model_digest
 
 
-def _log(settings: Settings) -> str:
+def log_of(settings: Settings) -> str:
+    """The broker's id of the log: a test on another one is another test."""
     return topics.identify(settings, topics.EVENTS).topic_id
 
 
-def _store(settings: Settings) -> Path:
+def store_of(settings: Settings) -> Path:
+    """Where bundles lie, and what was signed of them."""
     return conf.resolve(settings.models.store)
 
 
@@ -117,7 +120,7 @@ def begin_shadow(
 
     ControlRefused where it cannot be planned.
     """
-    champion = _past(settings).now.model_digest
+    champion = past_of(settings).now.model_digest
     if champion is None:
         raise ControlRefused("No model is in force.", "Put the first one into force: decisions.control activate.")
     if champion == digest:
@@ -126,7 +129,12 @@ def begin_shadow(
     if plan.days > settings.experiment.longest_d:
         logger("training").warning("the test would take longer than experiment.longest_d", days=round(plan.days, 1))
     say(f"planned: {plan.text()}")
-    told: trail.Details = {"champion": champion, "topic_id": _log(settings), "rho": plan.rho, "payments": plan.payments}
+    told: trail.Details = {
+        "champion": champion,
+        "topic_id": log_of(settings),
+        "rho": plan.rho,
+        "payments": plan.payments,
+    }
     figures = {"days": round(plan.days, 2), "alpha": plan.alpha, "power": plan.power}
     trail.record(settings, BEGAN, digest, {**told, **figures})
     put_model(settings, digest, *by, received_ms, wait_s=wait_s, scope="shadow")
@@ -135,7 +143,7 @@ def begin_shadow(
 
 def end_shadow(settings: Settings, by: Signers, received_ms: int | None = None) -> None:
     """Nobody is in shadow any more."""
-    now = _past(settings).now
+    now = past_of(settings).now
     if now.shadow_digest is not None:
         author, approver = (signer(path) for path in by)
         event = prepared("shadow", payload_of({"digest": None}), now.versions, author, approver)
@@ -147,24 +155,33 @@ def judge(settings: Settings, digest: str, on_history: bool = False) -> list[Cri
 
     On history they are judged once, over the matured payments of gold.training_set that neither model was fitted on.
     """
-    champion = _past(settings).now.model_digest
+    champion = past_of(settings).now.model_digest
     if on_history:
         return _on_history(settings, champion, digest)
-    here = {"champion": champion, "topic_id": _log(settings)}
-    began = [
-        entry.details
-        for entry in trail.entries(trail.place_of(settings))
-        if (entry.action, entry.subject) == (BEGAN, digest) and here.items() <= entry.details.items()
-    ]
-    if not began:
-        raise ControlRefused(
-            f"No test of model {digest[:12]} beside the model in force was begun.",
-            f"Begin one: python -m training.promote shadow --digest {digest}",
-        )
+    newest = began(settings, BEGAN, digest, champion, "shadow")[-1]
     found = matured.read(
         conf.lake_root(settings), champion, digest, settings.training.label_gap_d, Trust.of(settings.labels)
     )
-    return judged(found, float(str(began[-1]["rho"])), settings.experiment)
+    return judged(found, float(str(newest["rho"])), settings.experiment)
+
+
+def began(settings: Settings, action: str, digest: str, champion: str | None, how: str) -> list[trail.Details]:
+    """What the audit trail says of the beginnings of a challenger's test beside a champion, the oldest first.
+
+    ControlRefused when there was none.
+    """
+    here = {"champion": champion, "topic_id": log_of(settings)}
+    found = [
+        entry.details
+        for entry in trail.entries(trail.place_of(settings))
+        if (entry.action, entry.subject) == (action, digest) and here.items() <= entry.details.items()
+    ]
+    if not found:
+        raise ControlRefused(
+            f"No test of model {digest[:12]} beside the model in force was begun.",
+            f"Begin one: python -m training.promote {how} --digest {digest}",
+        )
+    return found
 
 
 def _on_history(settings: Settings, champion: str | None, digest: str) -> list[Criterion]:
@@ -185,7 +202,7 @@ def _on_history(settings: Settings, champion: str | None, digest: str) -> list[C
 
 
 @contextmanager
-def _on_record(settings: Settings, digest: str, step: str) -> Iterator[None]:
+def on_record(settings: Settings, digest: str, step: str) -> Iterator[None]:
     """A refusal within is entered in the audit trail before it is told."""
     try:
         yield
@@ -194,8 +211,9 @@ def _on_record(settings: Settings, digest: str, step: str) -> Iterator[None]:
         raise
 
 
-def _other_people(settings: Settings, digest: str, author: Signer, approver: Signer) -> None:
-    made_by = approval.signed_by(_store(settings), digest)
+def other_people(settings: Settings, digest: str, author: Signer, approver: Signer) -> None:
+    """ControlRefused where the approver signed the change as its author, or the bundle."""
+    made_by = approval.signed_by(store_of(settings), digest)
     if approver.key_id in (made_by, author.key_id):
         raise ControlRefused(
             f"{approver.key_id} would approve their own work: model {digest[:12]} was signed by {made_by}.",
@@ -216,10 +234,10 @@ def approve(
 
     ControlRefused where a criterion is not met, unless a reason is given to go without evidence, which is recorded.
     """
-    with _on_record(settings, digest, "approve"):
+    with on_record(settings, digest, "approve"):
         verified(settings, digest)
         author, approver = (signer(path) for path in by)
-        _other_people(settings, digest, author, approver)
+        other_people(settings, digest, author, approver)
         criteria = [] if without_evidence else judge(settings, digest, on_history)
         if missing := failed(criteria):
             raise ControlRefused(
@@ -227,13 +245,13 @@ def approve(
                 "Wait for more matured payments, or train again.",
             )
         stage(settings, digest, *by, received_ms, False, wait_s)
-        now = _past(settings).now
+        now = past_of(settings).now
         event = prepared("model", payload_of({"digest": digest}), now.versions, author, approver)
-        approval.write(_store(settings), digest, APPROVAL, event)
+        approval.write(store_of(settings), digest, APPROVAL, event)
         if now.model_digest is not None:
             behind = {"model": Version(event.version, event.digest, event.payload)}
             back = prepared("model", payload_of({"digest": now.model_digest}), behind, author, approver)
-            approval.write(_store(settings), digest, WAY_BACK, back)
+            approval.write(store_of(settings), digest, WAY_BACK, back)
         found = {one.name: one.found for one in criteria} or {"without_evidence": without_evidence or ""}
         trail.record(
             settings, "promotion.approved", digest, {"approver": approver.key_id, "author": author.key_id, **found}
@@ -248,12 +266,12 @@ def spelled(criteria: Sequence[Criterion]) -> str:
 
 def promote(settings: Settings, digest: str, received_ms: int | None = None) -> int:
     """Put an approved model into force; the offset of the event. BundleRefused or ControlRefused say why not."""
-    with _on_record(settings, digest, "run"):
+    with on_record(settings, digest, "run"):
         verified(settings, digest)
-        event = approval.read(_store(settings), digest, APPROVAL)
-        if event.approver == approval.signed_by(_store(settings), digest):
+        event = approval.read(store_of(settings), digest, APPROVAL)
+        if event.approver == approval.signed_by(store_of(settings), digest):
             raise ControlRefused(f"{event.approver} approved their own model.", "Another person has to approve.")
-        before = _past(settings)
+        before = past_of(settings)
         offset = put(settings, event, before.now, received_ms)
     details = {"offset": offset, "before": before.now.model_digest, "approver": event.approver}
     trail.record(settings, "promotion.activated", digest, details)
@@ -281,7 +299,7 @@ def rollback(
     By the event that was signed with the promotion; where there is none that fits, by keys. ControlRefused where it is
     asked for because of a model, `watched`, that is not in force.
     """
-    before = _past(settings)
+    before = past_of(settings)
     serving = before.now.model_digest
     if serving is None:
         raise ControlRefused("No model is in force.")
@@ -290,7 +308,7 @@ def rollback(
             f"Model {watched[:12]} is no longer in force, {serving[:12]} is.", "Nothing was taken back; watch that one."
         )
     try:
-        event = approval.read(_store(settings), serving, WAY_BACK)
+        event = approval.read(store_of(settings), serving, WAY_BACK)
         offset = put(settings, event, before.now, received_ms)
         digest = str(bundle_digest(event.payload))
     except ControlRefused:

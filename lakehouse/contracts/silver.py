@@ -204,7 +204,10 @@ CONTROL = _kind(
         OneOf(
             "scope_known",
             "scope",
-            ("keys", "lists", "model", "reference", "rules", "shadow", "staging", "suppressions", "thresholds"),
+            (
+                *("keys", "lists", "model", "reference", "rules", "shadow", "split", "staging", "suppressions"),
+                "thresholds",
+            ),
         ),
         Between("version_plausible", "version", 1, 2_147_483_647),
     ),

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import orjson
 
 from lakehouse.moments import time_of
-from serving.alerts.matched import Alert
+from serving.alerts.matched import OF_DRIFT, Alert
 from serving.alerts.verifications import Request
 
 
@@ -91,6 +91,9 @@ class VerificationContent:
 
 
 def _fields(alert: Alert) -> dict[str, Any]:
+    if alert.outcome == OF_DRIFT:
+        named = {"alert_id": alert.alert_id, "rule": alert.rule, "outcome": alert.outcome}
+        return {**named, "reasons": [alert.reasons], "found_at": _time(alert.decided_at)}
     return {
         "alert_id": alert.alert_id,
         "rule": alert.rule,
@@ -107,6 +110,8 @@ def _fields(alert: Alert) -> dict[str, Any]:
 
 
 def _line(alert: Alert) -> str:
+    if alert.outcome == OF_DRIFT:
+        return f"{alert.rule}: {alert.reasons}, alert {alert.alert_id}"
     parts = [f"{alert.rule}: {alert.outcome}", f"risk {alert.risk}" if alert.risk else ""]
     parts += ["" if alert.score is None else f"score {alert.score:.3f}", alert.reasons.replace(",", ", ")]
     parts += ["" if alert.amount_base_minor is None else f"amount {alert.amount_base_minor} (minor units)"]

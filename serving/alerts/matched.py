@@ -11,6 +11,8 @@ from typing import Any
 from lakehouse.alert_settings import AlertRule
 
 CRITICAL = "critical"
+OF_DRIFT = "drift"
+"""In place of an outcome: an alarm of the drift watch (drift.py), which has no decision, card and customer."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def alert_id(decision_id: str, rule: str) -> str:
 def matches(rule: AlertRule, decision: Mapping[str, Any]) -> bool:
     """Whether a decision has one of each that the rule names."""
     return (
-        (not rule.outcomes or decision["outcome"] in rule.outcomes)
+        not rule.drift
+        and (not rule.outcomes or decision["outcome"] in rule.outcomes)
         and (not rule.risks or decision["risk"] in rule.risks)
         and (not rule.reason_codes or not rule.reason_codes.isdisjoint(decision["reason_codes"]))
     )

@@ -100,6 +100,12 @@ class Outbox:
 
         self.database.together(work)
 
+    def add(self, alerts: Sequence[Alert]) -> list[Alert]:
+        """Take in alerts that no decision gave; those that were not there yet."""
+        return self.database.together(
+            lambda run: [alert for alert in alerts if run(_ADD_ALERT, (*astuple(alert), NEW, 0)).rowcount]
+        )
+
     def due(self, now: int, lease_ms: int, attempts: int, running: Mapping[str, int], lanes: int) -> list[Message]:
         """Messages to deliver now, each with this attempt counted; nobody else gets them for `lease_ms`.
 

@@ -8,6 +8,7 @@ from lakehouse.errors import FraudlakeError
 from lakehouse.log import logger
 from lakehouse.settings import Settings
 from serving.alerts.database import opened
+from serving.alerts.drift import DriftAlarms
 from serving.alerts.filling import FAILURES, AlertWriter
 from serving.alerts.outbox import Outbox
 from serving.alerts.results import Results
@@ -46,9 +47,12 @@ def running(settings: Settings) -> Iterator[Outbox]:
     writer, worker = AlertWriter(settings, outbox), Worker(settings, outbox)
     results = Results(settings, Verifications(database, settings.alerts.verification.tries))
     stop = threading.Event()
+    steps = [(worker.step, "deliveries"), (results.step, "ends of challenges")]
+    if DriftAlarms.wanted(settings):
+        steps.append((DriftAlarms(settings, outbox).step, "drift alarms"))
     threads = [
         threading.Thread(target=again_and_again, args=(step, what, stop), name=what, daemon=True)
-        for step, what in ((worker.step, "deliveries"), (results.step, "ends of challenges"))
+        for step, what in steps
     ]
     writer.start()
     for thread in threads:

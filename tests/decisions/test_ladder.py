@@ -163,7 +163,7 @@ def rest(engine, values):
 
 def broken(engine, **changes):
     """Give the engine's model a fault that no verification can find."""
-    engine._model = replace(engine._model, **changes)
+    engine._champion.model = replace(engine._champion.model, **changes)
     return engine
 
 
@@ -178,7 +178,7 @@ def spoiled(part):
 def test_a_score_that_is_no_number_takes_its_payment_to_a_lower_rung_and_a_replay_is_told(world, part, rung):
     settings, _, values = world
     engine = begun(settings, values)
-    lived = rest(broken(engine, **{part: spoiled(getattr(engine._model, part))}), values)
+    lived = rest(broken(engine, **{part: spoiled(getattr(engine._champion.model, part))}), values)
     found = logs.columns(lived)
     assert rungs(found) == {rung}
     assert all(one["score"] is None or np.isfinite(one["score"]) for one in found)

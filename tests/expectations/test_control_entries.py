@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from expectations.control import InForce
+from expectations.split import Split, split_of
 from lakehouse import signing
 from lakehouse.errors import ControlRefused
 from tests.lakehouse.records import signed
@@ -134,3 +135,35 @@ def test_a_payload_that_is_wrong_takes_no_force(folder, trust, scope, payload, w
     assert why in str(refused.value)
     assert "4111111111111111" not in str(refused.value)
     assert in_force == InForce()
+
+
+SPLIT = {"digest": "a" * 64, "share_bp": 1_000, "model_version": 3}
+
+
+def test_a_split_names_a_challenger_a_share_and_the_model_beside_it_or_ends():
+    assert split_of(orjson.dumps(SPLIT).decode()) == Split("a" * 64, 1_000, 3)
+    assert split_of(orjson.dumps(SPLIT).decode()).share == 0.1
+    assert split_of('{"digest":null}') is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"digest": "a" * 63}, "must name the bundle"),
+        ({"digest": None}, "must name the bundle"),
+        ({"share_bp": 0}, "1 to 5000 basis points"),
+        ({"share_bp": 5_001}, "1 to 5000 basis points"),
+        ({"share_bp": True}, "1 to 5000 basis points"),
+        ({"share_bp": 10.5}, "1 to 5000 basis points"),
+        ({"model_version": 0}, "version of scope model"),
+        ({"until": 1}, "exactly the keys"),
+    ],
+)
+def test_any_other_split_is_refused(changes, told):
+    with pytest.raises(ControlRefused, match=told):
+        split_of(orjson.dumps({**SPLIT, **changes}).decode())
+
+
+def test_a_split_without_a_share_is_refused():
+    with pytest.raises(ControlRefused, match="exactly the keys digest, share_bp, model_version"):
+        split_of(orjson.dumps({"digest": "a" * 64}).decode())

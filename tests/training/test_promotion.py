@@ -387,7 +387,8 @@ def test_a_guard_takes_back_nothing_but_the_model_it_watches(world, mlflow_serve
     assert promotion.in_force(settings) == other
 
 
-def test_a_registry_that_answers_slowly_is_told_and_the_serving_model_stays(settings, monkeypatch):
+def test_a_registry_that_answers_slowly_is_told_and_the_serving_model_stays(broker, settings, monkeypatch):
+    topics.ensure(settings)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with socket.create_server(("127.0.0.1", 0)) as silent:
