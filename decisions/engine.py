@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from decisions.accepted import Accepted
 from decisions.bundle import Model
 from decisions.driver import Driver, Segment
 from decisions.exploration import explored, key_of
@@ -116,9 +117,8 @@ class Engine:
         self._activate()
         return [body for body in bodies if len(body.offset)]
 
-    def _reached(self, segment: Segment) -> Verdicts:
-        """The verdicts over the accepted payments, on the rungs that they reach or reached before."""
-        offset = segment.judged["payment"].offset[segment.judged["payment"].accepted]
+    def _reached(self, payments: Accepted, offset: Ints) -> Verdicts:
+        """The verdicts over accepted payments, on the rungs that they reach or reached before."""
         at_best = np.zeros(len(offset), np.int64)
         in_force = self.state.admission.in_force
         if self._told is not None:
@@ -131,11 +131,11 @@ class Engine:
             )
         self.stages.done("body")
         found = verdicts(
-            segment, self._model, in_force, self._driver.every_tokens, self._settings, at_best, self.stages
+            payments, self._model, in_force, self._driver.every_tokens, self._settings, at_best, self.stages
         )
         if found.fault:
             self.faults.append(f"Rules failed on payments from offset {int(offset[0])} on: {found.fault}.")
-        return explored(found, segment, in_force.exploration, self._draws)
+        return explored(found, payments, in_force.exploration, self._draws)
 
     def _need(self, rung: int, digest: str | None) -> None:
         """Have what decisions of a rung were made with; BundleRefused where that is no longer to be had."""
@@ -154,7 +154,8 @@ class Engine:
         self.capped += int(segment.capped.sum())
         batch, offset, decoded = judged.batch.take(decided), judged.offset[decided], judged.part.decoded
         rows = np.flatnonzero(accepted)
-        found = self._reached(segment) if len(rows) else None
+        payments = segment.accepted() if len(rows) else None
+        found = None if payments is None else self._reached(payments, offset[rows])
         verdict, valid, adverse = self._verdict(n, rows, segment, found)
         columns: dict[str, Column] = {
             "topic_id": repeated(place.topic_id, n),
@@ -182,7 +183,9 @@ class Engine:
             valid[f"{kind}_token"] = people.has[kind][decided]
         transaction_id = batch.texts("transaction_id").to_list()
         challenger = in_force.shadow_digest if in_force.shadow_digest != in_force.model_digest else None
-        seen = None if challenger is None or found is None else Seen(challenger, segment, found, rows)
+        seen = None
+        if challenger is not None and payments is not None and found is not None:
+            seen = Seen(challenger, payments, found, rows)
         return Body(offset, transaction_id, columns, valid, adverse, self._model, seen)
 
     def _verdict(
