@@ -10,7 +10,7 @@ from lakehouse.settings import home
 
 NAMES = (
     *("simulator", "bronze", "bookkeeping", "masking", "silver", "features", "backfill", "growth", "rules", "engine"),
-    *("shadow", "rollback", "reasons", "experiment", "exploration", "decisions", "stores", "audit"),
+    *("shadow", "rollback", "reasons", "backtest", "experiment", "exploration", "decisions", "stores", "audit"),
 )
 BEGIN, END = "<!-- figures: make bench -->", "<!-- end of figures -->"
 

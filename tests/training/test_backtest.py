@@ -200,7 +200,7 @@ def test_what_cannot_be_taken_again_is_refused_by_name(command):
 def test_rules_that_do_not_parse_are_refused_with_their_place(command, tmp_path):
     file = tmp_path / "rules.json"
     file.write_text(payload(rule("bad", "amount_base_minor >=", {"outcome": "review"})))
-    assert "Rule bad: sql" in refused(command, "--rules", file)
+    assert "Rule bad: At line 1, column 19: this is not a SQL expression" in refused(command, "--rules", file)
     file.write_text("{")
     assert "cannot be read" in refused(command, "--rules", file)
 
