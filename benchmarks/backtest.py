@@ -22,7 +22,7 @@ from lakehouse.session import build_session
 from lakehouse.settings import Settings
 from lakehouse.storage import make_root
 from silver import job as silver
-from training.backtest import asked, backtest, known
+from training.backtest import Policies, asked, backtest, known
 from training.backtest_report import Report
 from training.interval import interval
 from training.policy import Changes
@@ -35,7 +35,7 @@ def once(settings: Settings, changes: Changes, payments: int) -> tuple[float, Ma
     root = conf.lake_root(settings)
     over = interval(root, None, None)
     of = known(root, over.as_of_ms, settings, None)
-    found = backtest(settings, over, changes, of, lambda _offset: None, stages)
+    found = backtest(settings, over, Policies(Changes(), changes), of, lambda _offset: None, stages)
     stages.begin()
     told = Report.of(asked(over, of, {}), found, settings.experiment, settings.training.seed)
     stages.done("report")

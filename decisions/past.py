@@ -110,6 +110,13 @@ class Past:
                         in_force.fold([control.pop(0)], ())
 
 
+def in_force_behind(settings: Settings, root: str, span: Span) -> InForce:
+    """What was in force behind a span, as silver has it."""
+    in_force = InForce(first_token_version=keys.source(settings).keyring().token_version)
+    in_force.fold(_control(root, replace(span, start=0)), ())
+    return in_force
+
+
 def _control(root: str, span: Span) -> list[dict[str, Any]]:
     names = ["offset", "scope", "version", "previous_digest", "payload"]
     found: list[dict[str, Any]] = (

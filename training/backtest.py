@@ -1,7 +1,7 @@
 """What other rules, another model or other thresholds would have made of the past: the engine's own code, from silver.
 
     python -m training.backtest --rules new-rules.json --start 2026-01-01T00:00:00Z --end 2026-02-01T00:00:00Z
-    python -m training.backtest --model challenger --thresholds 0.3 0.5 0.8 --json
+    python -m training.backtest --model challenger --thresholds 0.3 0.5 0.8 --original now --json
 
 Every payment whose record moved the engine's clock into [start, end) is decided twice: by what was in force at it, and
 with the changes; what is not given is as it was. Features are rebuilt from silver as of just before each
@@ -13,21 +13,23 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from decisions.exploration import key_of
 from decisions.keeping import folders
-from decisions.past import Past
+from decisions.past import Past, in_force_behind
 from decisions.rule_control import checked, file_payload
 from decisions.shelf import Shelf
 from decisions.stages import Stages
 from expectations.control import payload_digest
 from expectations.rules.rule_set import OUTCOMES, RuleSet, payload_of
 from expectations.rules.thresholds import cuts_of
+from expectations.switching import END
 from features.bases import refuse_holes
 from lakehouse import delta, jobs, keys
 from lakehouse import settings as conf
@@ -45,7 +47,15 @@ from training.interval import Interval, interval
 from training.policy import Changes, Judge
 
 PROGRESS_S = 2.0
+THEN, NOW = "then", "now"
 _HEX = 64
+
+
+class Policies(NamedTuple):
+    """What is compared: the original against what was in force at each payment, the changes against the original."""
+
+    original: Changes
+    changes: Changes
 
 
 def known(root: str, as_of_ms: int, settings: Settings, truth: Path | None) -> Known:
@@ -81,7 +91,7 @@ def effects(past: Past, judge: Judge, of: Known) -> Effects:
 
 
 def backtest(
-    settings: Settings, over: Interval, changes: Changes, of: Known, moved: Callable[[int], None], stages: Stages
+    settings: Settings, over: Interval, policies: Policies, of: Known, moved: Callable[[int], None], stages: Stages
 ) -> Effects:
     """Every payment of an interval decided twice; `moved` is told the positions on the way."""
     root = conf.lake_root(settings)
@@ -89,7 +99,7 @@ def backtest(
     stages.begin()
     past = Past(settings, root, over.span, folders(settings), stages, moved)
     draws = key_of(keys.source(settings).keyring())
-    judge = Judge(Shelf.of(settings), settings.ladder, draws, changes, stages)
+    judge = Judge(Shelf.of(settings), settings.ladder, draws, *policies, stages)
     return effects(past, judge, of)
 
 
@@ -148,8 +158,13 @@ def run(given: argparse.Namespace, settings: Settings) -> Report:
     root = conf.lake_root(settings)
     over = interval(root, given.start, given.end)
     what, told = changes(given, settings)
+    then = Changes()
+    if given.original == NOW:
+        everything = replace(over.span, end=END)
+        then = Changes.to(in_force_behind(settings, root, everything), Shelf.of(settings))
+        told["original"] = "rules, model and thresholds that are in force now"
     of = known(root, over.as_of_ms, settings, given.truth)
-    found = backtest(settings, over, what, of, _telling(over.span.end), Stages())
+    found = backtest(settings, over, Policies(then, what), of, _telling(over.span.end), Stages())
     asked = Asked(over.start_ms, over.end_ms, over.span.start, over.span.end, over.as_of_ms, of.matured_before_ms, told)
     return Report.of(asked, found, settings.experiment, settings.training.seed)
 
@@ -166,6 +181,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--thresholds", type=float, nargs=len(cuts), metavar=cuts, help="other cuts of the score")
     parser.add_argument("--start", type=moment_ms, metavar="TIME", help="with its zone (default: the first payment)")
     parser.add_argument("--end", type=moment_ms, metavar="TIME", help="exclusive (default: the end of silver)")
+    parser.add_argument(
+        "--original",
+        choices=(THEN, NOW),
+        default=THEN,
+        help="beside which the changes are seen: what was in force at each payment, or the rules, model and thresholds "
+        f"that are in force now (default: {THEN})",
+    )
     parser.add_argument("--truth", type=Path, metavar="FILE", help="the simulator's truth: tells frauds' patterns")
     parser.add_argument("--json", action="store_true", help="the report as JSON")
     given = parser.parse_args(argv)

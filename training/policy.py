@@ -32,6 +32,20 @@ class Changes:
         """Whether all is as it was."""
         return self.rules is None and self.model is None and self.cuts is None
 
+    @staticmethod
+    def to(now: InForce, shelf: Shelf) -> "Changes":
+        """What makes rules, model and thresholds of any time those that are in force now."""
+        model = None if now.model_digest is None else shelf.loaded(now.model_digest)
+        return Changes(now.rules, model, now.cuts)
+
+    def over(self, base: "Changes") -> "Changes":
+        """These, and of others what these leave as it was."""
+        return Changes(
+            base.rules if self.rules is None else self.rules,
+            base.model if self.model is None else self.model,
+            base.cuts if self.cuts is None else self.cuts,
+        )
+
     def applied(self, in_force: InForce) -> InForce:
         """What is in force with the changes, beside the model."""
         return replace(
@@ -48,20 +62,24 @@ class Judge:
     shelf: Shelf
     ladder: Ladder
     draws: Mac
+    original: Changes
+    """Against what was in force at each payment; nothing where that is the original."""
     changes: Changes
+    """Against the original."""
     stages: Stages
 
     def both(self, stretch: Stretch) -> tuple[Verdicts, Verdicts]:
-        """(as it was decided, as it would be with the changes); one and the same where nothing is changed."""
-        was = self._model(stretch.in_force.model_digest)
+        """(by the original, with the changes); one and the same where nothing is changed."""
+        was = self.original.model or self._model(stretch.in_force.model_digest)
         reached = self._scored(was, stretch.payments)
-        before = self._judged(stretch, was, reached, stretch.in_force)
+        before = self._judged(stretch, was, reached, self.original.applied(stretch.in_force))
         if self.changes.nothing:
             return before, before
-        model = was if self.changes.model is None else self.changes.model
+        changed = self.changes.over(self.original)
+        model = changed.model or was
         if model is not was:
             reached = self._scored(model, stretch.payments)
-        return before, self._judged(stretch, model, reached, self.changes.applied(stretch.in_force))
+        return before, self._judged(stretch, model, reached, changed.applied(stretch.in_force))
 
     def _scored(self, model: Model | None, payments: Accepted) -> Scored:
         found = scored(model, payments.vectors, np.zeros(len(payments.rows), np.int64))

@@ -14,7 +14,7 @@ from expectations.rules.rule_set import RuleSet
 from lakehouse import keys
 from lakehouse.signing import signer
 from tests.decisions import logs, models
-from tests.training.backtested import LARGE, LOOKED_AT, REMOTE, made, payload, rule
+from tests.training.backtested import LARGE, LARGER, LOOKED_AT, REMOTE, made, payload, rule
 from training.backtest import main
 from training.interval import interval
 from training.policy import Changes, Judge
@@ -37,7 +37,8 @@ def judged(world, changes=NOTHING, start=None, end=None):
     settings = world.settings
     root = settings.lake.root
     past = Past(settings, root, interval(root, start, end).span, [], Stages())
-    judge = Judge(Shelf.of(settings), settings.ladder, key_of(keys.source(settings).keyring()), changes, Stages())
+    draws = key_of(keys.source(settings).keyring())
+    judge = Judge(Shelf.of(settings), settings.ladder, draws, NOTHING, changes, Stages())
     for stretch in past.stretches():
         before, after = judge.both(stretch)
         for row, offset in enumerate(stretch.offset.tolist()):
@@ -181,6 +182,15 @@ def test_the_command_reports_both_policies_their_difference_and_each_rule(world,
     code, out, _ = command("--rules", file)
     assert code == 0
     assert "*ban@1" in out
+
+
+def test_beside_what_is_in_force_now_the_same_rules_change_nothing(command, tmp_path):
+    file = tmp_path / "now.json"
+    file.write_text(payload(LARGER, REMOTE))
+    told = [json.loads(command("--rules", file, "--original", one, "--json")[1]) for one in ("then", "now")]
+    assert told[0]["original"] != told[0]["changed"]
+    assert told[1]["original"] == told[1]["changed"]
+    assert {one["rule"] for one in told[1]["original_rules"]} == {"large@2", "remote@1"}
 
 
 def refused(command, *arguments):
