@@ -124,8 +124,10 @@ def made(settings, context, folder):
         control("thresholds", orjson.dumps(cuts).decode()),
         *values[half + 200 :],
     ]
-    logs.pay(settings, log)
-    run_engine(settings, len(log))
+    # An engine that ends leaves a snapshot.
+    for begin, end in ((0, changed_at), (changed_at, len(log))):
+        logs.pay(settings, log[begin:end])
+        run_engine(settings, end)
     bronze.job.run(context)
     silver.job.run(context)
     decided = {one["offset"]: one for one in logs.on(settings, topics.DECISIONS, DECISION)}

@@ -7,10 +7,12 @@ import pytest
 
 from decisions import bundle
 from decisions.exploration import key_of
+from decisions.keeping import folders
 from decisions.past import Past
 from decisions.shelf import Shelf
 from decisions.stages import Stages
 from expectations.rules.rule_set import RuleSet
+from features import snapshot
 from lakehouse import keys
 from lakehouse.signing import signer
 from tests.decisions import logs, models
@@ -129,6 +131,27 @@ def test_nothing_behind_a_payment_changes_its_features(world):
     ]
     assert len(cut) > 200
     assert dict(cut) == {at: vector for at, vector in whole.items() if at < world.changed_at}
+
+
+def test_an_interval_within_is_the_same_from_a_snapshot_and_from_nothing(world):
+    (clock,) = {one["engine_clock"] for at, one in world.decided.items() if at == first_behind(world)}
+    over = interval(world.settings.lake.root, clock, None).span
+    whole = {at: one for at, one in world.decided.items() if at >= over.start}
+    assert min(whole) == over.start
+    assert world.changed_at in map(snapshot.position, snapshot.newest(folders(world.settings)))
+    for base in ([], folders(world.settings)):
+        past = Past(world.settings, world.settings.lake.root, over, base, Stages())
+        found = {
+            at: (vector.tobytes(), stretch.in_force.digest)
+            for stretch in past.stretches()
+            for at, vector in zip(stretch.offset.tolist(), stretch.payments.vectors, strict=True)
+        }
+        assert found == {at: (one["vector"], one["control_digest"]) for at, one in whole.items()}
+
+
+def first_behind(world):
+    """Offset of the first payment behind the change of rules."""
+    return min(at for at in world.decided if at > world.changed_at)
 
 
 @pytest.fixture
