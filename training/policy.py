@@ -95,8 +95,12 @@ class Judge:
     def _model(self, digest: str | None) -> Model | None:
         if digest is None:
             return None
+        held = self.shelf.held(digest)
+        if held is not None:
+            return held
+        self.shelf.keep(digest)
         try:
-            return self.shelf.held(digest) or self.shelf.loaded(digest)
+            return self.shelf.loaded(digest)
         except BundleRefused as error:
             what = f"The model that was in force cannot be had. {error.what}"
             raise BundleRefused(what, "Choose a --start behind its time.") from None

@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from decisions import bundle
@@ -205,6 +207,16 @@ def test_the_command_reports_both_policies_their_difference_and_each_rule(world,
     code, out, _ = command("--rules", file)
     assert code == 0
     assert "*ban@1" in out
+
+
+def test_a_truth_file_names_the_patterns_of_frauds(world, command, tmp_path):
+    ids = [one["transaction_id"] for at, one in sorted(world.decided.items())][:3]
+    truth = tmp_path / "truth.parquet"
+    pq.write_table(pa.table({"transaction_id": ids, "scenario": ["card_testing", None, "bust_out"]}), truth)
+    told = json.loads(command("--truth", truth, "--json")[1])
+    assert {name: one["frauds"] for name, one in told["patterns"].items()} == {"bust_out": 1, "card_testing": 1}
+    truth.write_bytes(b"no Parquet")
+    assert "--truth takes Parquet" in refused(command, "--truth", truth)
 
 
 def test_beside_what_is_in_force_now_the_same_rules_change_nothing(command, tmp_path):
