@@ -4,9 +4,9 @@
     python -m training.backtest --model challenger --thresholds 0.3 0.5 0.8 --original now --json
 
 Every payment whose record moved the engine's clock into [start, end) is decided twice: by what was in force at it, and
-with the changes; what is not given is as it was. Features are rebuilt from silver as of just before each payment. Labels
-are as known now: payments older than `training.label_gap_d` count as matured, the others only where no label is needed.
-Exit code 0: here is the report; 2: it could not be made, and why.
+with the changes; what is not given is as it was. Features are rebuilt from silver as of just before each payment.
+Labels are as known now: payments older than `training.label_gap_d` are matured, the others count only where no label is
+needed. Exit code 0: here is the report; 2: it could not be made, and why.
 """
 
 import argparse
@@ -165,6 +165,7 @@ def run(given: argparse.Namespace, settings: Settings) -> Report:
         told["original"] = "rules, model and thresholds that are in force now"
     of = known(root, over.as_of_ms, settings, given.truth)
     found = backtest(settings, over, Policies(then, what), of, _telling(over.span.end), Stages())
+    print(f"{len(found):,} payments decided, {int(found.matured.sum()):,} of them compared", file=sys.stderr)
     return Report.of(asked(over, of, told), found, settings.experiment, settings.training.seed)
 
 
