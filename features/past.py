@@ -30,8 +30,8 @@ from lakehouse.spans import Span
 from lakehouse.tables import Table
 from lakehouse.workplace import workplace
 
-PIECE = 131_072
-"""Positions that are read and computed together: two row groups of a file."""
+PIECE = 65_536
+"""Positions that are read and computed together: a row group of a file."""
 TABLES: Mapping[str, Table] = {
     "payment": silver.PAYMENTS,
     "authorisation": silver.AUTHORISATIONS,
