@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from decisions.bundle import Model
 from decisions.exploration import key_of
 from decisions.keeping import folders
 from decisions.past import Past, in_force_behind
@@ -147,10 +148,11 @@ def _telling(end: int) -> Callable[[int], None]:
     return moved
 
 
-def asked(over: Interval, of: Known, changed: Mapping[str, Any]) -> Asked:
-    """What a report is about."""
+def asked(over: Interval, of: Known, changed: Mapping[str, Any], model: Model | None = None) -> Asked:
+    """What a report is about; `model` is the one that was given."""
     span = over.span
-    return Asked(over.start_ms, over.end_ms, span.start, span.end, over.as_of_ms, of.matured_before_ms, changed)
+    until = None if model is None else model.manifest.get("split", {}).get("fitted_until_ms")
+    return Asked(over.start_ms, over.end_ms, span.start, span.end, over.as_of_ms, of.matured_before_ms, changed, until)
 
 
 def run(given: argparse.Namespace, settings: Settings) -> Report:
@@ -166,7 +168,7 @@ def run(given: argparse.Namespace, settings: Settings) -> Report:
     of = known(root, over.as_of_ms, settings, given.truth)
     found = backtest(settings, over, Policies(then, what), of, _telling(over.span.end), Stages())
     print(f"{len(found):,} payments decided, {int(found.matured.sum()):,} of them compared", file=sys.stderr)
-    return Report.of(asked(over, of, told), found, settings.experiment, settings.training.seed)
+    return Report.of(asked(over, of, told, what.model), found, settings.experiment, settings.training.seed)
 
 
 def main(argv: Sequence[str]) -> int:

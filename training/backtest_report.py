@@ -28,6 +28,8 @@ class Asked:
     matured_before_ms: int
     changes: Mapping[str, Any]
     """Of rules, model and thresholds what was given."""
+    fitted_until_ms: int | None = None
+    """Payments before that are such as the given model was fitted on, where its manifest says so."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,9 @@ class Report:
             f"{self.payments:,} payments: {self.matured:,} matured with {self.frauds:,} frauds, "
             f"{self.payments - self.matured:,} not matured (labels as of {time_of(asked.as_of_ms):%Y-%m-%d %H:%M})"
         )
+        until = asked.fitted_until_ms
+        if until is not None and until > asked.start_ms:
+            yield f"the model was fitted on payments until {time_of(until):%Y-%m-%d %H:%M}: before that it knows them"
         without = self.original["rungs"].get(RUNGS[RULES_ONLY], 0)
         if without:
             yield f"at {without:,} of them no model was in force: rules and lists alone, as the ladder decides then"

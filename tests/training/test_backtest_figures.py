@@ -135,4 +135,7 @@ def test_nothing_matured_has_no_rates_no_difference_and_a_report_all_the_same(ef
     assert (told["matured"], told["not_matured"], told["difference"], told["patterns"]) == (0, 8, {}, None)
     assert told["original"]["recall"] is None
     assert "changed: nothing" in report.as_text()
+    assert "was fitted on" not in report.as_text()
+    known = Report.of(Asked(0, 8 * DAY_MS, 0, 8, 8 * DAY_MS, 0, {}, 2 * DAY_MS), nothing, experiment, 0)
+    assert "the model was fitted on payments until 1970-01-03 00:00: before that it knows them" in known.as_text()
     assert "by pattern: labels say fraud or not" in report.as_text()
