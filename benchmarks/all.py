@@ -9,20 +9,9 @@ from typing import Any
 from lakehouse.settings import home
 
 NAMES = (
-    *(
-        "simulator",
-        "bronze",
-        "bookkeeping",
-        "masking",
-        "silver",
-        "features",
-        "backfill",
-        "growth",
-        "training",
-        "rules",
-        "engine",
-    ),
-    *("shadow", "rollback", "reasons", "experiment", "exploration", "decisions", "stores", "audit"),
+    *("simulator", "bronze", "bookkeeping", "masking", "silver", "features", "backfill", "growth", "training"),
+    *("rules", "engine", "shadow", "rollback", "reasons", "backtest", "experiment", "exploration", "decisions"),
+    *("stores", "audit"),
 )
 BEGIN, END = "<!-- figures: make bench -->", "<!-- end of figures -->"
 

@@ -14,6 +14,7 @@ from benchmarks import place, report
 from benchmarks.engine import reference
 from benchmarks.filling import END_MS, fill
 from bronze import job as bronze
+from decisions.bundle import XGBOOST_KIND
 from features import job as features
 from features.catalogue import NAMES
 from gold.training_set import Recipe, write
@@ -61,7 +62,7 @@ def _fitted(data: Dataset, settings: Settings, trials: int) -> None:
     training = settings.training.model_copy(update={"search_trials": trials})
     until = day_floor(data.as_of_ms) - training.label_gap_d * DAY_MS
     split = by_time(data, until, training.test_d, training.label_gap_d, training.validation_d)
-    fitted = fitted_on(data, split, training, settings.experiment.costs, _say)
+    fitted = fitted_on(XGBOOST_KIND, data, split, training, settings.experiment.costs, _say)
     fitted_again(data, fitted, until, training)
 
 

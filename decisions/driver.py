@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from decisions.accepted import Accepted
 from decisions.identities import Identities, addresses_differ, identified
 from decisions.intake import Message, is_control, taken_in
 from decisions.judged import Judged
@@ -34,6 +35,13 @@ class Segment(NamedTuple):
     """(accepted payments, features), in log order."""
     capped: Flags
     """Which of them named somebody who found no place below the cap of keys."""
+
+    def accepted(self) -> Accepted:
+        """Its accepted payments."""
+        judged = self.judged["payment"]
+        at = judged.accepted
+        numbers = judged.amount[at], judged.clock_ms[at], self.vectors, self.capped
+        return Accepted(judged.batch.take(at), *numbers, self.people["payment"], at)
 
 
 class Driver:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from decisions import arms
+from decisions.accepted import Accepted
 from decisions.arms import Arms
 from decisions.driver import Driver, Segment
 from decisions.exploration import explored, key_of
@@ -99,9 +100,8 @@ class Engine:
         self._activate()
         return [body for body in bodies if len(body.offset)]
 
-    def _reached(self, segment: Segment, split: Arms | None) -> Verdicts:
-        """The verdicts over the accepted payments, on the rungs that they reach or reached before."""
-        offset = segment.judged["payment"].offset[segment.judged["payment"].accepted]
+    def _reached(self, payments: Accepted, offset: Ints, split: Arms | None) -> Verdicts:
+        """The verdicts over accepted payments, on the rungs that they reach or reached before."""
         at_best = np.zeros(len(offset), np.int64)
         in_force = self.state.admission.in_force
         seats = [(self._champion, np.arange(len(offset)))]
@@ -119,10 +119,10 @@ class Engine:
             )
         self.stages.done("body")
         scorers = [Scorer(seat.model, rows) for seat, rows in seats]
-        found = verdicts(segment, scorers, in_force, self._driver.every_tokens, self._settings, at_best, self.stages)
+        found = verdicts(payments, scorers, in_force, self._driver.every_tokens, self._settings, at_best, self.stages)
         if found.fault:
             self.faults.append(f"Rules failed on payments from offset {int(offset[0])} on: {found.fault}.")
-        return explored(found, segment, in_force.exploration, self._draws)
+        return explored(found, payments, in_force.exploration, self._draws)
 
     def _split(self, judged: Judged) -> Arms | None:
         """The arms of the accepted payments; None where no split is on."""
@@ -143,7 +143,8 @@ class Engine:
         batch, offset, decoded = judged.batch.take(decided), judged.offset[decided], judged.part.decoded
         rows = np.flatnonzero(accepted)
         split = self._split(judged) if len(rows) else None
-        found = self._reached(segment, split) if len(rows) else None
+        payments = segment.accepted() if len(rows) else None
+        found = None if payments is None else self._reached(payments, offset[rows], split)
         verdict, valid, adverse = self._verdict(n, rows, segment, found, split)
         columns: dict[str, Column] = {
             "topic_id": repeated(place.topic_id, n),
@@ -175,7 +176,9 @@ class Engine:
             valid |= dict.fromkeys(whose, accepted)
         transaction_id = batch.texts("transaction_id").to_list()
         challenger = in_force.shadow_digest if in_force.shadow_digest != in_force.model_digest else None
-        seen = None if challenger is None or found is None else Seen(challenger, segment, found, rows)
+        seen = None
+        if challenger is not None and payments is not None and found is not None:
+            seen = Seen(challenger, payments, found, rows)
         challenged = frozenset() if split is None else frozenset(rows[split.challenged].tolist())
         who = (self._champion.model, seen, self._challenger.model, challenged)
         return Body(offset, transaction_id, columns, valid, adverse, *who)

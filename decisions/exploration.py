@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from decisions.driver import Segment
+from decisions.accepted import Accepted
 from decisions.forests import Doubles
 from decisions.ladder import APPROVE, DECLINE, WHOLE
 from decisions.verdicts import Verdicts
@@ -38,17 +38,15 @@ def let_through(key: Mac, transaction_ids: Sequence[bytes], propensity: Doubles)
     return draws(key, transaction_ids) < propensity
 
 
-def explored(found: Verdicts, segment: Segment, exploration: Exploration | None, key: Mac) -> Verdicts:
+def explored(found: Verdicts, payments: Accepted, exploration: Exploration | None, key: Mac) -> Verdicts:
     """The verdicts with some declines approved instead.
 
     Never one on a block list, above the amount limit, or below the ladder's highest rung: broken parts explore nothing.
     """
     if exploration is None or found.ruling is None:
         return found
-    judged = segment.judged["payment"]
-    at = judged.accepted
     candidate = np.array([outcome == DECLINE for outcome in found.outcome], np.bool_)
-    candidate &= (judged.amount[at] <= exploration.up_to_minor) & (found.rung == WHOLE) & ~segment.capped
+    candidate &= (payments.amount_base_minor <= exploration.up_to_minor) & (found.rung == WHOLE) & ~payments.capped
     for row, named in found.ruling.lists.items():
         if any(name.startswith("block:") for name in named):
             candidate[found.ruled[row]] = False
@@ -56,7 +54,7 @@ def explored(found: Verdicts, segment: Segment, exploration: Exploration | None,
     propensity = np.where(candidate, exploration.share, 0.0)
     through = rows
     if len(rows):
-        ids = judged.batch.take(at[rows]).texts("transaction_id").to_list()
+        ids = payments.batch.texts("transaction_id").take(rows).to_list()
         through = rows[let_through(key, ids, propensity[rows])]
     outcome = list(found.outcome)
     for row in through.tolist():

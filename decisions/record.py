@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from decisions.accepted import Accepted
 from decisions.bundle import Model
-from decisions.driver import Segment
 from decisions.explained import Reason
 from decisions.verdicts import Verdicts
 from lakehouse.codec import Batch, Column, Strings, slices
@@ -37,7 +37,7 @@ class Seen(NamedTuple):
 
     challenger: str
     """Digest of its bundle."""
-    segment: Segment
+    payments: Accepted
     verdicts: Verdicts
     rows: Ints
     """Where the payments stand in the body."""

@@ -15,16 +15,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from decisions.accepted import Accepted
 from decisions.bundle import SCALE
-from decisions.forests import Doubles, Matrix
-from decisions.identities import FIELDS, Identities
+from decisions.forests import Doubles
+from decisions.identities import FIELDS
 from decisions.outcome import OUTCOMES, bands, edges
 from expectations.control import InForce
 from expectations.rules.programs import Flags
 from expectations.rules.rule_set import RuleSet
 from expectations.rules.vocabulary import FEATURES, MEMBERSHIPS
 from features.catalogue import NAMES
-from lakehouse.codec import Batch
 from lakehouse.crypto import Tokens
 from lakehouse.texts import Ints
 
@@ -33,19 +33,6 @@ _COLUMN = {name: at for at, name in enumerate(NAMES)}
 _DECLINE = len(OUTCOMES) - 1
 Hits = dict[int, list[tuple[str, str]]]
 """Row -> (list, kind of entity), sorted."""
-
-
-class Scored(NamedTuple):
-    """Accepted payments with all that rules can see; a row a payment."""
-
-    batch: Batch
-    amount_base_minor: Ints
-    clock_ms: Ints
-    vectors: Matrix
-    people: Identities
-    rows: Ints
-    """Where the payments stand in `people`."""
-    score: Doubles
 
 
 class Settled(NamedTuple):
@@ -101,8 +88,10 @@ class Ruling:
     lists: dict[int, list[str]]
 
 
-def ruled(payments: Scored, in_force: InForce, cuts: Doubles, tokens: Sequence[Tokens]) -> Ruling:
-    """The ruling on every payment; `cuts` (rows of `outcome.edges`) count where no thresholds are in force.
+def ruled(payments: Accepted, score: Doubles, in_force: InForce, cuts: Doubles, tokens: Sequence[Tokens]) -> Ruling:
+    """The ruling on every payment and its model's score.
+
+    `cuts` (rows of `outcome.edges`) count where no thresholds are in force.
 
     `tokens` are of every key version that an entry of a list can be of, the one in force last.
     """
@@ -119,7 +108,7 @@ def ruled(payments: Scored, in_force: InForce, cuts: Doubles, tokens: Sequence[T
     for row, some in _named([rule.reason_code for rule in rules.evaluated], acting).items():
         codes[row] = codes.get(row, []) + some
     return Ruling(
-        settled=heard.settled(payments.score, cuts),
+        settled=heard.settled(score, cuts),
         heard=heard,
         fired=_named(names, acting),
         shadow=_named(names, found & ~rules.active[:, None]),
@@ -137,7 +126,7 @@ def _named(names: list[str], fired: Flags) -> dict[int, list[str]]:
     return out
 
 
-def _hits(payments: Scored, in_force: InForce, tokens: Sequence[Tokens]) -> Hits:
+def _hits(payments: Accepted, in_force: InForce, tokens: Sequence[Tokens]) -> Hits:
     """Which entries name whom; a list counts until its time on the engine's clock."""
     found: Hits = {}
     clock = payments.clock_ms
@@ -149,7 +138,7 @@ def _hits(payments: Scored, in_force: InForce, tokens: Sequence[Tokens]) -> Hits
     return {row: sorted(set(named)) for row, named in found.items()}
 
 
-def _tokens(payments: Scored, kind: str, tokens: Sequence[Tokens]) -> Iterator[tuple[int, bytes]]:
+def _tokens(payments: Accepted, kind: str, tokens: Sequence[Tokens]) -> Iterator[tuple[int, bytes]]:
     """(row, token) of everybody of a kind, under every key version."""
     if kind == "merchant":
         yield from enumerate(payments.batch.texts("merchant_id").to_list())
@@ -162,7 +151,7 @@ def _tokens(payments: Scored, kind: str, tokens: Sequence[Tokens]) -> Iterator[t
         yield from zip(has.tolist(), (text.encode() for text in before.texts(kind, values)), strict=True)
 
 
-def _suppressed(payments: Scored, in_force: InForce, acting: Flags, tokens: Sequence[Tokens]) -> Flags:
+def _suppressed(payments: Accepted, in_force: InForce, acting: Flags, tokens: Sequence[Tokens]) -> Flags:
     held = np.zeros(acting.shape, np.bool_)
     entries = in_force.entries["suppressions"].by_token.get("customer", {})
     if entries and acting.any():
@@ -174,9 +163,9 @@ def _suppressed(payments: Scored, in_force: InForce, acting: Flags, tokens: Sequ
     return held
 
 
-def _fired(payments: Scored, rules: RuleSet, hits: Hits) -> Flags:
+def _fired(payments: Accepted, rules: RuleSet, hits: Hits) -> Flags:
     """(evaluated rules, payments): which are TRUE and within their time."""
-    n = len(payments.score)
+    n = len(payments.rows)
     program = rules.program
     numbers = np.empty((len(program.numbers), n))
     for at, name in enumerate(program.numbers):

@@ -76,9 +76,9 @@ def _unexplored(verdicts: Verdicts) -> list[str]:
 
 
 def _rungs(found: Verdicts, seen: Seen) -> Texts:
-    if not found.rung.any() and not seen.segment.capped.any():
+    if not found.rung.any() and not seen.payments.capped.any():
         return repeated(RUNGS[WHOLE], len(seen.rows))
-    return Texts.of(list(map(name_of, found.rung.tolist(), seen.segment.capped.tolist())))
+    return Texts.of(list(map(name_of, found.rung.tolist(), seen.payments.capped.tolist())))
 
 
 def _taken(column: Column, seen: Seen) -> Column:
@@ -150,7 +150,7 @@ class Shadow:
 
     def _scored(self, model: Model, seen: Seen) -> tuple[Verdicts, float]:
         began = time.perf_counter()
-        found = again(seen.segment, model, self._ladder, seen.verdicts)
+        found = again(seen.payments, model, self._ladder, seen.verdicts)
         self._stages.done("shadow_models")
         return found, (time.perf_counter() - began) * 1e6 / len(seen.rows)
 

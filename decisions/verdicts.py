@@ -13,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from decisions import ladder
+from decisions.accepted import Accepted
 from decisions.bundle import Model
-from decisions.driver import Segment
 from decisions.forests import Doubles, Matrix
 from decisions.ladder import RULES_ONLY, STATIC, WHOLE, WITHOUT_ANOMALY, held_back, static_outcome
 from decisions.outcome import OUTCOMES, RISKS, edges
-from decisions.ruling import Ruling, Scored, Settled, ruled
+from decisions.ruling import Ruling, Settled, ruled
 from decisions.stages import Stages
 from expectations.control import InForce
 from lakehouse.crypto import Tokens
@@ -62,8 +62,17 @@ def best_rung(model: Model | None) -> int:
     return WITHOUT_ANOMALY if model.isolation is None else WHOLE
 
 
+class Scored(NamedTuple):
+    """Payments behind the models: the rung that each reached, and the scores (4, n), without what rules add."""
+
+    rung: Ints
+    score: Doubles
+    cuts: Doubles
+    """(n, 3), between the bands where no thresholds are in force."""
+
+
 def verdicts(
-    segment: Segment,
+    payments: Accepted,
     scorers: Sequence[Scorer],
     in_force: InForce,
     tokens: Sequence[Tokens],
@@ -71,33 +80,33 @@ def verdicts(
     rung: Ints,
     stages: Stages,
 ) -> Verdicts:
-    """The verdicts over the accepted payments of a segment, each scored by one of the scorers.
-
-    `rung` is the highest that each may reach.
-    """
-    judged = segment.judged["payment"]
-    at = judged.accepted
-    rung, score = _scored_by(scorers, segment.vectors, rung)
+    """The verdicts over accepted payments, each scored by one of the scorers; `rung` is the highest it may reach."""
+    reached = _scored_by(scorers, payments.vectors, rung)
     stages.done("models")
+    found = judged(payments, reached, in_force, tokens, settings)
+    stages.done("rules")
+    return found
+
+
+def judged(
+    payments: Accepted, reached: Scored, in_force: InForce, tokens: Sequence[Tokens], settings: Ladder
+) -> Verdicts:
+    """The verdicts over payments that models have scored."""
+    rung, score = reached.rung.copy(), reached.score.copy()
     rows = np.flatnonzero(rung < STATIC)
     ruling, fault = None, ""
     if len(rows):
-        here = at[rows]
-        payments = Scored(
-            *(judged.batch.take(here), judged.amount[here], judged.clock_ms[here], segment.vectors[rows]),
-            *(segment.people["payment"], here, score[0, rows]),
-        )
+        some = payments if len(rows) == len(rung) else payments.taken(rows)
         try:
-            ruling = ruled(payments, in_force, _cuts_by(scorers, rung)[rows], tokens)
+            ruling = ruled(some, score[0, rows], in_force, reached.cuts[rows], tokens)
         except Exception as error:
             # Rules and lists are what people write: whatever is wrong with them must not end the engine.
             fault, rows = _told(error), rows[:0]
             rung = np.full_like(rung, STATIC)
-    stages.done("rules")
-    outcome, risk = [""] * len(at), [""] * len(at)
+    outcome, risk = [""] * len(rung), [""] * len(rung)
     if ruling is not None:
         _fill(rows, ruling.settled, score, outcome, risk)
-    _lowered(outcome, segment, settings, rung)
+    _lowered(outcome, payments, settings, rung)
     has = _has(rung)
     return Verdicts(rung, outcome, risk, np.where(has, score, 0.0), has, ruling, rows, fault)
 
@@ -108,16 +117,16 @@ def _fill(rows: Ints, settled: Settled, score: Doubles, outcome: list[str], risk
         outcome[row], risk[row] = OUTCOMES[which], RISKS[band]
 
 
-def again(segment: Segment, model: Model, settings: Ladder, first: Verdicts) -> Verdicts:
+def again(payments: Accepted, model: Model, settings: Ladder, first: Verdicts) -> Verdicts:
     """What another model makes of the same payments, beside what rules and lists said of them the first time."""
-    rung, score = _scored(model, segment.vectors, np.full(len(segment.vectors), best_rung(model), np.int64))
+    rung, score, cuts = scored(model, payments.vectors, np.zeros(len(payments.vectors), np.int64))
     outcome, risk = [""] * len(rung), [""] * len(rung)
     if first.ruling is None:
         rung = np.full_like(rung, STATIC)
     else:
         rows = first.ruled
-        _fill(rows, first.ruling.heard.settled(score[0, rows], _cuts(model, rung[rows])), score, outcome, risk)
-    _lowered(outcome, segment, settings, rung)
+        _fill(rows, first.ruling.heard.settled(score[0, rows], cuts[rows]), score, outcome, risk)
+    _lowered(outcome, payments, settings, rung)
     return Verdicts(rung, outcome, risk, np.where(_has(rung), score, 0.0), _has(rung), None, first.ruled, first.fault)
 
 
@@ -125,28 +134,30 @@ def _has(rung: Ints) -> Flags:
     return np.stack([rung < RULES_ONLY, rung < RULES_ONLY, rung == WHOLE, rung < STATIC])
 
 
-def _scored(model: Model | None, X: Matrix, rung: Ints) -> tuple[Ints, Doubles]:
-    """(the rung that each payment reaches, scores without what rules add)."""
-    rung, score = rung.copy(), np.zeros((len(SCORES), len(X)))
+def scored(model: Model | None, X: Matrix, rung: Ints) -> Scored:
+    """What a model makes of vectors; `rung` is the highest that each payment may reach."""
+    rung, score = np.maximum(rung, best_rung(model)), np.zeros((len(SCORES), len(X)))
     rows = np.flatnonzero(rung < RULES_ONLY)
     if model is None or not len(rows):
-        return rung, score
+        return Scored(rung, score, _cuts(model, rung))
     found = model.scores(X if len(rows) == len(X) else X[rows])
     whole = np.isfinite(found.ensemble) & np.isfinite(found.isolation_forest) & (rung[rows] == WHOLE)
     sound = np.isfinite(found.supervised)
     rung[rows] = np.where(sound, np.where(whole, WHOLE, WITHOUT_ANOMALY), RULES_ONLY)
     score[0, rows] = np.where(whole, found.ensemble, np.where(sound, found.supervised, 0.0))
     score[1, rows], score[2, rows] = found.supervised, found.isolation_forest
-    return rung, score
+    return Scored(rung, score, _cuts(model, rung))
 
 
-def _scored_by(scorers: Sequence[Scorer], X: Matrix, rung: Ints) -> tuple[Ints, Doubles]:
-    """`_scored` of every payment by its own scorer; each scores all of its payments at once."""
-    reached, score = rung.copy(), np.zeros((len(SCORES), len(X)))
+def _scored_by(scorers: Sequence[Scorer], X: Matrix, rung: Ints) -> Scored:
+    """`scored` of every payment by its own scorer; each scores all of its payments at once."""
+    if len(scorers) == 1:
+        return scored(scorers[0].model, X, rung)
+    whole = Scored(rung.copy(), np.zeros((len(SCORES), len(X))), np.empty((len(X), len(OUTCOMES) - 1)))
     for model, rows in scorers:
-        mine = X if len(rows) == len(X) else X[rows]
-        reached[rows], score[:, rows] = _scored(model, mine, np.maximum(rung[rows], best_rung(model)))
-    return reached, score
+        found = scored(model, X[rows], rung[rows])
+        whole.rung[rows], whole.score[:, rows], whole.cuts[rows] = found
+    return whole
 
 
 def _told(error: Exception) -> str:
@@ -161,23 +172,14 @@ def _cuts(model: Model | None, rung: Ints) -> Doubles:
     return lowest if model is None else np.where((rung < RULES_ONLY)[:, None], edges(model.manifest["cuts"]), lowest)
 
 
-def _cuts_by(scorers: Sequence[Scorer], rung: Ints) -> Doubles:
-    """`_cuts` of every payment by its own scorer."""
-    cuts = np.empty((len(rung), len(OUTCOMES) - 1))
-    for model, rows in scorers:
-        cuts[rows] = _cuts(model, rung[rows])
-    return cuts
-
-
-def _lowered(outcome: list[str], segment: Segment, settings: Ladder, rung: Ints) -> None:
+def _lowered(outcome: list[str], payments: Accepted, settings: Ladder, rung: Ints) -> None:
     """Fill what the static policy decides, and hold back approvals of large amounts below the highest rung."""
-    below = np.flatnonzero((rung > WHOLE) | segment.capped)
+    below = np.flatnonzero((rung > WHOLE) | payments.capped)
     if not len(below):
         return
-    judged = segment.judged["payment"]
-    here = judged.accepted[below]
-    channels = judged.batch.texts("channel").take(here).to_list()
-    for row, amount, channel in zip(below.tolist(), judged.amount[here].tolist(), channels, strict=True):
+    channels = payments.batch.texts("channel").take(below).to_list()
+    amounts = payments.amount_base_minor[below].tolist()
+    for row, amount, channel in zip(below.tolist(), amounts, channels, strict=True):
         if rung[row] == STATIC:
             outcome[row] = static_outcome(settings, amount, channel.decode())
         else:

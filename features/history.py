@@ -9,9 +9,11 @@ import pyarrow.compute as pc
 from pyspark.sql import functions as F
 
 from expectations.restoring import restored
-from expectations.switching import Switch, switches, token_version
+from expectations.switching import Switch, switches
 from features import snapshot, store
-from features.preparing import COLUMNS, placed_of
+from features.bases import newest_base, refuse_holes, tokens_behind
+from features.past import TABLES, columns_of
+from features.preparing import placed_of
 from features.renaming import named, renaming
 from features.spark import Run, merged, vectors
 from features.waiting import WaitingRoom
@@ -24,16 +26,7 @@ from lakehouse.made import Made, as_frame
 from lakehouse.scanned import scanned
 from lakehouse.settings import resolve
 from lakehouse.storage import Span
-from lakehouse.tables import Table
 from lakehouse.workplace import workplace
-
-
-def _read_of(table: Table) -> list[str]:
-    """The columns of silver that the kernel's records are made of."""
-    return [name for name in table.column_names if name in COLUMNS]
-
-
-KINDS = {"payment": silver.PAYMENTS, "authorisation": silver.AUTHORISATIONS, "label": silver.LABELS}
 
 
 class History:
@@ -51,7 +44,7 @@ class History:
 
         Another one stands behind every change of the token key: there an engine has to begin again.
         """
-        self._refuse_holes(span)
+        refuse_holes(self._context.root, span)
         start = span.start
         within = [s.offset + 1 for s in self._switches(span) if span.start <= s.offset < span.end - 1]
         for end in [*within, span.end]:
@@ -61,10 +54,6 @@ class History:
 
     def _switches(self, span: Span) -> list[Switch]:
         return switches(self._context.root, span.topic_id, span.partition, span.end)
-
-    def _tokens_at(self, span: Span) -> int:
-        """The key version of the tokens behind a span."""
-        return token_version(self._context.settings, self._context.root, span.topic_id, span.partition, span.end)
 
     def _take(self, span: Span, working: Path) -> None:
         base = self._base(span)
@@ -106,12 +95,12 @@ class History:
 
         RangeMissing where silver has holes, SnapshotRefused where the snapshot does not fit.
         """
-        self._refuse_holes(span)
+        refuse_holes(self._context.root, span)
         begin = 0
         if base is not None:
             meta = snapshot.read(base, ()).meta
             store.check(base, meta, self._context.settings, span.topic_id)
-            if meta["token_version"] != self._tokens_at(span):
+            if meta["token_version"] != tokens_behind(self._context.settings, self._context.root, span):
                 raise SnapshotRefused(
                     f"The snapshot {base.name} has other tokens than those at offset {span.end}.",
                     "Choose one that stands behind the last change of the token key, or none.",
@@ -128,40 +117,11 @@ class History:
 
     def _vectors(self, run: Run, span: Span) -> Made:
         spark, root = self._context.spark, self._context.root
-        found = {kind: scanned(spark, root, table, span, _read_of(table)) for kind, table in KINDS.items()}
+        found = {kind: scanned(spark, root, table, span, columns_of(table)) for kind, table in TABLES.items()}
         return vectors(run, found, span.topic_id, span.partition)
 
-    def _refuse_holes(self, span: Span) -> None:
-        names = ["topic_id", "partition", "start_offset", "offset"]
-        done = delta.rows(self._context.root, silver.BALANCE, names)
-        end = 0
-        for row in sorted(done.to_pylist(), key=lambda r: r["start_offset"]):
-            if (row["topic_id"], row["partition"]) != (span.topic_id, span.partition):
-                continue
-            if row["start_offset"] > end:
-                raise RangeMissing(
-                    f"silver lacks offsets {end} to {row['start_offset']} of partition {span.partition}.",
-                    f"python -m silver.job --from-position {end} --to-position {row['start_offset']}",
-                )
-            end = max(end, row["offset"] + 1)
-        if end < span.end:
-            raise RangeMissing(f"silver ends at offset {end}, before {span.end}.", "Run silver.job first.")
-
     def _base(self, span: Span) -> Path | None:
-        """The newest good snapshot at or before the span, of the tokens behind its end."""
-        version = self._tokens_at(span)
-        for path in snapshot.newest([self._folder]):
-            if snapshot.position(path) > span.start:
-                continue
-            try:
-                meta = snapshot.read(path).meta
-                store.check(path, meta, self._context.settings, span.topic_id)
-            except SnapshotRefused as error:
-                self._log.warning("snapshot not used", reason=error.what)
-                continue
-            if meta["token_version"] == version:
-                return path
-        return None
+        return newest_base(self._context.settings, self._context.root, span, [self._folder])
 
     def _run(self, working: Path, base: Path | None, span: Span) -> Run:
         """What is to be done over a span; its last offset and clock are of records that move the clock."""
@@ -180,7 +140,7 @@ class History:
         settings, root = self._context.settings, self._context.root
         state = store.new(settings, store.Place(span.topic_id, span.partition, span.end))
         state.admission = restored(settings, root, span.topic_id, span.partition, span.end)
-        state.token_version = self._tokens_at(span)
+        state.token_version = tokens_behind(self._context.settings, self._context.root, span)
         state.flow.waiting = self._waiting(run, span)
         meta, arrays = store.saved(state)
         arrays.update(merged(run))
@@ -194,7 +154,7 @@ class History:
         )
         last = pa.scalar(run.last_clock_ms * 1000, pa.timestamp("us", "UTC"))
         fresh = delta.within(span) & ((pc.field("effective_at") > last) | (pc.field("offset") > run.last_offset))
-        labels = delta.rows(self._context.root, silver.LABELS, _read_of(silver.LABELS), fresh).sort_by("offset")
+        labels = delta.rows(self._context.root, silver.LABELS, columns_of(silver.LABELS), fresh).sort_by("offset")
         names = run.renaming.opened()
         for rows in labels.combine_chunks().to_batches():
             room.admit(placed_of("label", rows, names))

@@ -26,6 +26,7 @@ class Experiment(Section):
     """How a challenger is compared with the champion."""
 
     costs: Costs
+    review_minutes: Annotated[float, Field(gt=0)]
     cap_minor: Count
     alpha: Annotated[float, Field(gt=0, lt=0.5)]
     power: Annotated[float, Field(gt=0.5, lt=1)]

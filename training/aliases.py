@@ -59,7 +59,14 @@ class Aliases:
 
     def champion(self) -> Aliased | None:
         """The version that the alias `champion` points to; None where there is none."""
-        found = self._asked(lambda asked: asked.get_model_version_by_alias(self._name, CHAMPION))
+        return self.named(CHAMPION)
+
+    def named(self, name: str) -> Aliased | None:
+        """The version of a number, or the one that an alias points to; None where there is none."""
+        if name.isdecimal():
+            found = self._asked(lambda asked: asked.get_model_version(self._name, name))
+        else:
+            found = self._asked(lambda asked: asked.get_model_version_by_alias(self._name, name))
         return None if found is None else Aliased(str(found.version), found.tags.get(DIGEST_TAG))
 
     def champion_digest(self) -> str | None:

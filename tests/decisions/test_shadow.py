@@ -80,7 +80,7 @@ def shadowed(engine, messages, pieces):
         bodies += body.encoded()
         if body.seen is not None:
             model = engine.shelf.loaded(body.seen.challenger)
-            found = again(body.seen.segment, model, engine._settings, body.seen.verdicts)
+            found = again(body.seen.payments, model, engine._settings, body.seen.verdicts)
             said += [read(SHADOW, one) for one in records(body, body.seen, found, 0, 0.0)]
     return bodies, said
 

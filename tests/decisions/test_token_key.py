@@ -15,8 +15,13 @@ import bronze.job
 import features.job
 import silver.job
 from decisions import control
+from decisions.exploration import key_of
 from decisions.intake import Message
 from decisions.job import Process
+from decisions.keeping import folders
+from decisions.past import Past
+from decisions.shelf import Shelf
+from decisions.stages import Stages
 from expectations.rules.rule_set import payload_of
 from features import snapshot
 from features.history import History
@@ -37,6 +42,8 @@ from silver import erasure
 from silver.personal import opened
 from silver.tokens import MapRefused, prepared
 from tests.lakehouse.records import raw
+from training.interval import interval
+from training.policy import Changes, Judge
 
 LONG_AGO = logs.END_MS - 10**9
 TO_2 = '{"token_version":2}'
@@ -315,6 +322,24 @@ def test_the_lake_has_the_vectors_of_the_engine_to_the_bit(world):
     assert compared(engine, lake).described()[1:] == []
     again = History(world.context).recomputed(span, None, world.settings.engine.state_folder / "again")
     assert compared(engine, Vectors.of(again["offset"], again["vector"])).mismatches == 0
+
+
+def test_both_sides_of_the_switch_are_decided_again_from_silver_as_they_were(world):
+    settings = world.settings
+    span = interval(world.root, None, None).span
+    draws = key_of(keys.source(settings).keyring())
+    judge = Judge(Shelf.of(settings), settings.ladder, draws, Changes(), Changes(), Stages())
+    found = {}
+    for stretch in Past(settings, world.root, span, folders(settings), Stages()).stretches():
+        verdicts, _ = judge.both(stretch)
+        vectors = stretch.payments.vectors
+        for row, offset in enumerate(stretch.offset.tolist()):
+            lists = verdicts.ruling.lists.get(row, [])
+            found[offset] = (verdicts.outcome[row], verdicts.score[0, row], lists, vectors[row].tobytes())
+    told = {at: row for at, row in decisions(world).items() if row["outcome"] != "rejected"}
+    assert found.keys() == told.keys()
+    for offset, row in told.items():
+        assert found[offset] == (row["outcome"], row["score"], row["lists_hit"], row["vector"]), offset
 
 
 def test_a_rerun_gives_every_row_the_tokens_it_had(world, context):
