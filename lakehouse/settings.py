@@ -151,6 +151,8 @@ class Training(Section):
     ensemble: Literal["fixed", "ranking", "money"]
     needed_features: list[str]
     alert_budget_per_1000: Annotated[float, Field(gt=0, le=1000)]
+    cuts: Literal["budget", "money"]
+    reviews_per_1000: Annotated[float, Field(ge=0, le=1000)]
     seed: Annotated[int, Field(ge=0)]
 
 

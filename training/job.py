@@ -26,12 +26,11 @@ from lakehouse.runs import recorded
 from lakehouse.settings import Settings, resolve
 from lakehouse.signing import signer
 from training import registry, report
-from training.cutting import cuts
 from training.data import Dataset, read, read_exported, spans, text_of
 from training.evaluate import Evaluation, HeldOut, evaluated
 from training.fit import Doubles, Fitted
 from training.package import packed
-from training.pipeline import fitted_again, fitted_on, test_scores
+from training.pipeline import cuts_of, fitted_again, fitted_on, test_scores
 from training.refusing import refuse_overlap, refuse_unfit
 from training.rules_alone import RulesAlone, rules_alone, shipped
 from training.split import Split, by_time
@@ -111,7 +110,7 @@ def train(
         "metrics": dict(found.models["ensemble"]),
         "seed": training.seed,
     }
-    bands = cuts(scores["ensemble"], training.alert_budget_per_1000)
+    bands = cuts_of(data, split, fitted, scores["ensemble"], training, costs)
     store = resolve(settings.models.store)
     with tempfile.TemporaryDirectory() as scratch:
         digest = packed(store, Path(scratch), final, bands, data.X[split.test], about, author)
@@ -132,6 +131,7 @@ def _described(split: Split, data: Dataset, by_rules: RulesAlone, settings: Sett
         "labels as of": text_of(data.as_of_ms),
         "training set": f"gold.training_set, version {data.delta_version}",
         "alert budget": f"{settings.training.alert_budget_per_1000:g} of a thousand payments, by score",
+        "cuts of the bundle": f"by {settings.training.cuts} (training.cuts)",
         "rules that could not be heard": ", ".join(by_rules.unheard) or "none",
         "seed": str(settings.training.seed),
     }

@@ -7,6 +7,8 @@ from lakehouse.experiment_settings import Costs
 from lakehouse.settings import Training
 from training.baselines import amount_only, logistic, small_tree
 from training.boosted import Boosted
+from training.cheapest import cheapest
+from training.cutting import cuts
 from training.data import Dataset
 from training.ensemble import by_money, by_ranking
 from training.fit import Doubles, Fitted, Progress, Supervised, anomaly, boosted, calibrated, isolated
@@ -61,6 +63,21 @@ def fitted_again(data: Dataset, fitted: Fitted, until_ms: int, settings: Trainin
     return replace(
         fitted, supervised=supervised, isolation=isolation, isolation_expected_path=expected, medians=medians
     )
+
+
+def cuts_of(
+    data: Dataset, split: Split, fitted: Fitted, tested: Doubles, settings: Training, of_decisions: Costs
+) -> dict[str, float]:
+    """The cuts between the bands: shares of the alert budget on the test days, or what costs least on validation days.
+
+    The first needs no labels; the second does, and so is not of the days that the report is about.
+    """
+    if settings.cuts == "budget":
+        return cuts(tested, settings.alert_budget_per_1000)
+    rows = split.validation
+    scores = model_of(fitted, {}).scores(data.X[rows]).ensemble
+    most = settings.alert_budget_per_1000, settings.reviews_per_1000
+    return cheapest(scores, split.known[rows], data.amount_base_minor[rows], *most, of_decisions)
 
 
 def test_scores(
