@@ -1,13 +1,15 @@
 """A stretch of log from the simulator, as messages, behind the control events that it needs."""
 
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import orjson
 
-from decisions.control import encoded, prepared
+from decisions.control import activate, encoded, prepared, put_model
 from decisions.engine import Engine
 from decisions.intake import Message
+from decisions.job import Process
 from decisions.staging import BY_HAND, staged_record
 from expectations.control import Version
 from features import store
@@ -138,3 +140,17 @@ def turned(process, work=lambda: None):
         process.once()
     process.once()
     return raised
+
+
+@contextmanager
+def in_office(settings, digest):
+    """An engine in office over a real log, a model in force; (its process, who signs control events)."""
+    topics.ensure(settings)
+    folder = keys_folder(settings)
+    signed = (folder / "author.pem", folder / "approver.pem", END_MS - 10**9)
+    activate(settings, "reference", reference(), *signed)
+    put_model(settings, digest, *signed, here=True)
+    process = Process(settings)
+    process.take_office()
+    yield process, signed
+    process.close()

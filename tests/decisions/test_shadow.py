@@ -156,15 +156,8 @@ def test_a_shadow_survives_a_snapshot_and_needs_a_staged_model(settings, two, tm
 @pytest.fixture
 def office(broker, settings, two):
     """An engine in office over a real log, its champion in force."""
-    topics.ensure(settings)
-    folder = logs.keys_folder(settings)
-    signed = (folder / "author.pem", folder / "approver.pem", logs.END_MS - 10**9)
-    control.activate(settings, "reference", logs.reference(), *signed)
-    control.put_model(settings, two[0], *signed, here=True)
-    process = job.Process(settings)
-    process.take_office()
-    yield process, signed
-    process.close()
+    with logs.in_office(settings, two[0]) as found:
+        yield found
 
 
 def test_every_decided_payment_has_one_record_on_topic_shadow_also_after_a_restart(settings, two, office):

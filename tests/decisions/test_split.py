@@ -246,15 +246,8 @@ def test_the_reasons_of_a_payment_are_those_of_the_model_of_its_arm(settings, tw
 @pytest.fixture
 def office(broker, settings, two):
     """An engine in office over a real log, its champion in force."""
-    topics.ensure(settings)
-    folder = logs.keys_folder(settings)
-    signed = (folder / "author.pem", folder / "approver.pem", logs.END_MS - 10**9)
-    control.activate(settings, "reference", logs.reference(), *signed)
-    control.put_model(settings, two[0], *signed, here=True)
-    process = job.Process(settings)
-    process.take_office()
-    yield process, signed
-    process.close()
+    with logs.in_office(settings, two[0]) as found:
+        yield found
 
 
 def test_a_split_begins_and_ends_over_the_log_and_a_replay_makes_every_decision_again(settings, two, office, payments):
