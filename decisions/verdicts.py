@@ -169,7 +169,8 @@ def _told(error: Exception) -> str:
 def _cuts(model: Model | None, rung: Ints) -> Doubles:
     """Of every payment the cuts that count where no thresholds are in force: below the models not the model's own."""
     lowest = edges(ladder.CUTS)
-    return lowest if model is None else np.where((rung < RULES_ONLY)[:, None], edges(model.manifest["cuts"]), lowest)
+    own = lowest if model is None else edges(model.manifest["cuts"])
+    return np.where((rung < RULES_ONLY)[:, None], own, lowest)
 
 
 def _lowered(outcome: list[str], payments: Accepted, settings: Ladder, rung: Ints) -> None:
