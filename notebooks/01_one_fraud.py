@@ -18,11 +18,10 @@
 
 # %%
 import numpy as np
-import orjson
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from decisions import bundle
+from decisions.shelf import Shelf
 from features.catalogue import FEATURES, NAMES
 from lakehouse import settings as conf
 from lakehouse.contracts import gold
@@ -65,14 +64,11 @@ for share, side, name, value in sorted(rare)[:15]:
 
 # %% [markdown]
 # ## Why the model said so
-# Exact contributions to the log odds (XGBoost's tree SHAP), summed by family.
+# Contributions to the log odds of the model that scored it, summed by family: exact for trees, an estimate for a network.
 
 # %%
-import xgboost as xgb
-
-folder = conf.resolve(settings.models.store) / fraud["model_digest"]
-booster = xgb.Booster(model_file=bytearray((folder / bundle.XGBOOST).read_bytes()))
-contributions = booster.predict(xgb.DMatrix(vector.reshape(1, -1)), pred_contribs=True)[0][:-1]
+model = Shelf.of(settings).loaded(fraud["model_digest"])
+contributions = model.supervised.contributions(vector.reshape(1, -1))[0]
 by_family: dict[str, float] = {}
 for feature, part in zip(FEATURES, contributions):
     by_family[feature.family] = by_family.get(feature.family, 0.0) + float(part)
@@ -82,6 +78,5 @@ for family, part in reasons:
     print(f"{family:10} {part:+.2f}   most: {strongest[0].meaning} ({strongest[1]:+.2f})")
 
 # %%
-manifest = orjson.loads((folder / bundle.MANIFEST).read_bytes())
-assert manifest["features"] == list(NAMES)
+assert model.manifest["features"] == list(NAMES)
 assert reasons[0][1] > 0
