@@ -48,7 +48,9 @@ class Explainer:
         found = np.zeros((n, X.shape[1]))
         ends = np.append(f.root[1:], len(f.child)).astype(np.int32)
         split = f.feature, f.threshold, f.child, f.missing_left, f.value, f.root, ends
-        _explained(np.ascontiguousarray(X), found, *split, self.parent, self.above, self.share, self.at, self.weight)
+        # A copy that may be written to, whatever X is: the kernel is compiled for one kind of array, by `make setup`.
+        own = np.array(X, np.float32, order="C")
+        _explained(own, found, *split, self.parent, self.above, self.share, self.at, self.weight)
         return found
 
 

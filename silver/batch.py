@@ -80,11 +80,12 @@ class EventBatch:
     def _take(self, span: Span, arrived: pa.Table, admission: Admission) -> None:
         """Admit a range whose tokens are of one key version; a change of it stands at the end."""
         version = admission.in_force.token_version
-        erasures = self._erasures(span, arrived, version)
+        purged = purging.empty(self._context.root, span)
+        erasures = self._erasures(span, arrived, version, purged)
         with workplace(resolve(self._context.settings.silver.working_folder)) as folder:
             kept = self._masked(span, erasing.by_customer(erasures), folder, version)
             foreign, repairs = _apart(arrived)
-            over = self._carried(span, foreign, folder)
+            over = self._carried(span, purged, foreign, folder)
             if over is not None:
                 foreign += over.lost
                 kept.add(over.told)
@@ -122,23 +123,23 @@ class EventBatch:
             admission = restored(context.settings, context.root, span.topic_id, span.partition, span.start)
         return admission
 
-    def _erasures(self, span: Span, arrived: pa.Table, version: int) -> list[Erasure]:
+    def _erasures(self, span: Span, arrived: pa.Table, version: int, purged: list[int]) -> list[Erasure]:
         """All that count up to the end of a range, in the order of the log."""
         context = self._context
         rows = storage.read_span(context.spark, context.root, bronze.EVENTS, span)
         before = erasing.held(context.root, span.topic_id, span.partition, span.start)
         found = erasing.arrived(self._keys, rows, _ids(erasing.KIND, _schemas(arrived)), version)
-        if purged := set(purging.empty(context.root, span)):
+        if purged:
             # The record of an erasure is purged with the customer's others.
             known = erasing.held(context.root, span.topic_id, span.partition, span.end)
-            found += [one for one in known if one.offset in purged]
+            found += [one for one in known if one.offset in set(purged)]
         return erasing.first_of_each([*before, *found])
 
-    def _carried(self, span: Span, foreign: list[tuple[int, str]], folder: Path) -> Carried | None:
+    def _carried(self, span: Span, purged: list[int], foreign: list[tuple[int, str]], folder: Path) -> Carried | None:
         """What silver has of the range's purged records; None where none was purged. Foreign ones need no opening."""
-        root, apart = self._context.root, {offset for offset, _ in foreign}
-        purged = [offset for offset in purging.empty(root, span) if offset not in apart]
-        return carried(root, span, purged, folder, Digests(self._keys.keyring())) if purged else None
+        apart = {offset for offset, _ in foreign}
+        mine = [offset for offset in purged if offset not in apart]
+        return carried(self._context.root, span, mine, folder, Digests(self._keys.keyring())) if mine else None
 
     def _masked(self, span: Span, erased: Erased, folder: Path, version: int) -> Kept:
         """Typed and masked rows by kind, with what admission looks at; they hold no clear value."""

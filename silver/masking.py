@@ -58,6 +58,12 @@ def masked_columns(table: Table) -> list[str]:
     return [name for name in table.column_names if name not in BY_ADMISSION]
 
 
+def _unpurged(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows that still have something sealed; nothing is copied where all have."""
+    held = pc.greater(pc.binary_length(batch.column("sealed")), 0)
+    return batch if pc.all(held).as_py() else batch.filter(held)
+
+
 def masking(keys: KeySource, erased: Erased, version: int, folder: str) -> Callable[[Batches], Batches]:
     """A function for mapInArrow over bronze rows of one partition: tells of the files that it keeps in `folder`.
 
@@ -69,8 +75,7 @@ def masking(keys: KeySource, erased: Erased, version: int, folder: str) -> Calla
         kinds = {schema.id: schema for schema in registry().schemas if schema.kind in EVENT_KINDS}
         maskers: dict[int, Masker] = {}
         with Keeper(Path(folder)) as kept:
-            for arrived in batches:
-                batch = arrived.filter(pc.binary_length(pc.field("sealed")) > 0)
+            for batch in map(_unpurged, batches):
                 for schema_id in kinds.keys() & set(pc.unique(batch.column("schema_id")).to_pylist()):
                     if schema_id not in maskers:
                         maskers[schema_id] = Masker(keys, kinds[schema_id], erased, version)

@@ -57,10 +57,15 @@ class Watcher:
 
     def close(self) -> None:
         """End the watches over a promotion and over a split."""
-        for watch in (self._guard, self._split):
-            if watch is not None:
-                watch.close()
-        self._guard = self._split = None
+        self._unguard()
+        if self._split is not None:
+            self._split.close()
+            self._split = None
+
+    def _unguard(self) -> None:
+        if self._guard is not None:
+            self._guard.close()
+            self._guard = None
 
     def _take(self, wanted: Aliased) -> None:
         if wanted.digest is not None and wanted.digest == in_force(self._settings):
@@ -74,7 +79,7 @@ class Watcher:
             return
         self._tag(wanted, None)
         self._say(f"version {wanted.version}, model {wanted.digest[:12]}, is in force from offset {offset} on")
-        self.close()
+        self._unguard()
         self._guard = Watch(self._settings, wanted.digest)
         self._guard_until = time.monotonic() + self._settings.guard.watch_s
 
@@ -102,7 +107,7 @@ class Watcher:
                 self._say(f"not rolled back, though {'; '.join(broken)}: {error}")
         elif time.monotonic() < self._guard_until:
             return
-        self.close()
+        self._unguard()
 
     def _look_at_split(self) -> None:
         if self._split is None:

@@ -85,13 +85,14 @@ def begin(
                 "the split would take longer than experiment.longest_d", days=round(plan.days, 1)
             )
         say(f"planned: {plan.text()}")
-        event, offset = control.put_split(settings, digest, share_bp, *by, received_ms, wait_s=wait_s)
+        told: trail.Details = {"champion": champion, "topic_id": log_of(settings), "rho": plan.rho, "alpha": plan.alpha}
+        figures = {"payments": plan.payments, "days": round(plan.days, 2), "power": plan.power}
+        who: trail.Details = {"share_bp": share_bp, "approver": approver.key_id}
+        trail.record(settings, BEGAN, digest, {**told, **figures, **who})
+        event, _ = control.put_split(settings, digest, share_bp, *by, received_ms, wait_s=wait_s)
         behind = {"split": Version(event.version, event.digest, event.payload)}
         end_event = control.prepared("split", split_control.ENDED, behind, author, approver)
         approval.write(store_of(settings), digest, SPLIT_END, end_event)
-    told: trail.Details = {"champion": champion, "topic_id": log_of(settings), "rho": plan.rho, "offset": offset}
-    figures = {"share_bp": share_bp, "payments": plan.payments, "days": round(plan.days, 2), "power": plan.power}
-    trail.record(settings, BEGAN, digest, {**told, **figures, "alpha": plan.alpha, "approver": approver.key_id})
     return plan
 
 

@@ -3,9 +3,8 @@
 The rows are written directly, as the contracts say they are: damage can then be done in milliseconds.
 """
 
-import hashlib
 import json
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from lakehouse.settings import Settings
 from lakehouse.single import read
 from lakehouse.storage import ensure
 from lakehouse.tables import Column, Table
+from tests.audit.literal import LANDED, default, moment, secret, token, typed
 from tests.lakehouse.records import T0, raw, record
 
 LIVE_FROM = 40
@@ -36,9 +36,7 @@ ON_A_LOWER_RUNG, AT_THE_CAP = "t107", "t108"
 FEATURES = ("amount_minor", "hour_utc", "card_count_24h", "merchant_count_7d")
 SET = "f" * 16
 MODEL = "ab" * 32
-LANDED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DAY = date(2026, 3, 1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 NAMED = Table(
     name="gold.features",
@@ -106,36 +104,6 @@ def events():
         sent.append(("outcome", fields, "accepted", None))
     sent.append(("control", {"control_id": "c2", "version": 2}, "accepted", None))
     return sent
-
-
-def moment(ms):
-    """A time of milliseconds."""
-    return _EPOCH + timedelta(milliseconds=ms)
-
-
-def secret(*parts):
-    """Sixteen bytes that follow from something."""
-    return hashlib.sha256(repr(parts).encode()).digest()[:16]
-
-
-def token(kind, value):
-    """A token as it looks."""
-    return None if value is None else f"v1:{hashlib.sha256(f'{kind}|{value}'.encode()).hexdigest()[:24]}"
-
-
-def default(column: Column):
-    """A value for what no test looks at."""
-    if column.nullable:
-        return None
-    usual = {"double": 0.5, "boolean": True, "string": "x", "int": 1, "bigint": 1, "binary": bytes(16)}
-    return {**usual, "timestamp": LANDED}[column.type]
-
-
-def typed(column, value):
-    """A record's value as its column holds it."""
-    if value is None or column.type not in ("timestamp", "date"):
-        return value
-    return moment(value) if column.type == "timestamp" else _EPOCH.date() + timedelta(days=value)
 
 
 class LittleLake:

@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, "tests/decisions")
 import logs, models
 from numba.core.dispatcher import Dispatcher
+from decisions.beside import explained
 from lakehouse import keys, settings as conf
 from lakehouse.warming import warm_all
 
@@ -38,13 +39,18 @@ messages = logs.messages(values + logs.payments(faults=2))
 engine = logs.engine(settings)
 warm_all()
 before = compiled()
-logs.decided(engine, messages, [*range(1, 200), 1000])
+pieces = [*range(0, 200), 1000, len(messages)]
+bodies = [body for a, b in zip(pieces, pieces[1:]) for body in engine.decide(messages[a:b])]
+adverse = [(body.subject(row), body.scored_by(row)) for body in bodies for row in body.adverse.tolist()]
+assert adverse
+for subject, model in adverse:
+    explained([subject], model)
 after = compiled()
 print({name: sorted(after[name] - before.get(name, set())) for name in after if after[name] - before.get(name, set())})
 """
 
 
-def test_deciding_compiles_nothing_after_the_warming(tmp_path):
+def test_deciding_and_explaining_compile_nothing_after_the_warming(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", DECIDING],
         env={**os.environ, **variables(tmp_path)},

@@ -6,24 +6,15 @@ import pytest
 
 from expectations.rules.rule_set import OUTCOMES, RuleSet
 from lakehouse import settings as conf
-from lakehouse.experiment_settings import Costs
 from lakehouse.moments import DAY_MS
 from tests.training.backtested import LARGE, LOOKED_AT, REMOTE, payload
+from tests.training.pricing import COSTS
 from training.backtest_report import Asked, Report
 from training.effect_figures import by_pattern, by_rule, difference, of_side, shifts
 from training.effects import Effects, Fired, Side
 
 APPROVE, CHALLENGE, REVIEW, DECLINE = range(len(OUTCOMES))
 RULES = {rule.name: rule for rule in RuleSet.of(payload(LARGE, REMOTE, LOOKED_AT)).evaluated}
-COSTS = Costs(
-    challenge_passes=0.1,
-    review_passes=0.2,
-    review_minor=400,
-    challenge_genuine_minor=30,
-    review_genuine_minor=200,
-    decline_genuine_minor=1000,
-    decline_genuine_share=0.02,
-)
 
 
 @pytest.fixture(scope="module")

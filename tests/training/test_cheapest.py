@@ -8,21 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decisions.outcome import bands, edges
-from lakehouse.settings import load
+from tests.training.pricing import COSTS as TESTED
 from training.cheapest import cheapest
 from training.costs import costs
 
-COSTS = load().experiment.costs.model_copy(
-    update={
-        "challenge_passes": 0.1,
-        "review_passes": 0.2,
-        "review_minor": 400,
-        "challenge_genuine_minor": 30,
-        "review_genuine_minor": 200,
-        "decline_genuine_minor": 1000,
-        "decline_genuine_share": 0.0,
-    }
-)
+COSTS = TESTED.model_copy(update={"decline_genuine_share": 0.0})
 
 
 def cost(scores, fraud, amount, cuts):

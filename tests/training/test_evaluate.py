@@ -6,24 +6,14 @@ import numpy as np
 import pytest
 
 from decisions.bundle import Model
-from lakehouse.experiment_settings import Costs
 from tests.decisions import models
+from tests.training.pricing import COSTS
 from training import report
 from training.ensemble import by_money
 from training.evaluate import HeldOut, as_decided, at_false_positive_rate, evaluated, judged, parts
 from training.metrics import measured
 from training.money import earned, outcomes
 from training.package import model_of
-
-COSTS = Costs(
-    challenge_passes=0.1,
-    review_passes=0.2,
-    review_minor=400,
-    challenge_genuine_minor=30,
-    review_genuine_minor=200,
-    decline_genuine_minor=1000,
-    decline_genuine_share=0.02,
-)
 
 
 def held_out(fraud, amount, card=None, day=None, segments=None):

@@ -15,8 +15,8 @@ from lakehouse.registry import PREFIX_BYTES, registry
 from tests.decisions import logs, models
 from tests.filled import row
 from tests.serving.running import until
-from tests.training.test_promotion import AS_OF, CUTS, Live
-from training import following, promote, promotion, traffic
+from tests.training.live import AS_OF, CUTS, Live
+from training import following, guarding, promote, promotion, traffic
 from training.promotion import Signers
 
 SHARE_BP = 2_000
@@ -112,6 +112,9 @@ def test_a_split_is_planned_begun_judged_and_ended_on_record(world, payments):
     assert said == [f"planned: {plan.text()}"]
     assert "clustered by customer, both arms" in plan.text()
     assert traffic.challenger(settings) == challenger
+    # The plan was on record before anybody decided by it.
+    told = [(entry.action, entry.subject) for entry in trail.entries(trail.place_of(settings))]
+    assert told.index(("split.began", challenger)) < told.index(("control.activated", "split version 1"))
     found = paid(world, payments[50:200])
     assert {(one["arm"], one["model_digest"]) for one in found} == {
         ("champion", champion),
@@ -156,6 +159,10 @@ def test_a_challenger_that_breaks_a_guard_rail_decides_nothing_any_more_and_the_
     watcher._look_at_split()
     assert said == []
     assert watcher._split.digest == challenger
+    # The end of a promotion's watch is not the end of this one.
+    watcher._guard, watch = guarding.Watch(watcher._settings, champion), watcher._split
+    watcher._look_at_guard()
+    assert (watcher._guard, watcher._split) == (None, watch)
     # What nobody saw in shadow: hardly anything is approved any more.
     watcher._split._approved, watcher._split._of = np.ones(100), settings.guard
     until(lambda: watcher._look_at_split() or said)
