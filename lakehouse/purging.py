@@ -24,16 +24,14 @@ from lakehouse import delta, high_water, lineage
 from lakehouse.contracts import bronze, silver
 from lakehouse.contracts.lake import PURGES
 from lakehouse.crash import crash_point
-from lakehouse.errors import RangeMissing
 from lakehouse.files import FORMAT, Batches, Writer, added, arrow_schema, filesystem
 from lakehouse.mending import ASIDE
+from lakehouse.purged import MARK
 from lakehouse.spans import Span
 from lakehouse.tables import Table
 
 TABLES = (silver.QUARANTINE, bronze.EVENTS)
 """What holds records of topic `events` as received; bronze last, as it holds what a purge is found by."""
-MARK = "fraudlake_purged"
-"""In the metadata of a commit that empties records: the erasure that asked for it."""
 EMPTY = b""
 """What is sealed of a purged record."""
 
@@ -192,14 +190,3 @@ def _counted(store: fs.FileSystem, path: str, wanted: pc.Expression | None) -> i
         return 0
     except (OSError, pa.ArrowException):
         return None
-
-
-def refuse_before(reader: DeltaTable, table: Table, version: int) -> None:
-    """RangeMissing where a version is from before a purge: its files are gone."""
-    for commit in reader.history(max(1, reader.version() - version)):
-        if commit["version"] > version and MARK in (commit.get("userMetadata") or ""):
-            raise RangeMissing(
-                f"{table.name} cannot be read at version {version}: records were purged on request in version "
-                f"{commit['version']}, and the files from before it are gone.",
-                f"Read version {commit['version']} or a later one.",
-            )

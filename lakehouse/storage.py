@@ -28,7 +28,7 @@ from lakehouse.delta import ensure as ensure
 from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
 from lakehouse.made import Rows, as_frame
 from lakehouse.made import written as written_files
-from lakehouse.purging import refuse_before
+from lakehouse.purged import refuse_before
 from lakehouse.spans import Span as Span
 from lakehouse.tables import Table
 

@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse import delta, high_water, purging
+from lakehouse import delta, high_water, purged, purging
 from lakehouse.contracts import bronze
 from lakehouse.errors import RangeMissing
 from lakehouse.spans import Span
@@ -76,9 +76,9 @@ def test_versions_from_before_are_refused_and_those_from_behind_are_not(tmp_path
     _made(root, range(4, 6))
     reader = delta.opened(root, TABLE)
     with pytest.raises(RangeMissing, match=r"version 1: .* in version 2, .* Read version 2 or a later one"):
-        purging.refuse_before(reader, TABLE, 1)
+        purged.refuse_before(reader, TABLE, 1)
     for version in (2, 3):
-        purging.refuse_before(reader, TABLE, version)
+        purged.refuse_before(reader, TABLE, version)
 
 
 def test_files_that_nobody_can_look_into_are_named(tmp_path: Path) -> None:
