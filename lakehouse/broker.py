@@ -82,12 +82,9 @@ def placed(
     return found[0] if found else None
 
 
-def consumer(settings: Settings, name: str, partition: int, offset: int, low_latency: bool = False) -> Reader:
-    """A reader of one partition from `offset` on; an offset that no longer exists is an error, never a jump.
-
-    With `low_latency` every record comes at once; else the broker collects for up to 100 ms, which is far less work.
-    """
-    reader = Reader(
+def _reader(settings: Settings, low_latency: bool) -> Reader:
+    """A reader of nothing yet."""
+    return Reader(
         {
             "bootstrap.servers": settings.kafka.bootstrap_servers,
             "group.id": f"fraudlake-{uuid.uuid4()}",
@@ -103,6 +100,14 @@ def consumer(settings: Settings, name: str, partition: int, offset: int, low_lat
             "log_level": 2,
         }
     )
+
+
+def consumer(settings: Settings, name: str, partition: int, offset: int, low_latency: bool = False) -> Reader:
+    """A reader of one partition from `offset` on; an offset that no longer exists is an error, never a jump.
+
+    With `low_latency` every record comes at once; else the broker collects for up to 100 ms, which is far less work.
+    """
+    reader = _reader(settings, low_latency)
     reader.next = offset
     reader.assign([TopicPartition(name, partition, offset)])
     return reader
@@ -115,7 +120,8 @@ _SOON_S = 0.1
 
 def watermarks(settings: Settings, name: str, partition: int) -> tuple[int, int]:
     """(first offset still kept, offset after the last record)."""
-    reader = consumer(settings, name, partition, 0)
+    # Of no partition: nothing to fetch. One that fetched from an offset that is gone was seen not to close.
+    reader = _reader(settings, low_latency=False)
     deadline = time.monotonic() + settings.kafka.request_timeout_s
     try:
         while True:

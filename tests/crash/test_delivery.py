@@ -57,7 +57,7 @@ def delivered(request, broker, new_settings, tmp_path):
         assert _killed(settings, place) < 0
     _finish(settings)
     paid = [offset for offset, kind, _ in deciding.read(settings, topics.EVENTS) if kind == "payment"]
-    assert len(paid) >= 0.9 * PAYMENTS
+    assert len(paid) > 10 * BATCH, "work enough to be killed at"
     return settings, paid
 
 

@@ -107,13 +107,13 @@ def test_a_split_is_planned_begun_judged_and_ended_on_record(world, payments):
     with pytest.raises(ControlRefused, match="was begun"):
         traffic.judge(settings, challenger)
     assert {one["arm"] for one in paid(world, payments[:50])} == {None}
-    said = []
+    said, before = [], sum(1 for _ in trail.entries(trail.place_of(settings)))
     plan = traffic.begin(settings, challenger, SHARE_BP, world.by, said.append)
     assert said == [f"planned: {plan.text()}"]
     assert "clustered by customer, both arms" in plan.text()
     assert traffic.challenger(settings) == challenger
     # The plan was on record before anybody decided by it.
-    told = [(entry.action, entry.subject) for entry in trail.entries(trail.place_of(settings))]
+    told = [(one.action, one.subject) for one in list(trail.entries(trail.place_of(settings)))[before:]]
     assert told.index(("split.began", challenger)) < told.index(("control.activated", "split version 1"))
     found = paid(world, payments[50:200])
     assert {(one["arm"], one["model_digest"]) for one in found} == {
@@ -163,12 +163,12 @@ def test_a_challenger_that_breaks_a_guard_rail_decides_nothing_any_more_and_the_
     watcher._guard, watch = guarding.Watch(watcher._settings, champion), watcher._split
     watcher._look_at_guard()
     assert (watcher._guard, watcher._split) == (None, watch)
-    # What nobody saw in shadow: hardly anything is approved any more.
-    watcher._split._approved, watcher._split._of = np.ones(100), settings.guard
+    # What nobody saw in shadow: nearly everything is approved, whichever customers are the challenger's.
+    watcher._split._approved, watcher._split._of = np.zeros(100), settings.guard
     until(lambda: watcher._look_at_split() or said)
     (told,) = said
     assert told.startswith(f"the split of model {challenger[:12]} ends at offset ")
-    assert "approval rate changed by -" in told
+    assert "approval rate changed by +" in told
     assert steps(settings, challenger)[0][-1] == "split.ended"
     assert traffic.challenger(settings) is None
     assert {(one["arm"], one["model_digest"]) for one in paid(world, payments[150:200])} == {(None, champion)}
