@@ -84,7 +84,8 @@ def build_session(settings: Settings, name: str, java_options: str = "") -> Spar
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.driver.extraJavaOptions": (
             f"-Dlog4j2.configurationFile={home() / 'conf' / 'spark-log4j2.properties'} "
-            f"-Dderby.system.home={scratch} -XX:+UseParallelGC {java_options or _archived(settings)}"
+            f"-Dderby.system.home={scratch} -XX:+UseParallelGC {java_options or _archived(settings)} "
+            f"{settings.spark.java_options}"
         ),
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",

@@ -82,6 +82,7 @@ class Trail(Section):
 class Spark(Section):
     master: str
     driver_memory: str
+    java_options: str
     shuffle_partitions: Count
     jars_folder: Path
     scratch_folder: Path

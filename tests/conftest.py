@@ -117,8 +117,10 @@ def state_folder() -> Iterator[Path]:
     A process of several has its own.
     """
     folder = Path(os.environ[FOLDER], os.environ.get("PYTEST_XDIST_WORKER", "one"))
-    # Two cores on every machine, so that a run costs and splits the same everywhere.
-    values = {**variables(folder), "FRAUDLAKE__SPARK__MASTER": "local[2]"}
+    # Two cores on every machine, so that a run costs and splits the same everywhere; JVMs that live for minutes on
+    # tiny tables are not worth an optimising compiler beside them.
+    spark = {"FRAUDLAKE__SPARK__MASTER": "local[2]", "FRAUDLAKE__SPARK__JAVA_OPTIONS": "-XX:TieredStopAtLevel=1"}
+    values = {**variables(folder), **spark}
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("FRAUDLAKE_")]:
             patch.delenv(name)
