@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import json
-import time
 
 import pytest
 
@@ -73,10 +72,11 @@ def test_targets_that_hang_redirect_fail_or_lie_inside_hold_up_nobody_else(worki
     with receiving(hang="hang", moved=302, broken=500) as server:
         bad = {name: f"{server.url}/{name} {SECRET}" for name in ("hang", "moved", "broken")}
         inside = {"inside": f"http://10.1.2.3/ {SECRET}", "nowhere": f"https://no-such-host.invalid/ {SECRET}"}
-        began = time.monotonic()
-        worker, outbox = working({**bad, **inside, "good": f"{server.url}/good {SECRET}"}, attempts=2)
+        good = {"good": f"{server.url}/good {SECRET}"}
+        worker, outbox = working({**bad, **inside, **good}, attempts=2, timeout_s=1.0)
         (sent,) = ended(worker, outbox, "sent")
-        assert (sent.channel, time.monotonic() - began < 0.5) == ("good", True)
+        assert sent.channel == "good"
+        assert "hang" not in {one.channel for one in outbox.messages("dead")}, "it was waited for"
         dead = ended(worker, outbox, "dead", 5)
     assert "/elsewhere" not in {one.path for one in server.got}
     assert {one.channel: one.error for one in dead if one.channel != "hang"} == {
