@@ -4,6 +4,8 @@ Looking changes nothing: mail scanners open links. Whoever answers needs the cod
 person, and an unknown link, an answered and an expired one show nothing of the payment.
 """
 
+import base64
+import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from html import escape
@@ -23,8 +25,18 @@ from serving.guard import FORM
 
 ANSWERS = {"me": APPROVED, "not-me": DECLINED}
 MOST_FIELDS = 4
+STYLE = """
+body { max-width: 32rem; margin: 2rem auto; padding: 0 1rem; font: 1.125rem/1.5 system-ui, sans-serif; color: #1b1f24 }
+h1 { font-size: 1.5rem }
+input { display: block; width: 9rem; padding: .5rem; font: inherit; letter-spacing: .25em }
+button { min-width: 11rem; margin: 0 .5rem .75rem 0; padding: .75rem 1rem; font: inherit; cursor: pointer;
+  background: #fff; color: inherit; border: 2px solid #57606a; border-radius: .375rem }
+"""
+"""Both answers look alike: neither is the one that is meant to be pressed."""
+_STYLED = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+    f"style-src 'sha256-{_STYLED}'",
     "X-Robots-Tag": "noindex",
 }
 
@@ -32,7 +44,8 @@ router = APIRouter(tags=["verification"])
 
 _PAGE = """<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title></head>
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<style>{style}</style></head>
 <body>
 <h1>{title}</h1>
 {body}
@@ -41,10 +54,12 @@ _PAGE = """<!doctype html>
 """
 _FORM = """<p>{note}A payment of <b>{amount}</b> at <b>{merchant}</b>, {time} UTC, waits for your word.</p>
 <form method="post" action="">
+<button disabled hidden></button>
 <p><label>The six digits of our message: <input name="code" inputmode="numeric" autocomplete="one-time-code"
  pattern="[0-9]{{6}}" maxlength="6" required></label></p>
 <p><button name="answer" value="me">It was me</button> <button name="answer" value="not-me">It was not me</button></p>
 </form>"""
+"""The first button of a form is what the Enter key presses; disabled, it answers nothing."""
 _DONE: Mapping[str, str] = {
     APPROVED: "Thank you. The payment goes on.",
     DECLINED: "Thank you. The payment is stopped. Please call your bank by the number on your card.",
@@ -56,7 +71,7 @@ _UNKNOWN = "This link is not one of ours, or not whole. Open it again from the m
 
 
 def _page(status: int, title: str, body: str) -> Response:
-    return HTMLResponse(_PAGE.format(title=escape(title), body=body), status, headers=HEADERS)
+    return HTMLResponse(_PAGE.format(title=escape(title), style=STYLE, body=body), status, headers=HEADERS)
 
 
 def _said(status: int, title: str, text: str) -> Response:

@@ -1,6 +1,9 @@
 """Challenged customers: link, code, the page, and the one answer that counts."""
 
 import asyncio
+import base64
+import hashlib
+import re
 import subprocess
 import sys
 import threading
@@ -258,6 +261,20 @@ def test_looking_changes_nothing_and_answering_works_once(page, ring):
     gone = page("GET", path)
     assert (gone.status_code, "19.99" in gone.text, "Caf" in gone.text) == (410, False, False)
     assert Verifications(page.database, 5).find(one.verification_id).result == "declined"
+
+
+def test_the_enter_key_answers_nothing_and_a_browser_takes_the_style_and_nothing_else(page, ring):
+    (one,) = asked(page.world, page.database, challenge(1))
+    seen = page("GET", f"/v1/verify/{token(ring, one.verification_id, 1)}")
+    # What Enter presses is the first button of a form, and a disabled one submits nothing (HTML, 4.10.21.2).
+    assert re.findall("<button([^>]*)>", seen.text) == [
+        " disabled hidden",
+        ' name="answer" value="me"',
+        ' name="answer" value="not-me"',
+    ]
+    (style,) = re.findall("<style>(.*?)</style>", seen.text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert seen.headers["content-security-policy"].endswith(f"; style-src 'sha256-{digest}'")
 
 
 def test_wrong_codes_are_counted_and_what_is_no_answer_is_not(page, ring):
