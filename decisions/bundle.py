@@ -187,7 +187,7 @@ def load(store: Path, digest: str, trust: Trust, whole: bool = True) -> Model:
     if lacks:
         return model
     try:
-        return _test(_with_isolation(model, folder / ISOLATION))
+        return _test(_with_isolation(model, contents.get(ISOLATION, b"")))
     except BundleRefused as error:
         if whole:
             raise
@@ -220,6 +220,11 @@ def _manifest(folder: Path, digest: str, trust: Trust) -> dict[str, Any]:
     return manifest
 
 
+def verified_files(store: Path, digest: str, manifest: Mapping[str, Any]) -> dict[str, bytes]:
+    """The files that a manifest lists, each as it was signed; BundleRefused names one that was altered."""
+    return {name: _verified(store / digest / name, digest, expected) for name, expected in manifest["files"].items()}
+
+
 def _verified(path: Path, digest: str, expected: str) -> bytes:
     content = _read(path, digest)
     if _file_digest(content) != expected:
@@ -227,9 +232,11 @@ def _verified(path: Path, digest: str, expected: str) -> bytes:
     return content
 
 
-def _with_isolation(model: Model, path: Path) -> Model:
+def _with_isolation(model: Model, content: bytes) -> Model:
+    # A copy of the bytes that were verified: what happens to the file later changes no score.
+    raw = np.frombuffer(content, np.uint8).copy()
     try:
-        arrays = snapshot.read(path).arrays
+        arrays = snapshot.parsed(raw, Path(ISOLATION)).arrays
     except SnapshotRefused as error:
         raise _refused(model.digest, error.what) from None
     return model.with_anomaly(Forest.of(snapshot.part(arrays, "forest")), arrays["medians"])

@@ -192,13 +192,19 @@ def put(settings: Settings, event: ControlEvent, now: InForce, received_ms: int 
     """Write a signed event that follows what is in force; its offset. ControlRefused as `activate`."""
     if received_ms is not None and received_ms > now_ms():
         raise ControlRefused("The event would be received in the future.", "Give a time that has passed, or none.")
-    now.check(event, trust(conf.resolve(settings.keys.folder)))
+    trusted = trust(conf.resolve(settings.keys.folder))
+    now.check(event, trusted)
     if event.scope == "keys":
         key_control.refuse_unready(settings, event.payload)
     what = f"{event.scope} version {event.version}"
     told = {name: getattr(event, name) for name in ("control_id", "digest", "author", "approver")}
     trail.record(settings, "control.signed", what, told)
     offset = send(settings, event, received_ms)
+    if past(settings, trusted).payloads.get((event.scope, event.version)) != event.payload:
+        raise ControlRefused(
+            f"{what}, at offset {offset}, came too late: another version {event.version} was first.",
+            "Look at what is in force now (python -m decisions.control show), and decide again.",
+        )
     trail.record(settings, "control.activated", what, {**told, "offset": offset})
     if event.scope == "model" and now.split is not None:
         why: trail.Details = {"reason": f"{what} is in force", "offset": offset}

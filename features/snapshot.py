@@ -121,6 +121,11 @@ def read(path: Path, parts: Sequence[str] | None = None) -> Snapshot:
     The arrays are the file's own pages, private to whoever writes into them.
     """
     raw = np.asarray(np.memmap(path, np.uint8, "c")) if path.stat().st_size else np.zeros(0, np.uint8)
+    return parsed(raw, path, parts)
+
+
+def parsed(raw: npt.NDArray[np.uint8], path: Path, parts: Sequence[str] | None = None) -> Snapshot:
+    """The snapshot of a file's bytes, as `read`; the arrays are views of them, `path` is for errors."""
     if len(raw) < _HEADER_AT or raw[:8].tobytes() != MAGIC:
         raise _refused(path, "does not begin like a snapshot")
     (length,) = struct.unpack("<Q", raw[8:16].tobytes())

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lakehouse import settings as conf
-from lakehouse.errors import BundleRefused, ControlRefused, RegistryUnavailable
+from lakehouse.errors import BundleRefused, ControlRefused, RegistryUnavailable, Transient
 from lakehouse.settings import Settings
 from training import traffic
 from training.aliases import REFUSED, Aliased, Aliases
@@ -73,15 +73,27 @@ class Watcher:
         try:
             if wanted.digest is None:
                 raise BundleRefused("The version names no bundle.", "Register it by training.job.")
-            offset = promote(self._settings, wanted.digest)
-        except (BundleRefused, ControlRefused) as error:
+            guard = Watch(self._settings, wanted.digest)
+        except BundleRefused as error:
             self._refuse(wanted, str(error))
             return
+        try:
+            offset = promote(self._settings, wanted.digest)
+        except (BundleRefused, ControlRefused) as error:
+            guard.close()
+            self._refuse(wanted, str(error))
+            return
+        except Transient:
+            # It may be on the log all the same.
+            self._guarded_by(guard)
+            raise
+        self._guarded_by(guard)
         self._tag(wanted, None)
         self._say(f"version {wanted.version}, model {wanted.digest[:12]}, is in force from offset {offset} on")
+
+    def _guarded_by(self, guard: Watch) -> None:
         self._unguard()
-        self._guard = Watch(self._settings, wanted.digest)
-        self._guard_until = time.monotonic() + self._settings.guard.watch_s
+        self._guard, self._guard_until = guard, time.monotonic() + self._settings.guard.watch_s
 
     def _refuse(self, wanted: Aliased, why: str) -> None:
         self._say(f"version {wanted.version} was refused, the serving model stays: {why}")
@@ -106,6 +118,9 @@ class Watcher:
             except ControlRefused as error:
                 self._say(f"not rolled back, though {'; '.join(broken)}: {error}")
         elif time.monotonic() < self._guard_until:
+            return
+        elif not guard.judged and in_force(self._settings) == guard.digest:
+            # Hardly anybody paid so far.
             return
         self._unguard()
 
@@ -162,7 +177,10 @@ def taken_back(settings: Settings, digest: str, broken: list[str]) -> str:
 
 
 def guarded(settings: Settings, digest: str, say: Say) -> bool:
-    """Watch a model that was just put into force for as long as the settings say; whether it stayed."""
+    """Watch a model that was just put into force for as long as the settings say; whether it stayed.
+
+    ControlRefused where there were too few payments to judge it by.
+    """
     watch, until = Watch(settings, digest), time.monotonic() + settings.guard.watch_s
     try:
         while time.monotonic() < until:
@@ -175,6 +193,12 @@ def guarded(settings: Settings, digest: str, say: Say) -> bool:
             time.sleep(settings.guard.look_s)
     finally:
         watch.close()
+    if not watch.judged:
+        raise ControlRefused(
+            f"Model {digest[:12]} was not judged: fewer than {settings.guard.least_payments} payments in "
+            f"{settings.guard.watch_s:g} s.",
+            "See that an engine decides, then watch it again: python -m training.promote guard.",
+        )
     return True
 
 

@@ -1,7 +1,8 @@
 """The guard rails of a model that was put into force, or decides an arm: what it does beside what it did in shadow.
 
-Errors and latency are of the last seconds alone. Scores and approvals are compared with those that the same model gave
-in shadow, or, where it never was, approvals with those of the model before it: in a split of the other arm.
+Errors and latency are of the last seconds alone, or, where payments are few, of the fewest that are judged. Scores and
+approvals are compared with those that the same model gave in shadow, or, where it never was, approvals with those of
+the model before it: in a split of the other arm.
 """
 
 import time
@@ -96,6 +97,10 @@ class Watch:
         self._reader = broker.consumer(settings, name, PARTITION, max(low, high - LOOKED_BACK))
         self._fence: Fence | None = None
         self._window: deque[Decided] = deque()
+        self._since = time.time() - self._of.window_s
+        """What was decided before says nothing of this watch."""
+        self.judged = False
+        """Whether there ever were payments enough."""
         self._before: deque[bool] = deque(maxlen=LOOKED_BACK)
         self._scores, self._approved = self._in_shadow()
 
@@ -119,9 +124,11 @@ class Watch:
             wait_s = 0.0
             for message in messages:
                 self._take(message.offset(), message.value() or b"")
-        oldest = time.time() - self._of.window_s
-        while self._window and self._window[0].at_s < oldest:
+        # Where payments are few, the newest ones are looked at for longer.
+        oldest, enough = time.time() - self._of.window_s, self._of.least_payments
+        while self._window and self._window[0].at_s < (oldest if len(self._window) > enough else self._since):
             self._window.popleft()
+        self.judged |= len(self._window) >= enough
         approved = self._approved if len(self._approved) else np.array(self._before, np.float64)
         return broken(list(self._window), Usual(self._scores, approved), self._of)
 

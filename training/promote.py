@@ -77,7 +77,7 @@ def _run(given: argparse.Namespace, settings: Settings) -> int:
         offset = promotion.promote(settings, given.digest, given.received_at)
         _say(f"model {given.digest[:12]} is in force from offset {offset} on")
     elif given.what == "rollback":
-        digest, offset = promotion.rollback(settings, given.reason, by, given.received_at)
+        digest, offset = promotion.rollback(settings, given.reason, by, given.received_at, given.digest)
         _say(f"model {digest[:12]} is in force again from offset {offset} on")
     elif given.what == "guard" and (challenger := traffic.challenger(settings)) is not None:
         stayed = guarded_split(settings, challenger, _say)
@@ -162,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
             action.add_argument("--without-evidence", metavar="REASON", help="criteria are not judged; it is recorded")
     back = actions.add_parser("rollback", help="the model before the one in force, at once", parents=[common])
     back.add_argument("--reason", required=True, help="for the audit trail")
+    back.add_argument("--digest", help="of the model to go back from; refused where another one is in force")
     actions.add_parser("guard", help="watch the model in force, go back when it breaks", parents=[common])
     actions.add_parser("watch", help="follow the alias champion until stopped", parents=[common])
     return made

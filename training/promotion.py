@@ -322,9 +322,14 @@ def rollback(
 
 
 def _one_before(before: Past, serving: str) -> str:
-    newest = before.now.versions["model"].version
-    for version in range(newest - 1, 0, -1):
+    """The model before the one in force; one that was gone back from is not before it."""
+    way: list[str] = []
+    for version in range(1, before.now.versions["model"].version + 1):
         digest = bundle_digest(before.payloads["model", version])
-        if digest is not None and digest != serving:
-            return digest
-    raise ControlRefused("There was no other model before the one in force.")
+        if digest in way:
+            del way[way.index(digest) :]
+        if digest is not None:
+            way.append(digest)
+    if len(way) < 2 or way[-1] != serving:
+        raise ControlRefused("There was no other model before the one in force.")
+    return way[-2]

@@ -32,7 +32,7 @@ def recut(settings: Settings, digest: str, budget_per_1000: float) -> str:
     if not len(rows):
         raise data.DataRefused("No payment of gold.training_set is one that the models were fitted on.")
     made = cuts(model.scores(found.X[rows]).ensemble, budget_per_1000)
-    files = {name: (store / digest / name).read_bytes() for name in model.manifest["files"]}
+    files = bundle.verified_files(store, digest, model.manifest)
     manifest: dict[str, Any] = {**model.manifest, "cuts": made, "recut_of": digest}
     author = signer(conf.resolve(settings.keys.folder) / "author.pem")
     new = bundle.write(store, files, manifest, author)

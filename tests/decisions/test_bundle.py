@@ -51,6 +51,20 @@ def test_one_altered_byte_is_refused(store, tmp_path, seed, name):
         shutil.rmtree(copy)
 
 
+def test_what_happens_to_the_files_of_a_model_that_was_loaded_changes_no_score(store, tmp_path):
+    folder, digest = store
+    shutil.copytree(folder / digest, tmp_path / digest)
+    model, vectors = bundle.load(tmp_path, digest, trusted()), models.vectors(3, 100)[0]
+    before = model.scores(vectors).ensemble
+    for name in (bundle.XGBOOST, bundle.ISOLATION):
+        path = tmp_path / digest / name
+        with path.open("r+b") as file:
+            file.write(bytes(path.stat().st_size))
+    assert model.scores(vectors).ensemble.tolist() == before.tolist()
+    with pytest.raises(BundleRefused, match="altered"):
+        bundle.verified_files(tmp_path, digest, model.manifest)
+
+
 @pytest.mark.parametrize("name", [bundle.MANIFEST, bundle.SIGNATURE, bundle.XGBOOST, bundle.ISOLATION])
 def test_a_missing_file_is_refused(store, tmp_path, name):
     folder, digest = store

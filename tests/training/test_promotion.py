@@ -156,6 +156,12 @@ def test_a_challenger_is_promoted_on_evidence_at_one_place_and_rolled_back_witho
     }
     told = ["experiment.began", "promotion.approved", "promotion.activated", "promotion.rolled_back"]
     assert steps(settings, challenger)[-4:] == told
+    # Who asks once more does not get the model back that was gone back from.
+    with pytest.raises(ControlRefused, match="no other model before"):
+        promotion.rollback(settings, "again", world.by)
+    with pytest.raises(ControlRefused, match="is no longer in force"):
+        promotion.rollback(settings, "again", world.by, watched=challenger)
+    assert promotion.in_force(settings) == champion
     assert trail.verified(trail.place_of(settings), Path(settings.keys.folder) / signing.TRUSTED).problems == []
 
 
