@@ -148,10 +148,11 @@ def _telling(end: int) -> Callable[[int], None]:
     return moved
 
 
-def asked(over: Interval, of: Known, changed: Mapping[str, Any], model: Model | None = None) -> Asked:
-    """What a report is about; `model` is the one that was given."""
+def asked(over: Interval, of: Known, changed: Mapping[str, Any], *models: Model | None) -> Asked:
+    """What a report is about; `models` are those that decide everywhere, on either side."""
     span = over.span
-    until = None if model is None else model.manifest.get("split", {}).get("fitted_until_ms")
+    splits = [model.manifest.get("split", {}) for model in models if model is not None]
+    until = max((split["fitted_until_ms"] for split in splits if "fitted_until_ms" in split), default=None)
     return Asked(over.start_ms, over.end_ms, span.start, span.end, over.as_of_ms, of.matured_before_ms, changed, until)
 
 
@@ -168,7 +169,7 @@ def run(given: argparse.Namespace, settings: Settings) -> Report:
     of = known(root, over.as_of_ms, settings, given.truth)
     found = backtest(settings, over, Policies(then, what), of, _telling(over.span.end), Stages())
     print(f"{len(found):,} payments decided, {int(found.matured.sum()):,} of them compared", file=sys.stderr)
-    return Report.of(asked(over, of, told, what.model), found, settings.experiment, settings.training.seed)
+    return Report.of(asked(over, of, told, then.model, what.model), found, settings.experiment, settings.training.seed)
 
 
 def main(argv: Sequence[str]) -> int:

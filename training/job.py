@@ -114,20 +114,25 @@ def train(
     store = resolve(settings.models.store)
     with tempfile.TemporaryDirectory() as scratch:
         digest = packed(store, Path(scratch), final, bands, data.X[split.test], about, author)
-        told = report.Told(settings.models.name, digest, _described(split, data, by_rules, settings))
+        told = report.Told(settings.models.name, digest, _described(split, data, by_rules, settings, fitted_until))
         report.write(Path(scratch) / "report", told, found, final, data.X[split.test], costs)
         _register(settings, digest, found, about, final, Path(scratch) / "report")
     say("done", seconds=round(time.monotonic() - began, 1), digest=digest)
     return digest
 
 
-def _described(split: Split, data: Dataset, by_rules: RulesAlone, settings: Settings) -> dict[str, str]:
+def _described(
+    split: Split, data: Dataset, by_rules: RulesAlone, settings: Settings, fitted_until_ms: int
+) -> dict[str, str]:
     """What a report says of its data, in words."""
+    again = ", test days among them" if fitted_until_ms > split.test_start_ms else ""
     return {
         "training days": f"{text_of(split.train_start_ms)} to {text_of(split.train_end_ms)}",
         "payments and known frauds there": f"{len(split.train):,}, {int(split.known[split.train].sum()):,}",
         "test days": f"{text_of(split.test_start_ms)} to {text_of(split.test_end_ms)}",
         "payments and frauds there": f"{len(split.test):,}, {int(data.is_fraud[split.test].sum()):,}",
+        "figures are of": "the same settings, fitted on the training days alone",
+        "this bundle is fitted on": f"{text_of(split.train_start_ms)} to {text_of(fitted_until_ms)}{again}",
         "labels as of": text_of(data.as_of_ms),
         "training set": f"gold.training_set, version {data.delta_version}",
         "alert budget": f"{settings.training.alert_budget_per_1000:g} of a thousand payments, by score",

@@ -343,6 +343,9 @@ def test_a_guard_takes_back_nothing_but_the_model_it_watches(world, mlflow_serve
     told = looked(guarding.Watch(patient, challenger))
     assert told == f"model {challenger[:12]} is no longer in force, and no longer watched"
     assert not following.guarded(patient, challenger, said.append)
+    soon = settings.model_copy(update={"guard": rails.model_copy(update={"watch_s": 0.2, "least_payments": 10**6})})
+    with pytest.raises(ControlRefused, match=r"was not judged: fewer than 1000000 payments in 0\.2 s"):
+        following.guarded(soon, other, said.append)
     assert said[-1] == told
     assert promotion.in_force(settings) == other
 

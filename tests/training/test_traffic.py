@@ -162,6 +162,9 @@ def test_a_challenger_that_breaks_a_guard_rail_decides_nothing_any_more_and_the_
     # The end of a promotion's watch is not the end of this one.
     watcher._guard, watch = guarding.Watch(watcher._settings, champion), watcher._split
     watcher._look_at_guard()
+    assert watcher._guard is not None, "too few payments: it goes on"
+    watcher._guard.judged = True
+    watcher._look_at_guard()
     assert (watcher._guard, watcher._split) == (None, watch)
     # What nobody saw in shadow: nearly everything is approved, whichever customers are the challenger's.
     watcher._split._approved, watcher._split._of = np.zeros(100), settings.guard
