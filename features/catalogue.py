@@ -27,7 +27,7 @@ FEATURES: tuple[Feature, ...] = (
 )
 NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 
-KERNEL_VERSION = 2
+KERNEL_VERSION = 3
 """Raised when the kernel's arithmetic changes: it makes another feature set."""
 
 _OPERANDS = {Operation.VALUE: 1, Operation.RATIO: 2, Operation.ZSCORE: 3, Operation.SURPLUS: 2}

@@ -110,7 +110,7 @@ def _who(batch: Batch, whom: Whom) -> Ints:
     return out
 
 
-_DECLINED = int(Texts.of(["declined"]).hash64()[0])
+_DECLINED, _RULE = (int(Texts.of([word]).hash64()[0]) for word in ("declined", "rule"))
 
 
 def payments(batch: Batch, whom: Whom, admitted: Admitted, addresses_differ: Doubles) -> Placed:
@@ -142,8 +142,11 @@ def authorisations(batch: Batch, whom: Whom, offset: Ints, clock_ms: Ints) -> Pl
 
 
 def labels(batch: Batch, whom: Whom, amount_base_minor: Ints, offset: Ints, clock_ms: Ints) -> Placed:
-    """Labels as records; their time is the one at which they take effect: max(label_available_at, engine clock)."""
-    fraud = batch.numbers("is_fraud").astype(np.bool_)
+    """Labels as records; their time is the one at which they take effect: max(label_available_at, engine clock).
+
+    What a rule of ours predicted is no finding, whoever sends it: features must not learn from decisions.
+    """
+    fraud = batch.numbers("is_fraud").astype(np.bool_) & (batch.texts("source").hash64() != _RULE)
     effective = np.maximum(batch.numbers("label_available_at").astype(np.int64), clock_ms)
     records = empty(batch.rows)._replace(
         what=np.full(batch.rows, LABELLED, np.int8),

@@ -35,7 +35,7 @@ COLUMNS = {
     *(*NEEDED, *PUBLIC.values(), *(f"{name}_token" for name in Whom._fields)),
     *("offset", "engine_clock", "transaction_id", "amount_base_minor", "category_risk", "country_risk"),
     *("billing_address_token", "shipping_address_token", "result"),
-    *("is_fraud", "label_available_at", "label_id", "reverses"),
+    *("is_fraud", "source", "label_available_at", "label_id", "reverses"),
 }
 """What is read of silver; of a kind, as many of them as it has."""
 

@@ -1,15 +1,20 @@
 """Nothing that is written after a payment changes its features: not dropped, not altered, whatever its kind."""
 
 import numpy as np
+import pytest
 import worlds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.flow import Flow
-from features.inputs import Placed
+from features.inputs import Placed, Whom, labels
+from features.past import columns_of
 from features.records import AUTHORISED, DECLINED, FRAUD, PAID
 from features.state import Spec
 from features.windows import DAY_MS
+from lakehouse.contracts import silver
+from lakehouse.registry import PREFIX_BYTES, registry
+from tests.lakehouse.records import raw
 
 SPEC = Spec(label_delay_d=7, record_retention_d=400, max_keys=1_000_000)
 N = 150
@@ -59,3 +64,16 @@ def test_what_is_altered_would_change_the_features_of_payments_after_it(seed):
     assert Flow(SPEC).take(events, altered(labels, 0, random)).tobytes() != whole.tobytes()
     paid = altered(events, int(events.offset[N // 2]), random)
     assert Flow(SPEC).take(paid, labels).tobytes() != whole.tobytes()
+
+
+@pytest.mark.parametrize(("source", "counts"), [("chargeback", True), ("analyst", True), ("rule", False)])
+def test_what_a_rule_of_ours_predicted_is_no_fraud_to_a_feature(source, counts):
+    # Else a rule that looks at known frauds would feed itself.
+    value = raw("label", source=source, is_fraud=True)
+    schema, nothing = registry().latest("label"), np.zeros(1, np.int64)
+    end = np.array([len(value)])
+    batch = schema.codec.decode(np.frombuffer(value, np.uint8), nothing + PREFIX_BYTES, end).batch
+    nobody = Whom(*[nothing] * len(Whom._fields))
+    made = labels(batch, nobody, nothing, nothing, nothing)
+    assert made.records.flags.tolist() == [FRAUD if counts else 0]
+    assert "source" in columns_of(silver.LABELS)
