@@ -156,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
                 "--on",
                 choices=(SHADOW, HISTORY),
                 default=SHADOW,
-                help="what it is judged on: what it did in shadow, or matured history that no model was fitted on",
+                help="what it is judged on: what it did in shadow, or matured history that no model learnt from",
             )
         if name == "approve":
             action.add_argument("--without-evidence", metavar="REASON", help="criteria are not judged; it is recorded")

@@ -108,6 +108,11 @@ def fitted_until_ms(model: Model) -> int:
     return int(split["fitted_until_ms"])
 
 
+def learnt_until_ms(model: Model) -> int:
+    """From when on no payment told a model anything: neither its trees nor when to stop, calibration, share or cuts."""
+    return max(fitted_until_ms(model), int(model.manifest["split"].get("train_end_ms", 0)))
+
+
 def begin_shadow(
     settings: Settings,
     digest: str,
@@ -153,7 +158,7 @@ def end_shadow(settings: Settings, by: Signers, received_ms: int | None = None) 
 def judge(settings: Settings, digest: str, on_history: bool = False) -> list[Criterion]:
     """The declared criteria over everything that has matured in shadow; ControlRefused when no test began.
 
-    On history they are judged once, over the matured payments of gold.training_set that neither model was fitted on.
+    On history they are judged once, over the matured payments of gold.training_set that neither model learnt from.
     """
     champion = past_of(settings).now.model_digest
     if on_history:
@@ -188,13 +193,13 @@ def _on_history(settings: Settings, champion: str | None, digest: str) -> list[C
     if champion is None:
         raise ControlRefused("No model is in force.", "There is nothing to compare with.")
     one, other = verified(settings, champion), verified(settings, digest)
-    start = max(fitted_until_ms(one), fitted_until_ms(other))
+    start = max(learnt_until_ms(one), learnt_until_ms(other))
     read = data.read(conf.lake_root(settings))
     found = matured.held_out(read, start, one, other, settings.training.label_gap_d)
     payments = len(found.pairs.event_ms)
     if not payments:
         raise ControlRefused(
-            "Both models were fitted on every matured payment of gold.training_set.",
+            "Every matured payment of gold.training_set was among those that a model learnt from.",
             "Test in shadow, or train with --fitted-until-ms.",
         )
     of = settings.experiment

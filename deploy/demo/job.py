@@ -28,7 +28,7 @@ LAKE = ("bronze.job", "silver.job", "features.job", "gold.job", "--available-now
 
 
 def evidence_from_ms(history_end_ms: int, label_gap_d: int) -> int:
-    """The first of the matured days of history that no model is fitted on."""
+    """The first of the matured days of history that no model learns from."""
     return day_floor(history_end_ms) - (label_gap_d + HELD_OUT_D) * DAY_MS
 
 
@@ -68,9 +68,13 @@ class Demo:
         Where payments follow, the models' last days are left out as evidence, and a first champion stops less.
         """
         end_ms = measuring.history_end_ms(self.world)
-        training = ["--predictions", str(self.world.predictions), "--test-end-ms", str(end_ms)]
+        at, fitted = self.settings.training, []
         if not self.world.data:
-            training += ["--fitted-until-ms", str(evidence_from_ms(end_ms, self.settings.training.label_gap_d))]
+            until_ms = evidence_from_ms(end_ms, at.label_gap_d)
+            # Validation days, on which trees are counted and scores calibrated, are no evidence either.
+            end_ms = until_ms + (at.label_gap_d + at.test_d) * DAY_MS
+            fitted = ["--fitted-until-ms", str(until_ms)]
+        training = ["--predictions", str(self.world.predictions), "--test-end-ms", str(end_ms), *fitted]
         digest = self.steps.run("training", "training.job", *training)
         if not self.world.data:
             self.world.challenger.write_text(digest)

@@ -17,7 +17,7 @@ from lakehouse.errors import SettingsError, Terminal
 
 FAULTS_OF_EACH_KIND = 25
 HELD_OUT_D = 14
-"""Last days of matured history that no model is fitted on: evidence for the challenger."""
+"""Last days of matured history that no model learns from: evidence for the challenger."""
 FIRST_BUDGET_PER_1000 = 2.0
 """Alert budget of the first champion; the challenger has `training.alert_budget_per_1000`."""
 API_SHARE = 0.2

@@ -193,8 +193,13 @@ def test_history_that_no_model_was_fitted_on_is_evidence_too(world):
         CUTS[2],
         split={"fitted_until_ms": logs.END_MS},
     )
-    with pytest.raises(ControlRefused, match="fitted on every matured payment"):
-        promotion.judge(settings, later, on_history=True)
+    # Days on which its number of trees, calibration or cuts were chosen are no evidence either.
+    chosen = {"fitted_until_ms": 0, "train_end_ms": logs.END_MS}
+    store, keyring = settings.models.store, settings.keys.folder
+    tuned = models.stored(store, store, keyring, 1, CUTS[2], split=chosen)
+    for one in (later, tuned):
+        with pytest.raises(ControlRefused, match=r"Every matured payment .* learnt from"):
+            promotion.judge(settings, one, on_history=True)
 
 
 def test_the_same_models_get_cuts_for_another_budget(settings, bundles, mlflow_server):
