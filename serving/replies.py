@@ -47,6 +47,8 @@ class Reply:
     ended: str | None = None
     answered_rung: str = ""
     payload_digest: bytes = b""
+    amount_base_minor: int | None = None
+    """Only where the store told of it, which has no digest of the content."""
 
     @property
     def is_conflict(self) -> bool:
@@ -109,7 +111,8 @@ class Replies:
         for one in answers:
             known = self._known.get(one.transaction_id, Reply(one.transaction_id))
             if known.answered is None:
-                digest = known.content_digest or one.content_digest
+                # An end that was heard first is of content that nobody here knows.
+                digest = known.content_digest or (one.content_digest if known.ended is None else b"")
                 self._put(replace(known, answered=one.outcome, answered_rung=one.rung, content_digest=digest))
 
     def ended(self, ends: list[tuple[str, str]]) -> None:
