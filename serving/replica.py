@@ -65,7 +65,16 @@ class Replica:
         spool = Spool(resolve(settings.spool.folder) / namespace(settings), source, settings.spool.size_mb << 20)
         self.spooling = Spooling(spool, self.writer, events, self._timeout_s)
         digests = Digests(ring)
-        fallback = Fallback(settings.ladder, self.tokens, digests, self.cards, lambda: self.standing.reference)
+        every = [Tokens(ring, version) for version in sorted(ring.masters) if version >= ring.token_version]
+        fallback = Fallback(
+            settings.ladder,
+            self.tokens,
+            every,
+            digests,
+            self.cards,
+            lambda: self.standing.reference,
+            self.standing.blocked,
+        )
         timeout_s = settings.api.decision_timeout_ms / 1000
         self.path = Path(
             self.writer,

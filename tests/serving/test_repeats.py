@@ -43,7 +43,10 @@ def asked(tmp_path):
     spooling.lost()
     digests = Digests(ring)
     reference = Reference.of(1, orjson.dumps(REFERENCE).decode())
-    fallback = Fallback(settings.ladder, Tokens(ring), digests, RecentCards(10), lambda: reference)
+    tokens = Tokens(ring)
+    fallback = Fallback(
+        settings.ladder, tokens, [tokens], digests, RecentCards(10), lambda: reference, lambda *_: False
+    )
 
     def answer(known=(), stored=None, **changes):
         async def older(_):
