@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from decisions.effective import effective
+from decisions.outcome import REJECTED
 from serving.decision_store import CONFLICT
 from serving.schemas import ModelReasons
 
@@ -61,6 +62,13 @@ class Reply:
         return effective(self.outcome, self.answered, self.ended)
 
 
+def _stands(known: Reply, refused: Reply) -> bool:
+    """Whether a reply stays over a refusal: it is a decision, or was the answer to other content."""
+    if known.outcome is not None:
+        return known.outcome != REJECTED
+    return known.answered is not None and known.content_digest not in (b"", refused.content_digest)
+
+
 class Replies:
     """Recent replies by transaction id, at most `size`; lives on the event loop, fed from reader threads."""
 
@@ -86,10 +94,12 @@ class Replies:
             self._waiting[transaction_id] = left
 
     def decided(self, replies: list[Reply]) -> None:
-        """Take decisions in, in the topic's order. A conflict never replaces what the first request was told."""
+        """Take decisions in, in the topic's order. A refusal never replaces what the first request was told."""
         for reply in replies:
-            if not reply.is_conflict:
-                known = self._known.get(reply.transaction_id)
+            known = self._known.get(reply.transaction_id)
+            if not reply.is_conflict and not (
+                reply.outcome == REJECTED and known is not None and _stands(known, reply)
+            ):
                 if known is not None:
                     told = {"answered": known.answered, "answered_rung": known.answered_rung, "ended": known.ended}
                     reply = replace(reply, **told)  # type: ignore[arg-type]

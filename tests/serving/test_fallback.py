@@ -138,3 +138,24 @@ def test_the_first_answer_stays_and_a_refusal_answers_its_own_record_only():
     good, bad, known, other = asyncio.run(told())
     assert (good.offset, bad.offset, other) == (1, 1, False)
     assert (known.effective, known.outcome, known.answered_rung) == ("review", "approve", "static_policy")
+
+
+def test_a_refusal_does_not_replace_a_decision_and_a_decision_replaces_a_refusal():
+    async def told():
+        replies = Replies(10)
+        good = Reply("t1", b"one", outcome="approve", offset=1)
+        bad = Reply("t1", b"two", outcome="rejected", payload_digest=b"bad", rejected_by=("amount_positive",), offset=2)
+        replies.decided([good])
+        own = replies.wait("t1", b"bad")
+        replies.decided([bad])
+        replies.decided([replace(bad, transaction_id="t2"), replace(good, transaction_id="t2", offset=3)])
+        replies.answered([Answered("t3", "approve", "static_policy", b"one")])
+        replies.decided([replace(bad, transaction_id="t3")])
+        replies.decided([replace(bad, transaction_id="t4"), replace(bad, transaction_id="t4", offset=5)])
+        return own.result().outcome, *(replies.find(f"t{n}") for n in range(1, 5))
+
+    own, first, mended, answered, twice = asyncio.run(told())
+    assert own == "rejected"
+    assert (first.outcome, first.offset, mended.outcome, mended.offset) == ("approve", 1, "approve", 3)
+    assert (answered.outcome, answered.effective, answered.content_digest) == (None, "approve", b"one")
+    assert (twice.outcome, twice.offset) == ("rejected", 5)
