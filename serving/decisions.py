@@ -134,8 +134,8 @@ class Path:
 
     async def _through_log(self, payment: Payment) -> Reply:
         waiting = self.replies.wait(payment.transaction_id, self.digests.payload(payment.record))
-        durable = self.writer.put(payment.record, PARTITION)
         try:
+            durable = self.writer.put(payment.record, PARTITION)
             async with asyncio.timeout(self.timeout_s):
                 return self._same(payment, await waiting)
         except TimeoutError:
