@@ -7,6 +7,7 @@ its decision: then it takes office. Whoever was in office before notices when it
 import argparse
 import signal
 import sys
+import threading
 import time
 from collections import Counter as Counted
 from collections import deque
@@ -43,6 +44,9 @@ WAIT_BESIDE_S = 0.01
 CLOSING_S = 2.0
 """How long an engine that ends waits for records of its challenger."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
+"""How long a broker that is away is left alone, at first and at most."""
+LOOK_S = 0.1
+"""How soon an engine that waits for its broker hears that it shall stop."""
 
 RECORDS = Counter("fraudlake_engine_records", "Records taken from topic events")
 DECISIONS = Counter("fraudlake_engine_decisions", "Decisions written to topic decisions")
@@ -235,25 +239,46 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(settings: Settings, process: Process, standby: bool) -> None:
-    """Run, and begin again from snapshot and log when the broker was away for too long."""
-    wait_s = FIRST_WAIT_S
+    """Run, and begin again from snapshot and log when the broker was away for too long, unless asked to stop."""
+    asked = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        # Whichever process there is now; the word also counts for the one that would follow it.
+        asked.set()
+        process.stop(number, frame)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
     while True:
-        signal.signal(signal.SIGTERM, process.stop)
-        signal.signal(signal.SIGINT, process.stop)
         try:
             if not standby or process.stand_by():
                 process.run()
             return
         except BrokerUnavailable as error:
-            logger("engine").warning("broker away; the engine begins again", reason=error.what, wait_s=wait_s)
-        while True:
-            time.sleep(wait_s)
+            logger("engine").warning("broker away; the engine begins again unless asked to stop", reason=error.what)
+        found = _again(settings, asked)
+        if found is None:
+            return
+        process = found
+        if asked.is_set():
+            process.close()
+            return
+
+
+def _again(settings: Settings, asked: threading.Event) -> Process | None:
+    """Another process once the broker is there; None when asked to stop before."""
+    wait_s = FIRST_WAIT_S
+    while True:
+        until = time.monotonic() + wait_s
+        while not asked.is_set() and time.monotonic() < until:
+            # Not the event's own wait: its lock could be held here when the handler, in this thread, wants it.
+            time.sleep(LOOK_S)
+        if asked.is_set():
+            return None
+        try:
+            return Process(settings)
+        except BrokerUnavailable:
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
-            try:
-                process = Process(settings)
-                break
-            except BrokerUnavailable:
-                continue
 
 
 if __name__ == "__main__":

@@ -93,6 +93,7 @@ class Reads:
             rung=found.rung,
             answered=found.answered,
             ended=found.ended,
+            amount_base_minor=found.amount_base_minor,
         )
 
     async def _asked(self, work: Callable[[], T]) -> T:

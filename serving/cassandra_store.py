@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from cassandra.cluster import Cluster, NoHostAvailable, Session
 from cassandra.query import PreparedStatement
 
+from decisions.outcome import REJECTED
 from lakehouse import cql
 from lakehouse.errors import ContractBroken
 from lakehouse.settings import Settings
@@ -55,6 +56,7 @@ _NEWEST = f"WITH CLUSTERING ORDER BY ({_names(_PLACE, ' DESC')})"
 _PLACED = f"card_token text, {_names(_PLACE[:3], ' bigint')}, topic_id text"
 _MARKS = ", ".join("?" * len(_PLACE))
 _COLUMNS = ", ".join(f'"{name}" {_NAMES[TYPES[name]]}' for name in COLUMNS)
+_OUTCOME = COLUMNS.index("outcome")
 _WHOLE_KEY = " AND ".join(f'"{name}" = ?' for name in KEY)
 TABLES = (
     "CREATE TABLE IF NOT EXISTS schema_version (world text PRIMARY KEY, version int)",
@@ -85,7 +87,6 @@ STATEMENTS = {
     "of_card_before": f"{_FOUND} AND ({_names(_PLACE)}) < ({_MARKS}) LIMIT ?",
     "one": f"{_FOUND} AND ({_names(_PLACE)}) = ({_MARKS})",
     "places": f"SELECT {_names(KEY)} FROM by_transaction WHERE transaction_id = ?",
-    "last_place": f"SELECT {_names(KEY)} FROM by_transaction WHERE transaction_id = ? LIMIT 1",
     "place": f"SELECT {_names(KEY)} FROM by_decision WHERE decision_id = ?",
 }
 
@@ -158,8 +159,8 @@ class InCassandra:
         return [unrow(one) for one in found]
 
     def by_transaction(self, transaction_id: str) -> StoredDecision | None:
-        """The last decision of a transaction that is no conflict."""
-        return self._led("last_place", transaction_id)
+        """The last decision of a transaction that is no conflict; a rejected one only where there is no other."""
+        return self._led("places", transaction_id)
 
     def by_decision(self, decision_id: str) -> StoredDecision | None:
         """The decision of an id."""
@@ -174,8 +175,7 @@ class InCassandra:
 
     def _led(self, name: str, value: str) -> StoredDecision | None:
         def work(connected: Connected) -> list[Any]:
-            places = connected.rows(name, (value,))
-            return connected.rows("one", places[0]) if places else []
+            return _first_good(connected, connected.rows(name, (value,)))
 
         found = self._asked(work)
         return unrow(found[0]) if found else None
@@ -235,6 +235,17 @@ def _rows_of(decisions: Sequence[StoredDecision]) -> Iterable[tuple[str, Sequenc
         yield "add_by_decision", (one.decision_id, *key)
         if not one.is_conflict:
             yield "add_by_transaction", (one.transaction_id, *key)
+
+
+def _first_good(connected: Connected, places: Sequence[Any]) -> list[Any]:
+    """The row of the first place that was not rejected, else of the first one."""
+    first: list[Any] = []
+    for place in places:
+        found = connected.rows("one", place)
+        if found and found[0][_OUTCOME] != REJECTED:
+            return found
+        first = first or found
+    return first
 
 
 def _answered(connected: Connected, decisions: Sequence[StoredDecision]) -> Iterable[tuple[str, Sequence[Any]]]:

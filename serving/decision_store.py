@@ -201,7 +201,7 @@ class DecisionStore(Protocol):
         """At most `limit` decisions of a card, newest first, all before a place."""
 
     def by_transaction(self, transaction_id: str) -> StoredDecision | None:
-        """The last decision of a transaction that is no conflict."""
+        """The last decision of a transaction that is no conflict; a rejected one only where there is no other."""
 
     def by_decision(self, decision_id: str) -> StoredDecision | None:
         """The decision of an id."""

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from confluent_kafka import Message
 from prometheus_client import Counter, Gauge
 
-from lakehouse import topics
+from lakehouse import keys, topics
+from lakehouse.crypto import Digests
 from lakehouse.fencing import Fence
 from lakehouse.settings import Settings
-from serving.decision_store import Answer, DecisionStore, Progress, StoredDecision, stored
+from serving.decision_store import Answer, DecisionStore, Progress, StoredDecision, storable, stored
 from serving.filling import Filling, Part, Told, fence_of
 from serving.following import DecisionReader, answer_records
 
@@ -49,14 +50,14 @@ class _Answers:
 
     fence = None
 
-    def __init__(self, store: DecisionStore, began: Progress) -> None:
-        self._store, self._place = store, began
+    def __init__(self, store: DecisionStore, digests: Digests, began: Progress) -> None:
+        self._store, self._digests, self._place = store, digests, began
 
     def found(self, messages: list[Message]) -> Sequence[Answer]:
         place = self._place
         return [
-            Answer(word.transaction_id, word.kind, word.outcome, place.topic_id, place.partition, word.offset)
-            for word in answer_records(messages)
+            Answer(storable(word.transaction_id), word.kind, word.outcome, place.topic_id, place.partition, word.offset)
+            for word in answer_records(messages, self._digests)
         ]
 
     def write(self, found: Sequence[Answer], progress: Progress) -> None:
@@ -67,8 +68,9 @@ class DecisionWriter(Filling):
     """A thread between the topics and a store."""
 
     def __init__(self, settings: Settings, store: DecisionStore) -> None:
+        digests = Digests(keys.source(settings).keyring())
         parts = (
             Part(topics.DECISIONS, settings.decision_store.batch_records, WAIT_S, lambda at: _Decisions(store, at)),
-            Part(topics.EVENTS, EVENTS_AT_ONCE, 0.0, lambda at: _Answers(store, at)),
+            Part(topics.EVENTS, EVENTS_AT_ONCE, 0.0, lambda at: _Answers(store, digests, at)),
         )
         super().__init__(settings, store.progress, parts, Told("decisions", FAILURES, GAPS, LAG))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from prometheus_client import Counter, Histogram
 
+from decisions.ladder import APPROVE, in_base_currency
 from decisions.outcome import REJECTED
 from lakehouse.crypto import Digests
 from lakehouse.errors import FraudlakeError
@@ -108,18 +109,33 @@ class Path:
 
     def _same(self, payment: Payment, reply: Reply) -> Reply:
         """A reply, which must be to this content: Problem 409 where the id was another payment's before."""
+        if reply.is_conflict:
+            raise _another()
+        if not reply.content_digest:
+            return self._comparable(payment, reply)
         # Mostly the decision is of this very record, which costs less to see.
-        same = reply.payload_digest == self.digests.payload(payment.record) or not reply.content_digest
-        if reply.is_conflict or not (same or reply.content_digest == self._content(payment.record)):
+        same = reply.payload_digest == self.digests.payload(payment.record)
+        if not (same or reply.content_digest == self._content(payment.record)):
+            raise _another()
+        return reply
+
+    def _comparable(self, payment: Payment, reply: Reply) -> Reply:
+        """A reply whose content nobody here knows: no approval of what the ladder would not approve by itself."""
+        amount = in_base_currency(self.fallback.reference(), payment.request.amount_minor, payment.request.currency)
+        if None not in (amount, reply.amount_base_minor) and amount != reply.amount_base_minor:
+            raise _another()
+        if reply.effective == APPROVE and self.fallback.answer(payment.request, payment.record).outcome != APPROVE:
             raise Problem(
-                409, "Another payment has this transaction_id", "Send a new transaction_id, or the same content again."
+                409,
+                "The first payment of this transaction_id cannot be compared",
+                "It was approved, and whether it had this content is not known now. Send a new transaction_id.",
             )
         return reply
 
     async def _through_log(self, payment: Payment) -> Reply:
         waiting = self.replies.wait(payment.transaction_id, self.digests.payload(payment.record))
-        durable = self.writer.put(payment.record, PARTITION)
         try:
+            durable = self.writer.put(payment.record, PARTITION)
             async with asyncio.timeout(self.timeout_s):
                 return self._same(payment, await waiting)
         except TimeoutError:
@@ -143,10 +159,8 @@ class Path:
 
         The engine makes no second decision, so a new answer of ours would stand over the first one.
         """
-        known = self.replies.find(payment.transaction_id)
-        if known is None:
-            return await self.older(payment.transaction_id)
-        return None if known.effective is None else self._same(payment, known)
+        known = self.replies.find(payment.transaction_id) or await self.older(payment.transaction_id)
+        return None if known is None or known.effective is None else self._same(payment, known)
 
     async def _late(self, payment: Payment) -> Reply:
         """Answer without the engine; the answer is an event of its own and the effective outcome from then on."""
@@ -191,10 +205,12 @@ class Path:
 
     def _told(self, payment: Payment, fallen: Fallen) -> Reply:
         """The reply, known from now on; the first answer where another request was faster."""
-        answered = Answered(payment.transaction_id, *fallen, self._content(payment.record))
-        self.replies.answered([answered])
+        digest = self._content(payment.record)
+        self.replies.answered([Answered(payment.transaction_id, *fallen, digest)])
         found = self.replies.find(payment.transaction_id)
-        return found or Reply(payment.transaction_id, answered=fallen.outcome, answered_rung=fallen.rung)
+        if found is None:
+            return Reply(payment.transaction_id, digest, answered=fallen.outcome, answered_rung=fallen.rung)
+        return self._same(payment, found)
 
     def _answered(self, reply: Reply) -> DecisionAnswer:
         if reply.outcome == REJECTED and reply.answered is None:
@@ -210,6 +226,12 @@ class Path:
         made = described(reply)
         REQUESTS.labels(made.outcome, str(made.degraded).lower()).inc()
         return made
+
+
+def _another() -> Problem:
+    return Problem(
+        409, "Another payment has this transaction_id", "Send a new transaction_id, or the same content again."
+    )
 
 
 def described(reply: Reply) -> DecisionAnswer:

@@ -1,18 +1,20 @@
 """What a payment is answered without the engine: its own rungs of the ladder.
 
     last_decision   the engine decided of the card within ten minutes: never milder than that, nor than the policy
-    static_policy   amount and channel (`decisions.ladder`)
+    static_policy   lists in force, amount and channel (`decisions.ladder`)
 
-A payment that admission would refuse is never approved, and no amount above the limit of the ladder, or without a rate.
+Whom a block list names is declined, while the entry has not expired on the engine's clock. A payment that admission
+would refuse is never approved, and no amount above the limit of the ladder, or without a rate.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from decisions.ladder import APPROVE, REVIEW, RUNGS, STATIC, in_base_currency, static_outcome
+from decisions.identities import FIELDS
+from decisions.ladder import APPROVE, DECLINE, REVIEW, RUNGS, STATIC, in_base_currency, static_outcome
 from decisions.outcome import OUTCOMES
 from expectations.decoded import broken_rules, decode
 from expectations.reference import Reference, converted, short_codes
@@ -35,13 +37,17 @@ class Fallen(NamedTuple):
 
 @dataclass(frozen=True)
 class Fallback:
-    """The API's ladder: settings, tokens, what is known of cards, and the reference table in force."""
+    """The API's ladder: settings, tokens, what is known of cards, the reference table and the block list in force."""
 
     ladder: Ladder
     tokens: Tokens
+    every: Sequence[Tokens]
+    """Of every key version that a list can hold tokens of."""
     digests: Digests
     cards: RecentCards
     reference: Callable[[], Reference | None]
+    blocked: Callable[[str, str], bool]
+    """Whether a block list names a token, or a merchant's id, of a kind."""
 
     def warm(self) -> None:
         """Load the kernels that an answer needs: the first payment without an engine would wait for them."""
@@ -51,6 +57,8 @@ class Fallback:
 
     def answer(self, payment: Any, record: bytes) -> Fallen:
         """The answer to a payment, which is also given as its record."""
+        if any(self.blocked(kind, token) for kind, token in self._named(payment)):
+            return Fallen(DECLINE, RUNGS[STATIC])
         amount = in_base_currency(self.reference(), payment.amount_minor, payment.currency)
         outcome = static_outcome(self.ladder, amount, payment.channel)
         if outcome == APPROVE and refused(record, self.digests):
@@ -60,6 +68,15 @@ class Fallback:
         if last is None:
             return Fallen(outcome, RUNGS[STATIC])
         return Fallen(max(outcome, last, key=OUTCOMES.index), LAST_DECISION)
+
+    def _named(self, payment: Any) -> Iterator[tuple[str, str]]:
+        """(kind, token or merchant's id) of everybody whom a payment names."""
+        yield "merchant", payment.merchant_id
+        for kind, field in FIELDS.items():
+            # An empty text names nobody.
+            if value := getattr(payment, field):
+                for tokens in self.every:
+                    yield kind, tokens.text(tokens.digests(kind, [value.encode()])[0])
 
 
 def refused(record: bytes, digests: Digests) -> str:

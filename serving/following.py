@@ -1,19 +1,24 @@
 """The two readers of a replica: decisions, and the answers of all replicas; each a thread that feeds the replies."""
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from confluent_kafka import Message
+from prometheus_client import Counter
 
 from decisions.reason_codes import SENTENCES
+from expectations.decoded import broken_rules, decode
 from lakehouse import broker, topics
+from lakehouse.crypto import Digests
 from lakehouse.errors import FraudlakeError
 from lakehouse.fencing import Fence
 from lakehouse.log import logger
-from lakehouse.registry import PREFIX_BYTES, registry
+from lakehouse.registry import PREFIX_BYTES, Schema, registry
 from lakehouse.settings import Settings
 from lakehouse.single import read
+from lakehouse.texts import Texts
 from serving.decision_store import ANSWER, END
 from serving.replies import Answered, Reply
 from serving.schemas import ModelReasons, Reason
@@ -27,9 +32,13 @@ WAIT_S = 0.2
 EVENTS_PER_PAYMENT = 3
 """A payment, its authorisation and now and then a label: how far back answers of recent payments can lie."""
 
+UNHEARD = Counter(
+    "fraudlake_api_unheard_records", "Answers and ends of challenges that admission refuses, by each reader", ["kind"]
+)
+
 _START, _REASONS = (registry().latest(kind) for kind in ("engine_start", "reasons"))
 _ADDED, _AS_THEY_ARE = "added_", ("decision_id", "features", "expected_score")
-_ANSWERS = {(schema := registry().latest(kind)).prefix: (schema, kind, told) for kind, told in _TOLD.items()}
+_ANSWERS = {schema.prefix: (schema, kind, told) for kind, told in _TOLD.items() for schema in registry().versions(kind)}
 _DECISIONS = {schema.prefix: schema for schema in registry().versions("decision")}
 
 
@@ -91,11 +100,6 @@ def model_reasons(values: Iterable[bytes]) -> list[tuple[str, ModelReasons]]:
     return out
 
 
-def is_answer(message: Message) -> bool:
-    """Whether a record of topic `events` is an answer of the API."""
-    return (message.value() or b"").startswith(registry().latest("answer").prefix)
-
-
 class Word(NamedTuple):
     """What came after a decision: an answer of the API, or how a challenge ended."""
 
@@ -106,17 +110,33 @@ class Word(NamedTuple):
     reason: str = ""
 
 
-def answer_records(messages: list[Message]) -> list[Word]:
-    """Answers and ends of challenges among records of topic `events`."""
-    out = []
+def answer_records(messages: list[Message], digests: Digests) -> list[Word]:
+    """Answers and ends of challenges among records of topic `events`, in order.
+
+    Anybody who may write there can write anything: what admission refuses is not heard, and counted.
+    """
+    some: dict[bytes, list[Message]] = {}
     for message in messages:
-        value = message.value() or b""
-        known = _ANSWERS.get(value[:PREFIX_BYTES])
-        if known is not None:
-            schema, kind, told = known
-            found = read(schema, value)
-            out.append(Word(message.offset(), found["transaction_id"], kind, found[told], found.get("reason", "")))
-    return out
+        if (prefix := (message.value() or b"")[:PREFIX_BYTES]) in _ANSWERS:
+            some.setdefault(prefix, []).append(message)
+    return sorted(word for prefix, ours in some.items() for word in _words(*_ANSWERS[prefix], ours, digests))
+
+
+def _words(schema: Schema, kind: str, told: str, messages: list[Message], digests: Digests) -> Iterator[Word]:
+    texts = Texts.of([message.value() or b"" for message in messages])
+    broker_ms = np.array([message.timestamp()[1] for message in messages], np.int64)
+    ends = texts.start + texts.length
+    decoded = decode(schema, texts.buffer.tobytes(), texts.start, ends, broker_ms, digests)
+
+    def field(name: str, row: int) -> str:
+        return decoded.batch.texts(name).get(row).decode()
+
+    for row, (message, broken) in enumerate(zip(messages, broken_rules(decoded), strict=True)):
+        if broken:
+            UNHEARD.labels(kind).inc()
+            continue
+        reason = field("reason", row) if kind == ANSWER else ""
+        yield Word(message.offset() or 0, field("transaction_id", row), kind, field(told, row), reason)
 
 
 def answered(words: Sequence[Word]) -> list[Answered]:

@@ -13,12 +13,12 @@ from lakehouse.broker import End
 from lakehouse.crypto import Digests, Tokens
 from lakehouse.settings import Settings, resolve
 from serving.cards import Reads
-from serving.decision_store import DecisionStore, namespace
+from serving.decision_store import ANSWER, DecisionStore, namespace
 from serving.decision_writer import DecisionWriter
 from serving.decisions import Path
 from serving.fallback import Fallback
 from serving.feed import Feed
-from serving.following import PARTITION, Word, answer_records, answered, ended, followers, is_answer, reply
+from serving.following import PARTITION, Word, answer_records, answered, ended, followers, reply
 from serving.log_writer import LogWriter
 from serving.profile_store import ProfileStore
 from serving.profile_writer import ProfileWriter
@@ -65,7 +65,16 @@ class Replica:
         spool = Spool(resolve(settings.spool.folder) / namespace(settings), source, settings.spool.size_mb << 20)
         self.spooling = Spooling(spool, self.writer, events, self._timeout_s)
         digests = Digests(ring)
-        fallback = Fallback(settings.ladder, self.tokens, digests, self.cards, lambda: self.standing.reference)
+        every = [Tokens(ring, version) for version in sorted(ring.masters) if version >= ring.token_version]
+        fallback = Fallback(
+            settings.ladder,
+            self.tokens,
+            every,
+            digests,
+            self.cards,
+            lambda: self.standing.reference,
+            self.standing.blocked,
+        )
         timeout_s = settings.api.decision_timeout_ms / 1000
         self.path = Path(
             self.writer,
@@ -128,9 +137,11 @@ class Replica:
 
     def _came(self, messages: list[Message]) -> None:
         """Take records of `events` from their reader's thread."""
-        times = [(message.timestamp()[1], DEGRADED) for message in messages if is_answer(message)]
+        words = answer_records(messages, self.path.digests)
+        answers = {word.offset for word in words if word.kind == ANSWER}
+        times = [(message.timestamp()[1], DEGRADED) for message in messages if message.offset() in answers]
         first_s = messages[0].timestamp()[1] / 1000
-        self._loop.call_soon_threadsafe(self._told, answer_records(messages), times, first_s)
+        self._loop.call_soon_threadsafe(self._told, words, times, first_s)
         self.standing.take(messages)
 
     def _told(self, words: list[Word], times: list[tuple[int, str]], first_s: float) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from decisions.effective import effective
+from decisions.outcome import REJECTED
 from serving.decision_store import CONFLICT
 from serving.schemas import ModelReasons
 
@@ -47,6 +48,8 @@ class Reply:
     ended: str | None = None
     answered_rung: str = ""
     payload_digest: bytes = b""
+    amount_base_minor: int | None = None
+    """Only where the store told of it, which has no digest of the content."""
 
     @property
     def is_conflict(self) -> bool:
@@ -57,6 +60,13 @@ class Reply:
     def effective(self) -> str | None:
         """The effective outcome."""
         return effective(self.outcome, self.answered, self.ended)
+
+
+def _stands(known: Reply, refused: Reply) -> bool:
+    """Whether a reply stays over a refusal: it is a decision, or was the answer to other content."""
+    if known.outcome is not None:
+        return known.outcome != REJECTED
+    return known.answered is not None and known.content_digest not in (b"", refused.content_digest)
 
 
 class Replies:
@@ -84,10 +94,12 @@ class Replies:
             self._waiting[transaction_id] = left
 
     def decided(self, replies: list[Reply]) -> None:
-        """Take decisions in, in the topic's order. A conflict never replaces what the first request was told."""
+        """Take decisions in, in the topic's order. A refusal never replaces what the first request was told."""
         for reply in replies:
-            if not reply.is_conflict:
-                known = self._known.get(reply.transaction_id)
+            known = self._known.get(reply.transaction_id)
+            if not reply.is_conflict and not (
+                reply.outcome == REJECTED and known is not None and _stands(known, reply)
+            ):
                 if known is not None:
                     told = {"answered": known.answered, "answered_rung": known.answered_rung, "ended": known.ended}
                     reply = replace(reply, **told)  # type: ignore[arg-type]
@@ -109,7 +121,8 @@ class Replies:
         for one in answers:
             known = self._known.get(one.transaction_id, Reply(one.transaction_id))
             if known.answered is None:
-                digest = known.content_digest or one.content_digest
+                # An end that was heard first is of content that nobody here knows.
+                digest = known.content_digest or (one.content_digest if known.ended is None else b"")
                 self._put(replace(known, answered=one.outcome, answered_rung=one.rung, content_digest=digest))
 
     def ended(self, ends: list[tuple[str, str]]) -> None:

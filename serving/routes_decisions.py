@@ -25,7 +25,7 @@ router = APIRouter(tags=["decisions"])
         {
             **problems.DENIED,
             **problems.BODY,
-            409: "another payment has this transaction_id",
+            409: "another payment has this transaction_id, or may have it and nobody can compare now",
             422: "not a payment: the fields that are wrong, or the rules that rejected it",
             503: "nothing was decided: neither the log nor the spool took the payment",
         }

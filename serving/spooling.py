@@ -140,8 +140,10 @@ class Spooling:
                     return False
                 self.spool.drained(some[-1].after)
                 DRAINED.inc(len(some))
-        except (FraudlakeError, OSError) as error:
-            logger("api").error("the spool is not drained", reason=str(error))
+        except Exception as error:  # this thread alone drains: whatever it is, it is tried again
+            known = isinstance(error, FraudlakeError)
+            why = str(error) if known else f"{type(error).__name__}: {error}"
+            logger("api").error("the spool is not drained", reason=why)
             return False
         if self._away:
             logger("api").info("the log takes records again; the spool is empty")

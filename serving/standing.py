@@ -71,8 +71,16 @@ class Standing:
 
     @property
     def reference(self) -> Reference | None:
-        """The reference table in force; None while it is not known."""
-        return self._now.reference
+        """The reference table in force; None while what is in force is not wholly known."""
+        return None if self.missing else self._now.reference
+
+    def blocked(self, kind: str, token: str) -> bool:
+        """Whether a block list names a token, or a merchant's id; an entry ends on the engine's clock.
+
+        Without the mutex: requests wait on the loop that asks, and each look is a single one.
+        """
+        named = self._now.entries["lists"].by_token.get(kind, {}).get(token.encode(), {})
+        return named.get("block", 0) > self.engine_clock
 
     @contextmanager
     def held(self) -> Iterator[InForce]:

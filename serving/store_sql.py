@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from decisions.outcome import REJECTED
 from serving.decision_store import ANSWER, COLUMNS, CONFLICT, END, KEY, NULLABLE, SCHEMA_VERSION, TYPES
 
 _ANSWER = ("transaction_id", "kind", "outcome", "topic_id", "partition", "offset")
@@ -50,7 +51,9 @@ class Statements:
         # A conflict is no decision of the transaction whose id it took. A percent sign is doubled for psycopg only.
         percent = "%%" if mark == "%s" else "%"
         no_conflict = f"d.rejected_by NOT LIKE '{percent},{CONFLICT},{percent}'"
-        self.by_transaction = f"{found} d.transaction_id = {mark} AND {no_conflict} {newest} 1"
+        # Nor is a refusal, where another record of that id was good.
+        good_first = newest.replace("ORDER BY ", f"ORDER BY (d.outcome = '{REJECTED}'), ")
+        self.by_transaction = f"{found} d.transaction_id = {mark} AND {no_conflict} {good_first} 1"
         self.by_decision = f"{found} d.decision_id = {mark} {newest} 1"
         self.add_decision = (
             f"INSERT INTO {self._decisions} ({_names(COLUMNS)}) VALUES ({marks[len(COLUMNS)]}) "

@@ -191,6 +191,20 @@ def test_a_mended_payment_stands_for_its_transaction(store, card):
     assert store.by_transaction(first).offset == 4
 
 
+def test_a_later_refusal_does_not_take_the_place_of_a_decision(store, card):
+    first = card.fields(1)["transaction_id"]
+    card.put(store, 1)
+    refused = [
+        card.decision(n, transaction_id=first, outcome="rejected", rejected_by=["amount_positive"]) for n in (2, 3)
+    ]
+    store.write(refused, [], card.progress(4))
+    assert (store.by_transaction(first).offset, store.by_transaction(first).effective) == (1, "approve")
+    card.put(store, 5, outcome="rejected", rejected_by=["amount_positive"])
+    again = card.decision(6, transaction_id=f"{card.token}/5", outcome="rejected", rejected_by=["card_well_formed"])
+    store.write([again], [], card.progress(7))
+    assert store.by_transaction(f"{card.token}/5").offset == 6
+
+
 # --- how far it is complete --------------------------------------------------------------------------------------
 
 

@@ -99,6 +99,15 @@ def test_decisions_and_answers_come_into_the_store_before_and_after_it_began(wor
         assert store.progress(identity.topic_id, 0).next == 3
 
 
+def test_an_answer_that_nobody_can_read_is_in_no_other_ones_way(world, card):
+    decide(world, card, 0, 1)
+    with writing(world) as (store, writer):
+        put(world, topics.EVENTS, raw("answer")[:-3], raw("outcome")[:5], raw("answer", outcome="rejected"))
+        answer(world, card, 1)
+        until(lambda: [one.effective for one in store.of_card(card.token, 20)] == ["review", "approve"])
+        until(lambda: writer.behind == 0)
+
+
 def test_a_writer_that_starts_again_goes_on_where_the_store_stands(world, card):
     decide(world, card, *range(5))
     with writing(world) as (store, _):

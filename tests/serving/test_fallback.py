@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import orjson
@@ -14,7 +15,8 @@ from lakehouse.crypto import Digests, Tokens
 from serving.fallback import Fallback
 from serving.recent_cards import KEPT_S, CardOutcome, RecentCards
 from serving.replies import Answered, Replies, Reply
-from tests.lakehouse.records import REFERENCE, raw, record
+from serving.standing import Standing
+from tests.lakehouse.records import CARD, REFERENCE, T0, raw, record
 
 
 def now_ms():
@@ -27,7 +29,10 @@ def fallback(tmp_path_factory):
     keys.create(folder)
     ring = keys.from_file(folder)
     reference = Reference.of(1, orjson.dumps(REFERENCE).decode())
-    return Fallback(conf.load().ladder, Tokens(ring), Digests(ring), RecentCards(10), lambda: reference)
+    tokens = Tokens(ring)
+    return Fallback(
+        conf.load().ladder, tokens, [tokens], Digests(ring), RecentCards(10), lambda: reference, lambda *_: False
+    )
 
 
 def answer(fallback, **changes):
@@ -71,8 +76,51 @@ def test_the_answer_is_never_milder_than_the_cards_last_decision_nor_than_the_po
 
 
 def test_without_a_reference_table_nothing_is_approved(fallback):
-    nobody = Fallback(fallback.ladder, fallback.tokens, fallback.digests, RecentCards(1), lambda: None)
+    nobody = replace(fallback, cards=RecentCards(1), reference=lambda: None)
     assert answer(nobody, amount_minor=1) == ("review", "static_policy")
+
+
+NAMED = {
+    "card": ("card_number", CARD),
+    "customer": ("customer_id", "C-1"),
+    "device": ("device_id", "D-1"),
+    "ip": ("ip_address", "2001:db8::1"),
+    "email": ("customer_email", "Somebody@example.com "),
+    "merchant": ("merchant_id", "M-1"),
+}
+
+
+@pytest.fixture
+def listed(fallback):
+    """The ladder over lists with one entry of a list and kind, at an engine's clock."""
+    standing = Standing(conf.load())
+
+    def made(name, kind, value, clock_ms=T0, expires_at=None):
+        tokens = fallback.tokens
+        token = value if kind == "merchant" else tokens.text(tokens.digests(kind, [value.encode()])[0])
+        entry = {"list": name, "kind": kind, "token": token, "reason": "stolen", "expires_at": expires_at}
+        standing.engine_clock = clock_ms
+        with standing.held() as now:
+            now.entries["lists"].take(orjson.dumps({"add": [entry], "remove": []}).decode())
+        return replace(fallback, cards=RecentCards(1), blocked=standing.blocked)
+
+    return made
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_whom_a_block_list_names_is_declined_without_the_engine(listed, kind):
+    field, value = NAMED[kind]
+    with_entry = listed("block", kind, value)
+    written = {"email": "somebody@EXAMPLE.com", "ip": "2001:0db8:0::1", "card": "4539 1488 0343 6467"}.get(kind, value)
+    assert answer(with_entry, amount_minor=1, **{field: written}) == ("decline", "static_policy")
+    other = {"card": "6011000990139424", "ip": "2001:db8::2"}.get(kind, "else")
+    assert answer(with_entry, amount_minor=1, **{field: other}) == ("approve", "static_policy")
+
+
+def test_other_lists_and_what_has_expired_on_the_engines_clock_decline_nobody(listed):
+    assert answer(listed("watch", "merchant", "M-1"), amount_minor=1)[0] == "approve"
+    assert answer(listed("block", "merchant", "M-1", T0, expires_at=T0), amount_minor=1)[0] == "approve"
+    assert answer(listed("block", "merchant", "M-1", T0 - 1, expires_at=T0), amount_minor=1)[0] == "decline"
 
 
 def test_the_first_answer_stays_and_a_refusal_answers_its_own_record_only():
@@ -90,3 +138,24 @@ def test_the_first_answer_stays_and_a_refusal_answers_its_own_record_only():
     good, bad, known, other = asyncio.run(told())
     assert (good.offset, bad.offset, other) == (1, 1, False)
     assert (known.effective, known.outcome, known.answered_rung) == ("review", "approve", "static_policy")
+
+
+def test_a_refusal_does_not_replace_a_decision_and_a_decision_replaces_a_refusal():
+    async def told():
+        replies = Replies(10)
+        good = Reply("t1", b"one", outcome="approve", offset=1)
+        bad = Reply("t1", b"two", outcome="rejected", payload_digest=b"bad", rejected_by=("amount_positive",), offset=2)
+        replies.decided([good])
+        own = replies.wait("t1", b"bad")
+        replies.decided([bad])
+        replies.decided([replace(bad, transaction_id="t2"), replace(good, transaction_id="t2", offset=3)])
+        replies.answered([Answered("t3", "approve", "static_policy", b"one")])
+        replies.decided([replace(bad, transaction_id="t3")])
+        replies.decided([replace(bad, transaction_id="t4"), replace(bad, transaction_id="t4", offset=5)])
+        return own.result().outcome, *(replies.find(f"t{n}") for n in range(1, 5))
+
+    own, first, mended, answered, twice = asyncio.run(told())
+    assert own == "rejected"
+    assert (first.outcome, first.offset, mended.outcome, mended.offset) == ("approve", 1, "approve", 3)
+    assert (answered.outcome, answered.effective, answered.content_digest) == (None, "approve", b"one")
+    assert (twice.outcome, twice.offset) == ("rejected", 5)

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import pytest
 
+from lakehouse import keys
+from lakehouse.crypto import Digests
 from lakehouse.registry import registry
 from lakehouse.single import written
-from serving.following import DecisionReader, answer_records, answered, ended, reply
+from serving.following import UNHEARD, DecisionReader, answer_records, answered, ended, reply
 from serving.schemas import PaymentRequest
 from simulator.playing import bodies
-from tests.lakehouse.records import raw
+from tests.lakehouse.records import HOUR, T0, raw
 
 
 @dataclass
@@ -26,6 +28,16 @@ class Record:
 
     def offset(self):
         return self.place
+
+    def timestamp(self):
+        return 1, T0
+
+
+@pytest.fixture(scope="module")
+def digests(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("keys")
+    keys.create(folder)
+    return Digests(keys.from_file(folder))
 
 
 FULL = {
@@ -80,11 +92,36 @@ def test_a_rejected_payment_may_claim_a_time_that_is_no_date():
     assert (found.outcome, found.rejected_by) == ("rejected", ("event_time_plausible",))
 
 
-def test_answers_and_ends_of_challenges_are_found_among_other_events():
+def test_answers_and_ends_of_challenges_are_found_among_other_events(digests):
     answer = raw("answer", transaction_id="t9", outcome="review", reason="decision_late:static_policy")
     end = raw("outcome", transaction_id="t8", result="expired")
-    found = answer_records([Record(0, raw("payment")), Record(1, answer), Record(2, None), Record(3, end)])
-    assert found == [(1, "t9", "answer", "review", "decision_late:static_policy"), (3, "t8", "outcome", "expired", "")]
+    records = [Record(0, raw("payment")), Record(1, end), Record(2, None), Record(3, answer), Record(4, end)]
+    found = answer_records(records, digests)
+    assert found == [
+        (1, "t8", "outcome", "expired", ""),
+        (3, "t9", "answer", "review", "decision_late:static_policy"),
+        (4, "t8", "outcome", "expired", ""),
+    ]
     assert answered(found) == [("t9", "review", "static_policy", b"")]
-    assert ended(found) == [("t8", "expired")]
+    assert ended(found) == [("t8", "expired")] * 2
     assert registry().latest("answer").prefix == answer[:5]
+
+
+@pytest.mark.parametrize("kind", ["answer", "outcome"])
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        lambda kind: raw(kind)[:-3],
+        lambda kind: raw(kind) + b"\0",
+        lambda kind: raw(kind)[:5],
+        lambda kind: raw(kind).replace(b"t1", b"\xff\xff"),
+        lambda kind: raw(kind, received_at=T0 + HOUR),
+        lambda kind: raw(kind, **{f"{kind}_id": ""}),
+        lambda kind: raw(kind, **({"outcome": "rejected"} if kind == "answer" else {"result": "maybe"})),
+    ],
+)
+def test_what_admission_would_refuse_is_not_heard_but_counted_and_what_follows_is(digests, kind, spoilt):
+    before = UNHEARD.labels(kind)._value.get()
+    found = answer_records([Record(0, spoilt(kind)), Record(1, raw(kind, transaction_id="t2"))], digests)
+    assert [(word.offset, word.transaction_id) for word in found] == [(1, "t2")]
+    assert UNHEARD.labels(kind)._value.get() == before + 1

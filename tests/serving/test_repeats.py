@@ -1,0 +1,106 @@
+"""A transaction_id that comes again while neither log nor engine can say what its first payment was."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+
+from deploy.local.apart import free_ports
+from expectations.reference import Reference
+from lakehouse import broker, keys, topics
+from lakehouse import settings as conf
+from lakehouse.crypto import Digests, Tokens
+from lakehouse.keys import KeySource
+from serving.decisions import Path
+from serving.fallback import Fallback
+from serving.log_writer import LogWriter
+from serving.problems import Problem
+from serving.recent_cards import RecentCards
+from serving.replies import Answered, Replies, Reply
+from serving.schemas import PaymentRequest
+from serving.spool import Spool
+from serving.spooling import Spooling
+from tests.calling import payment
+from tests.lakehouse.records import REFERENCE
+
+NOT_COMPARED = "The first payment of this transaction_id cannot be compared"
+ANOTHER = "Another payment has this transaction_id"
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """Asks a path whose broker is away: (outcome, title of the problem) of a payment, by what is known before it."""
+    keys.create(tmp_path / "keys")
+    source = KeySource("file", str(tmp_path / "keys"))
+    ring, base = source.keyring(), conf.load()
+    nowhere = base.kafka.model_copy(update={"bootstrap_servers": f"127.0.0.1:{free_ports(1)[0]}"})
+    settings = base.model_copy(update={"kafka": nowhere})
+    writer = LogWriter(settings)
+    end = broker.End(settings, topics.topic_name(settings, topics.EVENTS), 0)
+    spooling = Spooling(Spool(tmp_path / "spool", source, 1 << 20), writer, end, 5.0)
+    spooling.start()
+    spooling.lost()
+    digests = Digests(ring)
+    reference = Reference.of(1, orjson.dumps(REFERENCE).decode())
+    tokens = Tokens(ring)
+    fallback = Fallback(
+        settings.ladder, tokens, [tokens], digests, RecentCards(10), lambda: reference, lambda *_: False
+    )
+
+    def answer(known=(), stored=None, **changes):
+        async def older(_):
+            return stored
+
+        async def decided():
+            replies = Replies(10)
+            replies.answered(known)
+            path = Path(writer, spooling, replies, digests, fallback, older, 0.05, "here")
+            request = PaymentRequest(**payment("t1", merchant_country="FR", **changes))
+            return (await path.decide(request, datetime.now(UTC))).outcome
+
+        try:
+            return asyncio.run(decided()), None
+        except Problem as problem:
+            return problem.status, problem.title
+
+    yield answer
+    spooling.stop()
+    writer.close(0.1)
+
+
+def from_the_store(outcome, amount=100):
+    return Reply("t1", decision_id="d", offset=1, outcome=outcome, amount_base_minor=amount)
+
+
+def test_an_approval_of_the_store_is_not_for_a_payment_of_another_amount(asked):
+    approved = from_the_store("approve")
+    assert asked(stored=approved, amount_minor=100) == ("approve", None)
+    assert asked(stored=approved, amount_minor=900_000) == (409, ANOTHER)
+    assert asked(stored=from_the_store("decline"), amount_minor=101) == (409, ANOTHER)
+
+
+def test_an_approval_without_its_content_is_not_for_what_the_ladder_would_not_approve(asked):
+    heard = [Answered("t1", "approve", "static_policy")]
+    assert asked(heard, amount_minor=100) == ("approve", None)
+    assert asked(heard, amount_minor=60_000) == (409, NOT_COMPARED)
+    assert asked(stored=from_the_store("approve", None), amount_minor=60_000) == (409, NOT_COMPARED)
+    assert asked(stored=from_the_store("approve", 100), amount_minor=100, currency="CHF") == (409, NOT_COMPARED)
+    assert asked(stored=from_the_store("approve"), amount_minor=100, channel="moto") == (409, NOT_COMPARED)
+
+
+@pytest.mark.parametrize("outcome", ["challenge", "review", "decline"])
+def test_what_was_not_approved_stays_what_it_was(asked, outcome):
+    assert asked([Answered("t1", outcome, "static_policy")], amount_minor=60_000) == (outcome, None)
+    assert asked(stored=from_the_store(outcome), amount_minor=100) == (outcome, None)
+
+
+def test_the_first_answer_of_this_process_is_for_its_own_content_only():
+    async def known():
+        replies = Replies(10)
+        replies.answered([Answered("t1", "approve", "static_policy", b"content")])
+        replies.ended([("t2", "approved")])
+        replies.answered([Answered("t2", "review", "static_policy", b"content")])
+        return replies.find("t1").content_digest, replies.find("t2").content_digest
+
+    assert asyncio.run(known()) == (b"content", b"")
