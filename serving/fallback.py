@@ -19,6 +19,7 @@ from decisions.outcome import OUTCOMES
 from expectations.decoded import broken_rules, decode
 from expectations.reference import Reference, converted, short_codes
 from lakehouse.crypto import Digests, Tokens
+from lakehouse.errors import KeysMissing
 from lakehouse.moments import now_ms
 from lakehouse.registry import registry
 from lakehouse.settings import Ladder
@@ -40,9 +41,8 @@ class Fallback:
     """The API's ladder: settings, tokens, what is known of cards, the reference table and the block list in force."""
 
     ladder: Ladder
-    tokens: Tokens
-    every: Sequence[Tokens]
-    """Of every key version that a list can hold tokens of."""
+    tokens: Callable[[], Sequence[Tokens]]
+    """Of every key version up to the one in force, that one last: lists and decisions name people by one of them."""
     digests: Digests
     cards: RecentCards
     reference: Callable[[], Reference | None]
@@ -57,26 +57,35 @@ class Fallback:
 
     def answer(self, payment: Any, record: bytes) -> Fallen:
         """The answer to a payment, which is also given as its record."""
-        if any(self.blocked(kind, token) for kind, token in self._named(payment)):
+        try:
+            every = self.tokens()
+        except KeysMissing:
+            # Nobody can be looked up.
+            return Fallen(REVIEW, RUNGS[STATIC])
+        if any(self.blocked(kind, token) for kind, token in _named(payment, every)):
             return Fallen(DECLINE, RUNGS[STATIC])
         amount = in_base_currency(self.reference(), payment.amount_minor, payment.currency)
         outcome = static_outcome(self.ladder, amount, payment.channel)
         if outcome == APPROVE and refused(record, self.digests):
             outcome = REVIEW
-        token = self.tokens.text(self.tokens.digests("card", [payment.card_number.encode()])[0])
-        last = self.cards.outcome(token, now_ms())
+        names = (_token(tokens, "card", payment.card_number) for tokens in reversed(every))
+        last = next((found for name in names if (found := self.cards.outcome(name, now_ms())) is not None), None)
         if last is None:
             return Fallen(outcome, RUNGS[STATIC])
         return Fallen(max(outcome, last, key=OUTCOMES.index), LAST_DECISION)
 
-    def _named(self, payment: Any) -> Iterator[tuple[str, str]]:
-        """(kind, token or merchant's id) of everybody whom a payment names."""
-        yield "merchant", payment.merchant_id
-        for kind, field in FIELDS.items():
-            # An empty text names nobody.
-            if value := getattr(payment, field):
-                for tokens in self.every:
-                    yield kind, tokens.text(tokens.digests(kind, [value.encode()])[0])
+
+def _token(tokens: Tokens, kind: str, value: str) -> str:
+    return tokens.text(tokens.digests(kind, [value.encode()])[0])
+
+
+def _named(payment: Any, every: Sequence[Tokens]) -> Iterator[tuple[str, str]]:
+    """(kind, token or merchant's id) of everybody whom a payment names."""
+    yield "merchant", payment.merchant_id
+    for kind, field in FIELDS.items():
+        # An empty text names nobody.
+        if value := getattr(payment, field):
+            yield from ((kind, _token(tokens, kind, value)) for tokens in every)
 
 
 def refused(record: bytes, digests: Digests) -> str:

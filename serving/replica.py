@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 from confluent_kafka import Message
@@ -10,7 +11,7 @@ from fastapi import Request
 from decisions.outcome import REJECTED
 from lakehouse import keys, topics
 from lakehouse.broker import End
-from lakehouse.crypto import Digests, Tokens
+from lakehouse.crypto import Digests, Tokens, up_to
 from lakehouse.settings import Settings, resolve
 from serving.cards import Reads
 from serving.decision_store import ANSWER, DecisionStore, namespace
@@ -51,7 +52,7 @@ class Replica:
         self._loop, self._timeout_s, self._feed = loop, settings.kafka.request_timeout_s, feed
         self.host = socket.gethostname()
         self.seen = Seen()
-        self.tokens = Tokens(ring)
+        self._source, self._every = source, up_to(ring, ring.token_version)
         self.replies = Replies(settings.api.index_records)
         self.cards = RecentCards(settings.api.index_records)
         self.standing = Standing(settings)
@@ -65,11 +66,9 @@ class Replica:
         spool = Spool(resolve(settings.spool.folder) / namespace(settings), source, settings.spool.size_mb << 20)
         self.spooling = Spooling(spool, self.writer, events, self._timeout_s)
         digests = Digests(ring)
-        every = [Tokens(ring, version) for version in sorted(ring.masters) if version >= ring.token_version]
         fallback = Fallback(
             settings.ladder,
             self.tokens,
-            every,
             digests,
             self.cards,
             lambda: self.standing.reference,
@@ -86,6 +85,13 @@ class Replica:
             timeout_s,
             self.host,
         )
+
+    def tokens(self) -> Sequence[Tokens]:
+        """Of every key version up to the one in force, that one last; KeysMissing where a key is not held here."""
+        version = self.standing.token_version
+        if self._every[-1].version != version:
+            self._every = up_to(self._source.keyring(), version)
+        return self._every
 
     def start(self) -> None:
         """Begin to follow; what was spooled before is known and drained."""

@@ -46,7 +46,7 @@ class CardToken(BaseModel):
             **problems.DENIED,
             **problems.BODY,
             422: "not a card number, or no purpose",
-            503: "the audit trail cannot be written, so nothing is answered",
+            503: "the audit trail cannot be written, or the key in force is not here: nothing is answered",
         }
     ),
     openapi_extra={
@@ -61,7 +61,12 @@ async def card_token(request: Request, caller: Annotated[Caller, Depends(Allowed
     number = canonical("card", given.card_number.encode())
     if not is_well_formed_card(np.frombuffer(number, np.uint8), 0, len(number)):
         raise Problem(422, "That is not a card number", "It has 12 to 19 digits and a right check digit.")
-    tokens = replica(request).tokens
+    try:
+        tokens = replica(request).tokens()[-1]
+    except KeysMissing:
+        raise Problem(
+            503, "The key in force is not here", "Bring it to this machine, then start the API again."
+        ) from None
     token = tokens.text(tokens.digests("card", [number])[0])
     settings: Settings = request.app.state.settings
     details = {"key": caller.name, "purpose": given.purpose}

@@ -31,9 +31,10 @@ class Standing:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._trust = signing.trust(resolve(settings.keys.folder))
-        self._digests = Digests(keys.source(settings).keyring())
+        ring = keys.source(settings).keyring()
+        self._digests = Digests(ring)
         self._mutex = threading.Lock()
-        self._now = InForce()
+        self._now = InForce(first_token_version=ring.token_version)
         self._came: queue.SimpleQueue[Sequence[ControlEvent | Staged] | None] = queue.SimpleQueue()
         self._until = 0
         self._stop = threading.Event()
@@ -73,6 +74,11 @@ class Standing:
     def reference(self) -> Reference | None:
         """The reference table in force; None while what is in force is not wholly known."""
         return None if self.missing else self._now.reference
+
+    @property
+    def token_version(self) -> int:
+        """Of the key by which the engine names people."""
+        return self._now.token_version
 
     def blocked(self, kind: str, token: str) -> bool:
         """Whether a block list names a token, or a merchant's id; an entry ends on the engine's clock.

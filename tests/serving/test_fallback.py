@@ -11,7 +11,8 @@ import pytest
 from expectations.reference import Reference
 from lakehouse import keys
 from lakehouse import settings as conf
-from lakehouse.crypto import Digests, Tokens
+from lakehouse.crypto import Digests, Tokens, up_to
+from lakehouse.errors import KeysMissing
 from serving.fallback import Fallback
 from serving.recent_cards import KEPT_S, CardOutcome, RecentCards
 from serving.replies import Answered, Replies, Reply
@@ -31,7 +32,7 @@ def fallback(tmp_path_factory):
     reference = Reference.of(1, orjson.dumps(REFERENCE).decode())
     tokens = Tokens(ring)
     return Fallback(
-        conf.load().ladder, tokens, [tokens], Digests(ring), RecentCards(10), lambda: reference, lambda *_: False
+        conf.load().ladder, lambda: [tokens], Digests(ring), RecentCards(10), lambda: reference, lambda *_: False
     )
 
 
@@ -41,7 +42,8 @@ def answer(fallback, **changes):
 
 
 def remembered(fallback, outcome, ago_s=0):
-    token = fallback.tokens.text(fallback.tokens.digests("card", [record("payment")["card_number"].encode()])[0])
+    (tokens,) = fallback.tokens()
+    token = tokens.text(tokens.digests("card", [record("payment")["card_number"].encode()])[0])
     fallback.cards.decided([CardOutcome(token, now_ms() - 1000 * ago_s, outcome)])
 
 
@@ -80,6 +82,29 @@ def test_without_a_reference_table_nothing_is_approved(fallback):
     assert answer(nobody, amount_minor=1) == ("review", "static_policy")
 
 
+def test_after_a_change_of_the_token_key_a_card_is_known_by_its_newest_token_and_by_older_ones(tmp_path):
+    keys.create(tmp_path)
+    keys.added(tmp_path)
+    ring, reference = keys.from_file(tmp_path), Reference.of(1, orjson.dumps(REFERENCE).decode())
+    first, second = up_to(ring, 2)
+    kept = (Digests(ring), RecentCards(10), lambda: reference, lambda *_: False)
+    for known, version in (([first], 1), ([first, second], 1), ([first, second], 2)):
+        ladder = Fallback(conf.load().ladder, lambda known=known: known, *kept)
+        tokens = known[version - 1]
+        name = tokens.text(tokens.digests("card", [CARD.encode()])[0])
+        assert name.startswith(f"v{version}:")
+        ladder.cards.decided([CardOutcome(name, now_ms(), "decline")])
+        assert answer(ladder, amount_minor=1, card_number=CARD) == ("decline", "last_decision")
+
+
+def test_where_the_key_in_force_is_not_held_nobody_can_be_looked_up_and_nothing_is_approved(fallback):
+    def nothing():
+        raise KeysMissing("Tokens are of master key version 2 here.")
+
+    nobody = replace(fallback, cards=RecentCards(1), tokens=nothing)
+    assert answer(nobody, amount_minor=1) == ("review", "static_policy")
+
+
 NAMED = {
     "card": ("card_number", CARD),
     "customer": ("customer_id", "C-1"),
@@ -96,7 +121,7 @@ def listed(fallback):
     standing = Standing(conf.load())
 
     def made(name, kind, value, clock_ms=T0, expires_at=None):
-        tokens = fallback.tokens
+        (tokens,) = fallback.tokens()
         token = value if kind == "merchant" else tokens.text(tokens.digests(kind, [value.encode()])[0])
         entry = {"list": name, "kind": kind, "token": token, "reason": "stolen", "expires_at": expires_at}
         standing.engine_clock = clock_ms

@@ -45,7 +45,7 @@ def asked(tmp_path):
     reference = Reference.of(1, orjson.dumps(REFERENCE).decode())
     tokens = Tokens(ring)
     fallback = Fallback(
-        settings.ladder, tokens, [tokens], digests, RecentCards(10), lambda: reference, lambda *_: False
+        settings.ladder, lambda: [tokens], digests, RecentCards(10), lambda: reference, lambda *_: False
     )
 
     def answer(known=(), stored=None, **changes):
