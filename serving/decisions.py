@@ -3,9 +3,10 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -72,6 +73,8 @@ class Path:
     """Asks the store of decisions; None also where it does not answer."""
     timeout_s: float
     host: str
+    answering: dict[str, asyncio.Future[None]] = field(default_factory=dict)
+    """Transactions that are being answered without the engine."""
 
     async def decide(self, request: Any, received_at: datetime) -> DecisionAnswer:
         """The answer to a payment.
@@ -81,11 +84,28 @@ class Path:
         began = time.monotonic()
         record = written(_PAYMENT, {**request.__dict__, "received_at": received_at})
         payment = Payment(request, record, received_at, began)
+        await self._others(payment.transaction_id)
         reply = self._known(payment)
         if reply is None:
             reply = await (self._spooled(payment) if self.spooling.away else self._through_log(payment))
         SECONDS.observe(time.monotonic() - began)
         return self._answered(reply)
+
+    async def _others(self, transaction_id: str) -> None:
+        """Wait while a transaction is being answered without the engine: that answer will stand over the engine's."""
+        while (other := self.answering.get(transaction_id)) is not None:
+            await asyncio.wait({other})
+
+    @asynccontextmanager
+    async def _alone(self, transaction_id: str) -> AsyncIterator[None]:
+        """One answer without the engine at a time: who comes second knows the first one."""
+        await self._others(transaction_id)
+        mine = self.answering[transaction_id] = asyncio.get_running_loop().create_future()
+        try:
+            yield
+        finally:
+            del self.answering[transaction_id]
+            mine.set_result(None)
 
     def restore(self) -> None:
         """Know again what an earlier process answered whose payments are still in the spool."""
@@ -164,18 +184,20 @@ class Path:
 
     async def _late(self, payment: Payment) -> Reply:
         """Answer without the engine; the answer is an event of its own and the effective outcome from then on."""
-        if (before := await self._before(payment)) is not None:
-            return before
-        fallen, answer = self._fallen(payment, LATE)
-        if not await self._acknowledged(self.writer.put(answer, PARTITION)):
-            return await self._on_disk(payment, fallen, answer)
-        return self._told(payment, fallen)
+        async with self._alone(payment.transaction_id):
+            if (before := await self._before(payment)) is not None:
+                return before
+            fallen, answer = self._fallen(payment, LATE)
+            if not await self._acknowledged(self.writer.put(answer, PARTITION)):
+                return await self._on_disk(payment, fallen, answer)
+            return self._told(payment, fallen)
 
     async def _spooled(self, payment: Payment) -> Reply:
         """Answer without log and engine: payment and answer go to the spool."""
-        if (before := await self._before(payment)) is not None:
-            return before
-        return await self._on_disk(payment, *self._fallen(payment, AWAY))
+        async with self._alone(payment.transaction_id):
+            if (before := await self._before(payment)) is not None:
+                return before
+            return await self._on_disk(payment, *self._fallen(payment, AWAY))
 
     async def _on_disk(self, payment: Payment, fallen: Fallen, answer: bytes) -> Reply:
         try:

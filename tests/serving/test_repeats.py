@@ -64,6 +64,20 @@ def asked(tmp_path):
         except Problem as problem:
             return problem.status, problem.title
 
+    def at_once(*several):
+        async def nothing(_):
+            return None
+
+        async def decided():
+            path = Path(writer, spooling, Replies(10), digests, fallback, nothing, 0.05, "here")
+            asked = (PaymentRequest(**payment("t1", merchant_country="FR", **one)) for one in several)
+            every = [path.decide(one, datetime.now(UTC)) for one in asked]
+            return await asyncio.gather(*every, return_exceptions=True)
+
+        found = asyncio.run(decided())
+        return [getattr(one, "outcome", None) or one.status for one in found], spooling.spool.records
+
+    answer.at_once = at_once
     yield answer
     spooling.stop()
     writer.close(0.1)
@@ -104,3 +118,12 @@ def test_the_first_answer_of_this_process_is_for_its_own_content_only():
         return replies.find("t1").content_digest, replies.find("t2").content_digest
 
     assert asyncio.run(known()) == (b"content", b"")
+
+
+def test_of_the_same_payment_at_once_one_is_answered_and_written_and_the_others_are_told_that(asked):
+    moment = datetime.now(UTC).isoformat()
+    assert asked.at_once(*[{"amount_minor": 100, "event_time": moment}] * 5) == (["approve"] * 5, 1)
+
+
+def test_of_two_payments_of_one_id_at_once_the_second_is_refused_and_not_written(asked):
+    assert asked.at_once({"amount_minor": 100}, {"amount_minor": 900_000}) == (["approve", 409], 1)
