@@ -30,6 +30,8 @@ _MEANT = tuple(
     )
 )
 """How a challenge ended, and what that makes of its payment, as digests."""
+_APPROVED, _EXPIRED = _MEANT[0][1], _MEANT[2][0]
+"""An approval that was answered is not taken back by a customer's silence."""
 
 
 def read(silver: Table, span: Span) -> Columns:
@@ -171,8 +173,9 @@ def _effective(decided: Columns, final: Columns, gold: Gold) -> list[Wrong]:
     ]
     follows = np.where(final.flags("unanswered"), final.digests("outcome"), final.digests("answered"))
     ended = final.digests("ended")
+    kept = ~final.flags("unanswered") & (final.digests("answered") == _APPROVED) & (ended == _EXPIRED)
     for result, outcome in _MEANT:
-        follows[ended == result] = outcome
+        follows[(ended == result) & ~kept] = outcome
     wrong += agreed(
         "effective outcome", [Witness("its own row", final.offset, follows), witness(GOLD, final, "effective")]
     )

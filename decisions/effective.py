@@ -6,6 +6,14 @@ ENDS: Mapping[str, str] = {"approved": "approve", "declined": "decline", "expire
 """What the result of a challenge means for its payment. Nobody said that an expired one was theirs."""
 
 
+EXPIRED, APPROVE = "expired", "approve"
+
+
 def effective(decided: str | None, answered: str | None, ended: str | None) -> str | None:
-    """The effective outcome; None while there is none. An unknown result counts for nothing."""
+    """The effective outcome; None while there is none. An unknown result counts for nothing.
+
+    Who was told that a payment is approved is not told otherwise because a customer kept silent.
+    """
+    if (answered, ended) == (APPROVE, EXPIRED):
+        return APPROVE
     return ENDS.get(ended or "") or answered or decided

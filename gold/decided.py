@@ -3,7 +3,7 @@
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from decisions.effective import ENDS
+from decisions.effective import APPROVE, ENDS, EXPIRED
 from lakehouse import delta
 from lakehouse.contracts import silver
 from lakehouse.contracts.gold import DECISIONS
@@ -54,5 +54,6 @@ def decisions(decided: DataFrame, words: DataFrame) -> DataFrame:
 
 def _effective() -> Column:
     """`decisions.effective` over columns."""
+    kept = (F.col("answered_outcome") == APPROVE) & (F.col("challenge_result") == EXPIRED)
     meant = (F.when(F.col("challenge_result") == result, outcome) for result, outcome in ENDS.items())
-    return F.coalesce(*meant, "answered_outcome", "decided_outcome")
+    return F.coalesce(F.when(kept, APPROVE), *meant, "answered_outcome", "decided_outcome")

@@ -27,9 +27,10 @@ LIVE_FROM = 40
 """Offset from which an engine decides."""
 ENDS = (
     *(("t104", "approved"), ("t105", "declined"), ("t106", "expired"), ("t102", "approved")),
-    *(("t104", "declined"), ("t1", "approved"), ("nobody", "approved")),
+    *(("t104", "declined"), ("t1", "approved"), ("nobody", "approved"), ("t109", "expired")),
 )
-"""How challenges ended: of t102, which the API answered too; of t104 twice; of t1, whose id a conflict has taken."""
+"""How challenges ended: of t102, which the API answered too; of t104 twice; of t1, whose id a conflict has taken; of
+t109, which the API had approved."""
 MEANT = {"approved": "approve", "declined": "decline", "expired": "decline"}
 ON_A_LOWER_RUNG, AT_THE_CAP = "t107", "t108"
 """Payments that the engine scored otherwise than the batch, rightly: without an anomaly model, from another vector."""
@@ -99,6 +100,8 @@ def events():
         sent.append(("answer", {"answer_id": f"a{number}", "transaction_id": f"t{100 + number}"}, "accepted", None))
         sent.append(("erasure", {"erasure_id": f"e{number}", "customer_id": f"C-{number}"}, "accepted", None))
         sent.append(("staged", {"staged_id": f"s{number}", "epoch": number}, "accepted", None))
+    approved = {"answer_id": "a3", "transaction_id": "t109", "outcome": "approve"}
+    sent.append(("answer", approved, "accepted", None))
     for number, (name, result) in enumerate(ENDS):
         fields = {"outcome_id": f"o{number}", "transaction_id": name, "result": result}
         sent.append(("outcome", fields, "accepted", None))
@@ -314,7 +317,9 @@ class LittleLake:
                     "decided_outcome": row["outcome"],
                     "answered_outcome": answered,
                     "challenge_result": ended,
-                    "effective_outcome": MEANT.get(ended) or answered or row["outcome"],
+                    "effective_outcome": "approve"
+                    if (answered, ended) == ("approve", "expired")
+                    else MEANT.get(ended) or answered or row["outcome"],
                 }
             )
 

@@ -170,12 +170,19 @@ def test_an_end_that_gold_does_not_tell_as_silver_does_is_named_with_its_repair(
     assert {one[2:] for one in told} == {("gold.decisions", command)}
 
 
-@pytest.mark.parametrize("name", ["t102", "t105", "t106"])
-def test_an_effective_outcome_that_leaves_out_how_the_challenge_ended_is_altered(lake, look, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        *((name, "coalesce(answered_outcome, decided_outcome)") for name in ("t102", "t105", "t106")),
+        # The API had approved it, and the customer only kept silent.
+        ("t109", "'decline'"),
+    ],
+)
+def test_an_effective_outcome_that_leaves_out_how_the_challenge_ended_is_altered(lake, look, tmp_path, name, told):
     root = shutil.copytree(lake.root, tmp_path / "lake")
     offset, _ = place(lake, "gold.decisions", name)
     DeltaTable(TABLES["gold.decisions"].path(str(root))).update(
-        {"effective_outcome": "coalesce(answered_outcome, decided_outcome)"}, predicate=f"offset = {offset}"
+        {"effective_outcome": told}, predicate=f"offset = {offset}"
     )
     _, found = look(root)
     assert [(f["fact"], f["tables"], f["examples"]) for f in found["findings"]] == [

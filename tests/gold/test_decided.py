@@ -111,15 +111,16 @@ def test_answers_and_ends_count_whether_they_arrive_before_the_decision_is_taken
     }
     # The first word of each kind counts; a repeat that was refused never takes one; nobody knows `x`.
     later = [end(14, "a", "declined"), end(15, "b", "approved"), end(16, "c", "expired"), end(17, "d", "approved")]
-    put(silver.OUTCOMES, [*later, end(18, "b", "declined"), end(19, "x", "approved")], 20)
-    put(silver.ANSWERS, [answer(20, "f", "review"), answer(21, "f", "decline"), answer(22, "c", "review")], 23)
+    # Who was told of an approval is not told otherwise because a customer kept silent.
+    put(silver.OUTCOMES, [*later, end(18, "b", "declined"), end(19, "x", "approved"), end(20, "f", "expired")], 21)
+    put(silver.ANSWERS, [answer(21, "f", "approve"), answer(22, "f", "decline"), answer(23, "c", "review")], 24)
     final = {
         3: approved,
         4: approved,
         5: ("review", "expired", "decline"),
         6: ("review", "approved", "approve"),
         7: disowned,
-        8: ("review", None, "review"),
+        8: ("approve", "expired", "approve"),
         9: refused,
     }
     assert derived(context, settings) == final
