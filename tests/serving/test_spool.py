@@ -86,7 +86,7 @@ def test_counting_and_the_next_to_drain_cost_as_much_with_many_waiting_or_draine
         seen = []
         sys.setprofile(lambda _, event, __: seen.append(event))
         try:
-            spool.records, spool.age_s, spool.head(1)  # noqa: B018
+            spool.records, spool.age_s, spool.head(1)
         finally:
             sys.setprofile(None)
         return seen.count("call")
