@@ -10,6 +10,10 @@ from lakehouse.settings import Settings
 
 CONNECT_TIMEOUT_S = 2
 """The shortest that libpq keeps."""
+KEEPALIVES_IDLE_S, KEEPALIVES_INTERVAL_S, KEEPALIVES_COUNT = 5, 2, 3
+"""A server that went without a word, or its network, is known to be gone after 11 s, not after the system's hours."""
+TCP_USER_TIMEOUT_MS = 1000 * (KEEPALIVES_IDLE_S + KEEPALIVES_INTERVAL_S * KEEPALIVES_COUNT)
+"""The same for what was sent and is not acknowledged; else it takes the system a quarter of an hour."""
 
 
 def secret(settings: Settings) -> str:
@@ -28,6 +32,11 @@ def connected(settings: Settings, secret: str, statement_timeout_ms: int) -> psy
         password=secret,
         sslmode="disable",
         connect_timeout=CONNECT_TIMEOUT_S,
+        keepalives=1,
+        keepalives_idle=KEEPALIVES_IDLE_S,
+        keepalives_interval=KEEPALIVES_INTERVAL_S,
+        keepalives_count=KEEPALIVES_COUNT,
+        tcp_user_timeout=TCP_USER_TIMEOUT_MS,
         autocommit=True,
         options=f"-c statement_timeout={statement_timeout_ms}",
     )

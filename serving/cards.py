@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from decisions.outcome import REJECTED
 from lakehouse.moments import time_of
-from serving.decision_store import DecisionStore, Place, StoredDecision
+from serving.decision_store import DecisionStore, Place, StoredDecision, storable
 from serving.decision_writer import FAILURES
 from serving.in_time import InTime
 from serving.problems import Problem
@@ -59,7 +59,7 @@ class CardDecisions(BaseModel):
 
 
 class Reads:
-    """Asks the store of decisions, in threads of its own."""
+    """Asks the store of decisions, in threads of its own, by ids as it keeps them."""
 
     def __init__(self, store: DecisionStore, timeout_s: float) -> None:
         self._store = store
@@ -67,16 +67,17 @@ class Reads:
 
     async def page(self, card_token: str, limit: int, before: Place | None) -> list[StoredDecision]:
         """A page and one more, which tells whether there is another; Problem 503 when the store does not answer."""
-        return await self._asked(lambda: self._store.of_card(card_token, limit + 1, before))
+        return await self._asked(lambda: self._store.of_card(storable(card_token), limit + 1, before))
 
     async def one(self, id: str) -> StoredDecision | None:  # noqa: A002
         """The decision of a transaction, or of a decision's own id."""
-        return await self._asked(lambda: self._store.by_transaction(id) or self._store.by_decision(id))
+        wanted = storable(id)
+        return await self._asked(lambda: self._store.by_transaction(wanted) or self._store.by_decision(wanted))
 
     async def first_answer(self, transaction_id: str) -> Reply | None:
         """What a payment of long ago was answered; None too where the store does not answer."""
         try:
-            found = await self._asked(lambda: self._store.by_transaction(transaction_id))
+            found = await self._asked(lambda: self._store.by_transaction(storable(transaction_id)))
         except Problem:
             return None
         if found is None or found.outcome == REJECTED:

@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 import zlib
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -57,7 +58,7 @@ class Spooled:
 
 @dataclass
 class _File:
-    """A file of the spool: its frames as (offset, time), and where the last whole one ends."""
+    """A file of the spool: its frames as (offset, time) in order, and where the last whole one ends."""
 
     number: int
     path: Path
@@ -105,7 +106,7 @@ class Spool:
     def records(self) -> int:
         """Payments that are not drained."""
         with self._mutex:
-            return sum(1 for _ in self._waiting())
+            return sum(len(found.frames) - self._first(found) for found in self._files)
 
     @property
     def size_bytes(self) -> int:
@@ -122,9 +123,14 @@ class Spool:
 
     def _waiting(self) -> Iterator[tuple[_File, int, int]]:
         for found in self._files:
-            for offset, at_ms in found.frames:
-                if Spot(found.number, offset) >= self._done:
-                    yield found, offset, at_ms
+            for at in range(self._first(found), len(found.frames)):
+                yield found, *found.frames[at]
+
+    def _first(self, found: _File) -> int:
+        """Which frame of a file is the first that is not drained; their number where none is left."""
+        if found.number != self._done.file:
+            return 0 if found.number > self._done.file else len(found.frames)
+        return bisect_left(found.frames, (self._done.offset, 0))
 
     def put(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         """Take payments with their answers in; on the disk when this returns, none of them at StoreUnavailable."""
@@ -249,7 +255,7 @@ class Spool:
                 gone.path.unlink(missing_ok=True)
 
     def _all_drained(self, found: _File) -> bool:
-        return all(Spot(found.number, offset) < self._done for offset, _ in found.frames)
+        return self._first(found) == len(found.frames)
 
     def close(self) -> None:
         """Let go of the folder."""

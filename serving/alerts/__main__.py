@@ -98,17 +98,22 @@ def _alert(one: Shown) -> str:
 
 
 def _acknowledge(settings: Settings, outbox: Outbox, given: str) -> None:
-    found = outbox.acknowledge(given, getpass.getuser(), now_ms())
-    if not found:
+    named = outbox.named(given)
+    if not named:
         raise FraudlakeError("There is no alert and no message of that id.", "python -m serving.alerts list")
-    trail.record(settings, "alert.acknowledged", given, {"alerts": len(found)})
+    # On record first: without its entry nothing is done.
+    trail.record(settings, "alert.acknowledged", given, {"alerts": len(named)})
+    found = outbox.acknowledge(given, getpass.getuser(), now_ms())
     print("\n".join(_alert(one) for one in found))
 
 
 def _retry(settings: Settings, outbox: Outbox, given: str) -> None:
-    if not outbox.revive(given, now_ms()):
-        raise FraudlakeError("There is no dead message of that id.", "python -m serving.alerts list --state dead")
+    none = FraudlakeError("There is no dead message of that id.", "python -m serving.alerts list --state dead")
+    if not outbox.is_dead(given):
+        raise none
     trail.record(settings, "alert.retried", given, {})
+    if not outbox.revive(given, now_ms()):
+        raise none
     print("it is delivered again")
 
 

@@ -38,6 +38,7 @@ _ADD_REQUEST = insert("verifications", VERIFICATION_COLUMNS, "verification_id")
 ADD_MESSAGE = insert("alert_messages", MESSAGE_COLUMNS, "message_id")
 _LATER = "UPDATE alert_messages SET due_at = ?, error = ? WHERE message_id = ? AND state = ? AND attempts = ?"
 _IN_IT = "alert_id IN (SELECT alert_id FROM alert_contents WHERE message_id = ?)"
+_NAMED = f"(alert_id IN (?, (SELECT repeats FROM alerts WHERE alert_id = ?)) OR {_IN_IT})"
 
 
 @dataclass(frozen=True)
@@ -155,20 +156,28 @@ class Outbox:
         again = "UPDATE alert_messages SET state = ?, attempts = 1, due_at = ? WHERE message_id = ? AND state = ?"
         return bool(self.database.together(lambda run: run(again, (WAITING, now, message_id, DEAD)).rowcount))
 
+    def is_dead(self, message_id: str) -> bool:
+        """Whether a message was given up."""
+        asked = "SELECT 1 FROM alert_messages WHERE message_id = ? AND state = ?"
+        return bool(self.database.together(lambda run: run(asked, (message_id, DEAD)).fetchall()))
+
+    def named(self, given: str) -> list[Shown]:
+        """The alerts of an alert's or a message's id, a repeat with the alert that tells of it; as they stand."""
+        return self.database.together(lambda run: _shown(run, _NAMED, (given, given, given)))
+
     def acknowledge(self, given: str, by: str, now: int) -> list[Shown]:
         """The alerts of an alert's or a message's id, acknowledged; who was first stays. Empty for an unknown id.
 
         A repeat is acknowledged with the alert that tells of it.
         """
-        which = f"(alert_id IN (?, (SELECT repeats FROM alerts WHERE alert_id = ?)) OR {_IN_IT})"
         update = (
             f"UPDATE alerts SET state = ?, escalate_at = NULL, acknowledged_at = ?, acknowledged_by = ? "
-            f"WHERE {which} AND state IN (?, ?)"
+            f"WHERE {_NAMED} AND state IN (?, ?)"
         )
 
         def work(run: Run) -> list[Shown]:
             run(update, (ACKNOWLEDGED, now, by, given, given, given, NEW, OPEN))
-            return _shown(run, which, (given, given, given))
+            return _shown(run, _NAMED, (given, given, given))
 
         return self.database.together(work)
 

@@ -10,6 +10,7 @@ from fastapi import Path as UrlPart
 from pydantic import BaseModel, Field
 
 from lakehouse import trail
+from lakehouse.errors import KeysMissing, TrailBroken
 from lakehouse.moments import now_ms, time_of
 from serving import problems
 from serving.alerts.desk import desk
@@ -98,21 +99,33 @@ async def messages(
 @router.post(
     "/v1/alerts/{id}/acknowledge",
     summary="Take care of an alert",
-    responses=problems.documented({**REFUSED, 404: "no such alert or message"}),
+    responses=problems.documented(
+        {
+            **REFUSED,
+            404: "no such alert or message",
+            503: "the outbox does not answer, or the audit trail cannot be written: nothing is acknowledged",
+        }
+    ),
 )
 async def acknowledge(
     request: Request,
     id: Annotated[str, UrlPart(description="of an alert, or of a message for all that it tells of")],  # noqa: A002
     caller: Keeper,
 ) -> Alerts:
-    """Nobody else is told of it; who was first stays."""
+    """Nobody else is told of it; who was first stays. The audit trail has it before it is so."""
     known = len(id) <= MAX_ID and id.isalnum() and id.isascii()
     work = desk(request)
-    found = await work.asked(lambda: work.outbox.acknowledge(id, caller.name, now_ms())) if known else []
-    if not found:
+    named = await work.asked(lambda: work.outbox.named(id)) if known else []
+    if not named:
         raise Problem(404, "No such alert", "Take the id of an alert or a message.")
-    details: trail.Details = {"key": caller.name, "alerts": len(found)}
-    await asyncio.to_thread(trail.record, request.app.state.settings, "alert.acknowledged", id, details)
+    details: trail.Details = {"key": caller.name, "alerts": len(named)}
+    try:
+        await asyncio.to_thread(trail.record, request.app.state.settings, "alert.acknowledged", id, details)
+    except (TrailBroken, KeysMissing):
+        raise Problem(
+            503, "The acknowledgement cannot be recorded", "Nothing is acknowledged until the audit trail is mended."
+        ) from None
+    found = await work.asked(lambda: work.outbox.acknowledge(id, caller.name, now_ms()))
     return Alerts(alerts=[_alert(one) for one in found])
 
 

@@ -128,3 +128,17 @@ def receiving_mail():
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def in_the_way(folder):
+    """A trail that cannot be written."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = folder.rename(folder.with_suffix(".aside")) if folder.exists() else None
+    folder.write_text("in the way")
+    try:
+        yield
+    finally:
+        folder.unlink()
+        if aside is not None:
+            aside.rename(folder)

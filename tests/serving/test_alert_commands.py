@@ -10,7 +10,7 @@ from serving.alerts.outbox import Outbox
 from serving.alerts.planning import Planner
 from serving.decision_store import Progress
 from tests.lakehouse.records import T0
-from tests.serving.alerting import alerts_of, decision, with_alerts
+from tests.serving.alerting import alerts_of, decision, in_the_way, with_alerts
 
 
 @pytest.fixture
@@ -47,3 +47,12 @@ def test_an_alert_is_acknowledged_on_record(outbox, capsys):
     assert main(["acknowledge", "nothing"]) == 1
     assert main(["list", "--state", "open"]) == 0
     assert capsys.readouterr().out.endswith("nothing\n")
+
+
+def test_without_the_audit_trail_nothing_is_acknowledged_or_delivered_again(outbox, capsys):
+    (dead,), (alert,) = outbox.messages("dead"), outbox.alerts("open")
+    with in_the_way(trail.place_of(conf.load()).folder):
+        assert main(["acknowledge", alert.alert.alert_id]) == 1
+        assert main(["retry", dead.message_id]) == 1
+    assert capsys.readouterr().err.count("TrailBroken") == 2
+    assert (outbox.messages("dead"), outbox.alerts("open")) == ([dead], [alert])

@@ -108,7 +108,7 @@ def test_a_decision_that_memory_no_longer_has_is_found_in_the_store(world, card,
         assert call(world, "GET", "/v1/decisions/d3")[1] == old
         _, recent = call(world, "GET", "/v1/decisions/t19")
         assert set(recent) == set(old)
-        for unknown in ("t20", "x" * 65):
+        for unknown in ("t20", "x" * 65, "a%00b"):
             status, problem = call(world, "GET", f"/v1/decisions/{unknown}")
             assert (status, problem["title"]) == (404, "No such decision")
 

@@ -1,5 +1,6 @@
 """What every store of decisions promises: one suite over all three, on real servers."""
 
+import asyncio
 import base64
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.cards import Reads
 from serving.decision_store import Place, Progress, namespace, stored
 from serving.stores import opened
 from tests.lakehouse.records import T0, record
@@ -203,6 +205,19 @@ def test_a_later_refusal_does_not_take_the_place_of_a_decision(store, card):
     again = card.decision(6, transaction_id=f"{card.token}/5", outcome="rejected", rejected_by=["card_well_formed"])
     store.write([again], [], card.progress(7))
     assert store.by_transaction(f"{card.token}/5").offset == 6
+
+
+def test_an_id_that_a_database_would_not_take_is_unknown_or_found_as_it_was_kept(chosen, store, card):
+    card.put(store, 1, transaction_id=f"{card.token}\0")
+    reads = Reads(opened(chosen), 30)
+
+    async def asked():
+        found = await reads.one(f"{card.token}\0"), await reads.first_answer(f"{card.token}\0")
+        unknown = await reads.one("a\0b"), await reads.first_answer("a\0b"), await reads.page("a\0b", 5, None)
+        return [one.decision_id for one in found], unknown
+
+    assert asyncio.run(asked()) == ([f"{card.topic}/1"] * 2, (None, None, []))
+    reads.close()
 
 
 # --- how far it is complete --------------------------------------------------------------------------------------

@@ -59,6 +59,46 @@ def test_what_was_put_comes_back_in_order_and_leaves_nothing_once_it_is_drained(
     assert numbers(spool) == [4]
 
 
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.data())
+def test_what_is_counted_is_what_is_not_drained(tmp_path_factory, source, sizes, data):
+    folder = tmp_path_factory.mktemp("counted")
+    spool, put = Spool(folder, source, 1 << 20), 0
+    for size in sizes:
+        spool.put([pair(number) for number in range(put, put + size)])
+        put += size
+    done = data.draw(st.integers(0, put))
+    if done:
+        spool.drained(spool.head(done)[-1].after)
+    spool.put([pair(put)])
+    left = list(range(done, put + 1))
+    assert (spool.records, numbers(spool)) == (len(left), left)
+    spool.close()
+    again = Spool(folder, source, 1 << 20)
+    again.put([pair(put + 1)])
+    assert (again.records, numbers(again)) == (len(left) + 1, [*left, put + 1])
+    again.close()
+
+
+def test_counting_and_the_next_to_drain_cost_as_much_with_many_waiting_or_drained_as_with_few(tmp_path, source):
+    spool = Spool(tmp_path, source, 1 << 20)
+
+    def calls():
+        seen = []
+        sys.setprofile(lambda _, event, __: seen.append(event))
+        try:
+            spool.records, spool.age_s, spool.head(1)
+        finally:
+            sys.setprofile(None)
+        return seen.count("call")
+
+    spool.put([pair(0), pair(1)])
+    few = calls()
+    spool.put([pair(number) for number in range(2, 500)])
+    assert calls() == few
+    spool.drained(spool.head(400)[-1].after)
+    assert calls() == few
+
+
 def test_a_restart_goes_on_behind_what_was_drained(tmp_path, source):
     first = Spool(tmp_path, source, 1 << 20)
     first.put([pair(n) for n in range(5)])

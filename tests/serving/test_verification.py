@@ -27,7 +27,7 @@ from serving.decision_store import Progress
 from serving.guard import Guard
 from serving.limits import Limits
 from tests.lakehouse.records import CARD, T0, record
-from tests.serving.alerting import OPS, alerts_of, decision, with_alerts
+from tests.serving.alerting import OPS, alerts_of, decision, in_the_way, with_alerts
 from tests.serving.decided import variables, with_store
 
 NOW = 4_000_000_000_000
@@ -314,10 +314,14 @@ def test_alerts_are_for_keys_of_their_role_and_somebody_takes_care_of_one(page):
     assert [page(*route).status_code for route in routes] == [401] * 3
     assert [page(*route, headers=replay).status_code for route in routes] == [403] * 3
     assert page("GET", "/v1/alerts?state=new", headers=local).json()["alerts"][0]["alert_id"] == alert_id
+    with in_the_way(trail.place_of(page.world).folder):
+        refused = page("POST", f"/v1/alerts/{alert_id}/acknowledge", headers=local)
+    assert (refused.status_code, refused.json()["title"]) == (503, "The acknowledgement cannot be recorded")
+    assert page("GET", "/v1/alerts?state=new", headers=local).json()["alerts"][0]["alert_id"] == alert_id
     done = page("POST", f"/v1/alerts/{alert_id}/acknowledge", headers=local).json()["alerts"][0]
     assert (done["state"], done["acknowledged_by"]) == ("acknowledged", "local")
     assert page("GET", "/v1/alerts?state=open", headers=local).json() == {"alerts": []}
-    (told,) = [one for one in trail.entries(trail.place_of(page.world)) if one.subject == alert_id]
+    *_, told = [one for one in trail.entries(trail.place_of(page.world)) if one.subject == alert_id]
     assert (told.action, told.details["key"]) == ("alert.acknowledged", done["acknowledged_by"])
     assert page("GET", "/v1/alert-messages?state=dead", headers=local).json() == {"messages": []}
     assert page("POST", "/v1/alerts/nothing/acknowledge", headers=local).status_code == 404
