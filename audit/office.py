@@ -5,13 +5,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 
 from audit import readings
 from audit.arrival import Arrived, Decoded
 from audit.digests import Ints
 from audit.findings import Hop
 from audit.schemas import Schema
-from audit.tables import NO_END, Columns, Table
+from audit.tables import NO_END, Columns, Numbers, Source, Span, Table
 from audit.witnesses import Flags, Witness, Wrong, agreed, blaming, placed, witness
 
 SILVER, BRONZE = "silver.decisions", "bronze.decisions"
@@ -52,6 +53,13 @@ class Office:
             first = int(told.numbers["next_offset"].min())
             self.live_from = first if self.live_from is None else min(first, self.live_from)
 
+    def proven(self, offset: Ints, epoch: Ints, bronze: Table, source: Source) -> None:
+        """Take in what decisions prove: an engine started at its epoch, where bronze has no other record there."""
+        told = np.setdiff1d(epoch[(epoch >= 0) & (epoch < offset)], np.array(self.starts, np.int64))
+        if len(told):
+            others = bronze.taken(Span(source, 0, NO_END), (), _offsets_alone, told).offset
+            self.starts += np.setdiff1d(told, others).tolist()
+
     def epochs(self, offsets: Ints) -> Ints:
         """The epoch in office when each offset was written; -1 before the first."""
         starts = np.unique(np.array(self.starts, np.int64))
@@ -83,6 +91,10 @@ class Office:
             self._altered.append(sources[np.isin(expected.offset, one.offset)])
 
 
+def _offsets_alone(_: pa.RecordBatch) -> Mapping[str, Numbers]:
+    return {}
+
+
 def shown(wrong: Sequence[Wrong], office: Office, table: str) -> list[Wrong]:
     """Where `table` and silver differ: what the topic showed of silver's decision is not said again, nor in doubt."""
     kept = []
@@ -96,7 +108,9 @@ def shown(wrong: Sequence[Wrong], office: Office, table: str) -> list[Wrong]:
     return kept
 
 
-def compare(hop: Hop, arrived: Arrived, silver: Table, schemas: Mapping[int, Schema], office: Office) -> None:
+def compare(
+    hop: Hop, arrived: Arrived, bronze: Table, silver: Table, schemas: Mapping[int, Schema], office: Office
+) -> None:
     """A span of the topic and of bronze beside silver: the decisions that count, and nothing else."""
     ids = {schema.kind: number for number, schema in sorted(schemas.items())}
     schema = schemas[ids["decision"]]
@@ -108,17 +122,20 @@ def compare(hop: Hop, arrived: Arrived, silver: Table, schemas: Mapping[int, Sch
     office.started(started, arrived.kinds.get("engine_start"))
     from_topic = NO_END if arrived.topic is None else int(arrived.topic.offset[0])
     told = arrived.kinds.get("decision")
+    older = mine.offset < from_topic
+    office.proven(found.offset[older], found.ints("epoch")[older], bronze, source)
     if told is not None:
+        office.proven(told.offset, told.numbers["epoch"], bronze, source)
         chosen = office.counting(told)
         sources = told.numbers["offset"][chosen]
         expected = Witness("the topic", told.offset[chosen], told.digest[chosen])
-        newer = mine.at(mine.offset >= from_topic)
+        newer = mine.at(~older)
         placement = placed(expected, newer, min(span.end, silver.end(source)))
         content = blaming(SILVER, agreed("content", [expected, newer]))
         hop.found(source, [*placement, *content])
         office.took(sources)
         office.amiss(expected, sources, placement, content)
-    _by_bronze(hop, arrived, found, mine.offset < from_topic, ids["decision"], office)
+    _by_bronze(hop, arrived, found, older, ids["decision"], office)
     landing = agreed("ingested_at", [*arrived.witness("landing", BRONZE), witness(SILVER, found, "landing")])
     hop.found(source, landing)
     hop.line(SILVER).add(mine.offset, mine.digest)
