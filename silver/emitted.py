@@ -120,6 +120,7 @@ class EmittedBatch:
         here = (F.col("topic_id") == span.topic_id) & (F.col("partition") == span.partition)
         arrived = storage.read(context.spark, context.root, emitted.source).where(here & (F.col("offset") < span.end))
         new = arrived.where(F.col("offset") >= span.start)
+        self._refuse_unknown(new)
         self._refuse_unreadable(new, span)
         ddl = target.ddl.replace(" NOT NULL", "")
         source = keys.source(context.settings)
@@ -162,6 +163,17 @@ class EmittedBatch:
             others = arrived.where(F.col("offset").isin(sorted(proven))).select("offset").collect()
             starts |= proven - {row["offset"] for row in others}
         return starts
+
+    def _refuse_unknown(self, arrived: DataFrame) -> None:
+        """ContractBroken where a record is of a schema that this release does not know: it may be one that counts."""
+        ids = [schema.id for schema in registry().schemas]
+        found = arrived.where(~F.col("schema_id").isin(ids)).agg(F.min(F.struct("offset", "schema_id"))).collect()[0][0]
+        if found is not None:
+            raise ContractBroken(
+                f"The record at offset {found['offset']} of {self._emitted.source.name} has schema id "
+                f"{found['schema_id']}, which this release does not know; nothing was written.",
+                "Update this release, then run silver.job again.",
+            )
 
     def _refuse_unreadable(self, arrived: DataFrame, span: Span) -> None:
         """KeyDestroyed or KeyUnknown, by name, before a worker stumbles over it: there is no quarantine."""
