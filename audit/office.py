@@ -112,13 +112,13 @@ def compare(
     hop: Hop, arrived: Arrived, bronze: Table, silver: Table, schemas: Mapping[int, Schema], office: Office
 ) -> None:
     """A span of the topic and of bronze beside silver: the decisions that count, and nothing else."""
-    ids = {schema.kind: number for number, schema in sorted(schemas.items())}
-    schema = schemas[ids["decision"]]
+    ids = {kind: [number for number in sorted(schemas) if schemas[number].kind == kind] for kind in KINDS}
+    schema = schemas[ids["decision"][-1]]
     span, source = arrived.span, arrived.span.source
     found = silver.taken(span, (*schema.carried, "ingested_at"), partial(readings.on_topic, schema))
     mine = witness(SILVER, found, "content")
     landed = arrived.bronze.offset
-    started = landed[arrived.schema_ids(landed) == ids["engine_start"]]
+    started = landed[np.isin(arrived.schema_ids(landed), ids["engine_start"])]
     office.started(started, arrived.kinds.get("engine_start"))
     from_topic = NO_END if arrived.topic is None else int(arrived.topic.offset[0])
     told = arrived.kinds.get("decision")
@@ -141,7 +141,7 @@ def compare(
     hop.line(SILVER).add(mine.offset, mine.digest)
 
 
-def _by_bronze(hop: Hop, arrived: Arrived, found: Columns, older: Flags, decision: int, office: Office) -> None:
+def _by_bronze(hop: Hop, arrived: Arrived, found: Columns, older: Flags, decision: list[int], office: Office) -> None:
     """Rows that the topic cannot show any more: each is a decision in bronze, once, of the engine in office."""
     offset, epoch = found.offset[older], found.ints("epoch")[older]
     again = np.unique(offset[1:][offset[1:] == offset[:-1]])
@@ -150,7 +150,7 @@ def _by_bronze(hop: Hop, arrived: Arrived, found: Columns, older: Flags, decisio
     ids = arrived.schema_ids(offset)
     # What lies before bronze's end and is not there was lost by bronze.
     beyond = offset > arrived.bronze.offset.max(initial=-1)
-    nowhere = (ids != decision) & ((ids != arrived.NOWHERE) | beyond)
+    nowhere = ~np.isin(ids, decision) & ((ids != arrived.NOWHERE) | beyond)
     for what, wrong in (("unknown", nowhere), ("altered", ~nowhere & (office.epochs(offset) != epoch))):
         if wrong.any():
             fact = "rows" if what == "unknown" else "epoch"
