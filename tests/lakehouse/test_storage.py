@@ -265,9 +265,7 @@ def test_a_repair_tries_again_where_the_rows_were_put_into_another_file(
     assert storage.written_ends(root, THINGS) == {"T/0": 10}
 
 
-def test_a_repair_tries_again_where_the_rows_were_removed_or_added_to(
-    root: str, rows: Rows, interrupted: Interrupt
-) -> None:
+def test_a_repair_tries_again_where_rows_were_deleted(root: str, rows: Rows, interrupted: Interrupt) -> None:
     storage.append_once(rows(0, 10), root, THINGS, [_span(0, 10)])
     path = THINGS.path(root)
     frame = interrupted(rows(3, 6, value=2), lambda: DeltaTable(path).delete("offset = 4"))
