@@ -191,7 +191,7 @@ class _Auditing:
         end = max(bronze.end(source), 0 if self._decisions is None else self._decisions.range(source)[1])
         spans = self._spans(source, end, [])
         for arrived in self._arrivals(self._decided, self._decisions, bronze, spans, office.KINDS):
-            office.compare(self._decided, arrived, self._lake.decisions, self._known, known)
+            office.compare(self._decided, arrived, bronze, self._lake.decisions, self._known, known)
         self._decided.line(office.SILVER).behind += max(0, bronze.end(source) - self._lake.decisions.end(source))
 
     def _shadow_of(self, source: Source) -> None:

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 
 from audit import readings
 from audit.arrival import Arrived, Decoded
 from audit.digests import Ints
 from audit.findings import Hop
 from audit.schemas import Schema
-from audit.tables import NO_END, Columns, Table
+from audit.tables import NO_END, Columns, Numbers, Source, Span, Table
 from audit.witnesses import Flags, Witness, Wrong, agreed, blaming, placed, witness
 
 SILVER, BRONZE = "silver.decisions", "bronze.decisions"
@@ -52,6 +53,13 @@ class Office:
             first = int(told.numbers["next_offset"].min())
             self.live_from = first if self.live_from is None else min(first, self.live_from)
 
+    def proven(self, offset: Ints, epoch: Ints, bronze: Table, source: Source) -> None:
+        """Take in what decisions prove: an engine started at its epoch, where bronze has no other record there."""
+        told = np.setdiff1d(epoch[(epoch >= 0) & (epoch < offset)], np.array(self.starts, np.int64))
+        if len(told):
+            others = bronze.taken(Span(source, 0, NO_END), (), _offsets_alone, told).offset
+            self.starts += np.setdiff1d(told, others).tolist()
+
     def epochs(self, offsets: Ints) -> Ints:
         """The epoch in office when each offset was written; -1 before the first."""
         starts = np.unique(np.array(self.starts, np.int64))
@@ -83,6 +91,10 @@ class Office:
             self._altered.append(sources[np.isin(expected.offset, one.offset)])
 
 
+def _offsets_alone(_: pa.RecordBatch) -> Mapping[str, Numbers]:
+    return {}
+
+
 def shown(wrong: Sequence[Wrong], office: Office, table: str) -> list[Wrong]:
     """Where `table` and silver differ: what the topic showed of silver's decision is not said again, nor in doubt."""
     kept = []
@@ -96,35 +108,40 @@ def shown(wrong: Sequence[Wrong], office: Office, table: str) -> list[Wrong]:
     return kept
 
 
-def compare(hop: Hop, arrived: Arrived, silver: Table, schemas: Mapping[int, Schema], office: Office) -> None:
+def compare(
+    hop: Hop, arrived: Arrived, bronze: Table, silver: Table, schemas: Mapping[int, Schema], office: Office
+) -> None:
     """A span of the topic and of bronze beside silver: the decisions that count, and nothing else."""
-    ids = {schema.kind: number for number, schema in sorted(schemas.items())}
-    schema = schemas[ids["decision"]]
+    ids = {kind: [number for number in sorted(schemas) if schemas[number].kind == kind] for kind in KINDS}
+    schema = schemas[ids["decision"][-1]]
     span, source = arrived.span, arrived.span.source
     found = silver.taken(span, (*schema.carried, "ingested_at"), partial(readings.on_topic, schema))
     mine = witness(SILVER, found, "content")
     landed = arrived.bronze.offset
-    started = landed[arrived.schema_ids(landed) == ids["engine_start"]]
+    started = landed[np.isin(arrived.schema_ids(landed), ids["engine_start"])]
     office.started(started, arrived.kinds.get("engine_start"))
     from_topic = NO_END if arrived.topic is None else int(arrived.topic.offset[0])
     told = arrived.kinds.get("decision")
+    older = mine.offset < from_topic
+    office.proven(found.offset[older], found.ints("epoch")[older], bronze, source)
     if told is not None:
+        office.proven(told.offset, told.numbers["epoch"], bronze, source)
         chosen = office.counting(told)
         sources = told.numbers["offset"][chosen]
         expected = Witness("the topic", told.offset[chosen], told.digest[chosen])
-        newer = mine.at(mine.offset >= from_topic)
+        newer = mine.at(~older)
         placement = placed(expected, newer, min(span.end, silver.end(source)))
         content = blaming(SILVER, agreed("content", [expected, newer]))
         hop.found(source, [*placement, *content])
         office.took(sources)
         office.amiss(expected, sources, placement, content)
-    _by_bronze(hop, arrived, found, mine.offset < from_topic, ids["decision"], office)
+    _by_bronze(hop, arrived, found, older, ids["decision"], office)
     landing = agreed("ingested_at", [*arrived.witness("landing", BRONZE), witness(SILVER, found, "landing")])
     hop.found(source, landing)
     hop.line(SILVER).add(mine.offset, mine.digest)
 
 
-def _by_bronze(hop: Hop, arrived: Arrived, found: Columns, older: Flags, decision: int, office: Office) -> None:
+def _by_bronze(hop: Hop, arrived: Arrived, found: Columns, older: Flags, decision: list[int], office: Office) -> None:
     """Rows that the topic cannot show any more: each is a decision in bronze, once, of the engine in office."""
     offset, epoch = found.offset[older], found.ints("epoch")[older]
     again = np.unique(offset[1:][offset[1:] == offset[:-1]])
@@ -133,7 +150,7 @@ def _by_bronze(hop: Hop, arrived: Arrived, found: Columns, older: Flags, decisio
     ids = arrived.schema_ids(offset)
     # What lies before bronze's end and is not there was lost by bronze.
     beyond = offset > arrived.bronze.offset.max(initial=-1)
-    nowhere = (ids != decision) & ((ids != arrived.NOWHERE) | beyond)
+    nowhere = ~np.isin(ids, decision) & ((ids != arrived.NOWHERE) | beyond)
     for what, wrong in (("unknown", nowhere), ("altered", ~nowhere & (office.epochs(offset) != epoch))):
         if wrong.any():
             fact = "rows" if what == "unknown" else "epoch"

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from pyarrow import fs
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -11,7 +12,8 @@ from bronze.sealing import sealing
 from bronze.spans import spans_of
 from lakehouse import broker, jobs, keys, purging, storage, streams, topics
 from lakehouse.contracts import bronze
-from lakehouse.errors import CheckpointDamaged
+from lakehouse.errors import CheckpointDamaged, RangeMissing
+from lakehouse.files import filesystem
 from lakehouse.jobs import Context
 from lakehouse.key_age import warn_of_age
 from lakehouse.log import logger
@@ -76,6 +78,27 @@ def _refuse_ahead(context: Context, identity: TopicIdentity, table: Table, parti
         )
 
 
+def _refuse_deleted(context: Context, identity: TopicIdentity, table: Table) -> None:
+    """RangeMissing when a topic begins behind its table's end and no checkpoint is left.
+
+    Spark itself compares what a checkpoint says with the topic; without one it begins where the topic begins.
+    """
+    offsets = fs.FileSelector("offsets", allow_not_found=True)
+    if filesystem(context.checkpoint(table.name)).get_file_info(offsets):
+        return
+    ends = storage.written_ends(context.root, table)
+    for partition in range(identity.partitions):
+        held = ends.get(f"{identity.topic_id}/{partition}")
+        low, _ = broker.watermarks(context.settings, identity.name, partition)
+        if held is not None and held < low:
+            raise RangeMissing(
+                f"{table.name} ends at offset {held} of partition {partition}, topic {identity.name} begins at {low}: "
+                f"offsets {held} to {low} were deleted before they were read.",
+                "Restore the broker's data, or start a new lake root; kafka's retention has to outlast an outage of "
+                "this job.",
+            )
+
+
 def _holds(context: Context, identity: TopicIdentity, partition: int, start: int, end: int) -> bool:
     """Whether records lie between two offsets, not only holes."""
     return any(broker.batches(context.settings, identity.name, partition, start, end))
@@ -101,6 +124,7 @@ def landing(context: Context, topic: str) -> Stream:
     storage.ensure(context.root, table)
     for key in storage.written_ends(context.root, table):
         identity.check(key.rsplit("/", 1)[0], table.name)
+    _refuse_deleted(context, identity, table)
 
     def opened() -> DataFrame:
         reader = context.spark.readStream.format("kafka").options(**_kafka_options(context, identity))

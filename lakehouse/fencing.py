@@ -2,7 +2,8 @@
 
 An engine's first record is its start; that record's offset is its epoch, and every decision carries the epoch of the
 engine that made it. A decision counts when no later engine had started before it was written, and when its source
-offset was not decided before. Every reader of the topic uses this module.
+offset was not decided before. Every reader of the topic uses this module. Where a start record is no longer kept, the
+epoch that a decision carries is proof of it.
 """
 
 from dataclasses import dataclass

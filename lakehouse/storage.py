@@ -6,12 +6,18 @@ stream's own bookkeeping was lost. Never by batch id: with a lost checkpoint tha
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import orjson
-from delta.exceptions import DeltaConcurrentModificationException
+from delta.exceptions import (
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentWriteException,
+    DeltaConcurrentModificationException,
+    MetadataChangedException,
+)
 from delta.tables import DeltaTable
 from deltalake import CommitProperties, Transaction
 from deltalake import DeltaTable as DeltaReader
@@ -208,9 +214,17 @@ def overwrite_interval(rows: Rows, root: str, table: Table, span: Span, contiguo
 
     A table may be continued this way: a span that begins at or before its end moves the end.
     """
+    _patiently(lambda: _overwritten(rows, root, table, span, contiguous))
+    lineage.took(table.name, span.key, span.end - span.start)
+    _wrote(root, table)
+
+
+def _overwritten(rows: Rows, root: str, table: Table, span: Span, contiguous: bool) -> None:
+    """One attempt: all that it decides on is read anew, and no end that was written meanwhile is set back."""
     assert table.position is not None
     topic_column, partition_column, offset_column = table.position
-    ends = written_ends(root, table)
+    reader = opened(root, table)
+    ends = _ends(reader, table)
     _refuse_other_topic(ends, span, table)
     done = ends.get(span.key)
     if contiguous:
@@ -221,17 +235,34 @@ def overwrite_interval(rows: Rows, root: str, table: Table, span: Span, contiguo
         f"{topic_column} = '{span.topic_id}' AND {partition_column} = {span.partition} "
         f"AND `{offset_column}` >= {span.start} AND `{offset_column}` < {span.end}"
     )
-    writer = (
+    (
         conforming(as_frame(rows), table)
         .where(_here(table.position, span))
         .write.format("delta")
         .mode("overwrite")
         .option("replaceWhere", condition)
         .option("userMetadata", orjson.dumps({METADATA: ends}).decode())
+        .save(table.path(root))
     )
-    _patiently(lambda: writer.save(table.path(root)))
-    lineage.took(table.name, span.key, span.end - span.start)
-    _wrote(root, table)
+    _keep_ends(root, table, reader.version())
+
+
+def _keep_ends(root: str, table: Table, since: int) -> None:
+    """Note ends again that commits after a version have told and the last one no longer tells."""
+    while True:
+        reader = opened(root, table)
+        told: dict[str, int] = {}
+        for commit in reader.history(reader.version() - since) if reader.version() > since else []:
+            if commit["operation"] == "RESTORE":
+                break
+            metadata = commit.get("userMetadata")
+            if metadata and METADATA in metadata:
+                for key, end in orjson.loads(metadata)[METADATA].items():
+                    told[key] = max(end, told.get(key, 0))
+        held = _ends(reader, table)
+        higher = {key: end for key, end in told.items() if end > held.get(key, 0)}
+        if not higher or _noted(reader, table, {METADATA: {**held, **higher}}):
+            return
 
 
 def cut_back(spark: SparkSession, root: str, table: Table, span: Span) -> None:
@@ -260,11 +291,18 @@ def cut_back(spark: SparkSession, root: str, table: Table, span: Span) -> None:
 def note_ends(root: str, table: Table, ends: Mapping[str, int], **more: object) -> None:
     """Write ends into a commit of their own, without rows; nothing where another writer came first."""
     reader = opened(root, table)
-    metadata = orjson.dumps({METADATA: {**_ends(reader, table), **ends}, **more}).decode()
-    with suppress(CommitFailedError):
-        properties = CommitProperties({"userMetadata": metadata}, 0)
-        reader.create_write_transaction([], "append", reader.schema(), commit_properties=properties)
+    _noted(reader, table, {METADATA: {**_ends(reader, table), **ends}, **more})
     followed(root, table)
+
+
+def _noted(reader: DeltaReader, table: Table, told: Mapping[str, object]) -> bool:
+    """Commit metadata alone, behind the version that it was decided on; False where another writer came first."""
+    properties = CommitProperties({"userMetadata": orjson.dumps(told).decode()}, 0)
+    try:
+        reader.create_write_transaction([], "append", reader.schema(), commit_properties=properties)
+    except CommitFailedError:
+        return False
+    return True
 
 
 def write_off(root: str, table: Table, span: Span) -> None:
@@ -274,34 +312,53 @@ def write_off(root: str, table: Table, span: Span) -> None:
 
 def merge_by_key(frame: DataFrame, root: str, table: Table) -> None:
     """Rows by key: known keys are replaced where a value differs, new ones are added."""
-    target = DeltaTable.forPath(frame.sparkSession, table.path(root)).alias("old")
     same = " AND ".join(f"old.`{name}` = new.`{name}`" for name in table.key)
     others = [name for name in table.column_names if name not in table.key]
     differs = " OR ".join(f"NOT (old.`{name}` <=> new.`{name}`)" for name in others)
-    merge = target.merge(conforming(frame, table).alias("new"), same)
-    opened(root, table)
-    _patiently(merge.whenMatchedUpdateAll(condition=differs).whenNotMatchedInsertAll().execute)
+
+    def merged() -> None:
+        opened(root, table)
+        target = DeltaTable.forPath(frame.sparkSession, table.path(root)).alias("old")
+        merge = target.merge(conforming(frame, table).alias("new"), same)
+        merge.whenMatchedUpdateAll(condition=differs).whenNotMatchedInsertAll().execute()
+
+    _patiently(merged)
     _wrote(root, table)
 
 
 def overwrite(frame: DataFrame, root: str, table: Table, sources: Mapping[str, object] | None = None) -> None:
     """The whole table anew, in one commit, which records the `sources` it was made from."""
-    if exists(root, table):
-        opened(root, table)
     writer = conforming(frame, table).write.format("delta").mode("overwrite")
     if sources is not None:
         writer = writer.option("userMetadata", orjson.dumps({SOURCES: sources}).decode())
-    _patiently(lambda: writer.save(table.path(root)))
+
+    def overwritten() -> None:
+        if exists(root, table):
+            opened(root, table)
+        writer.save(table.path(root))
+
+    _patiently(overwritten)
     _wrote(root, table)
 
 
+_FASTER = (
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentWriteException,
+    DeltaConcurrentModificationException,
+    MetadataChangedException,
+)
+"""Delta's errors where another commit came first; in Python none of them derives from another."""
+
+
 def _patiently(write: Callable[[], object]) -> None:
-    """A write that replaces what it finds, once more where maintenance has just put the rows into other files."""
+    """A write that replaces what it finds, once more where another commit came in between."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             write()
             return
-        except DeltaConcurrentModificationException:
+        except _FASTER:
             if attempt == ATTEMPTS:
                 raise
 

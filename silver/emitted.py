@@ -4,14 +4,16 @@ Decisions count when they are of an engine in office. What a challenger in shado
 wrote it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import arrow_udf
 
 from lakehouse import delta, keys, storage
 from lakehouse.contracts import bronze, silver
@@ -48,8 +50,8 @@ EMITTED = (
 )
 
 
-def opening(source: KeySource, emitted: Emitted, schema_id: int, starts: Sequence[int]) -> Callable[[Batches], Batches]:
-    """A function for mapInArrow: sealed records of one schema -> the typed ones that count, but for repeats."""
+def opening(source: KeySource, emitted: Emitted, schema_id: int) -> Callable[[Batches], Batches]:
+    """A function for mapInArrow: sealed records of one schema -> typed ones."""
 
     def opened(batches: Batches) -> Batches:
         data_keys = DataKeys(source)
@@ -73,19 +75,21 @@ def opening(source: KeySource, emitted: Emitted, schema_id: int, starts: Sequenc
                 columns[name] = rows.column(of)
             columns["ingested_at"] = rows.column("ingested_at")
             names = list(emitted.target.column_names)
-            batch = pa.RecordBatch.from_arrays([columns[name] for name in names], names=names)
-            if emitted.fenced:
-                offset, epoch = rows.column("offset").to_numpy(), found.batch.numbers("epoch")
-                batch = batch.filter(pa.array(in_office(offset, epoch, np.array(starts, np.int64))))
-            yield batch
+            yield pa.RecordBatch.from_arrays([columns[name] for name in names], names=names)
 
     return opened
 
 
-def _starts(arrived: DataFrame) -> list[int]:
-    """Offsets of the start records of engines, in ascending order."""
-    start_id = registry().latest("engine_start").id
-    return sorted(r["offset"] for r in arrived.where(F.col("schema_id") == start_id).select("offset").collect())
+def _counting(own_offset: str, starts: Iterable[int]) -> Column:
+    """Holds for decisions of the engine that was in office when they were written."""
+    ascending = np.array(sorted(starts), np.int64)
+
+    def counts(offset: pa.Array, epoch: pa.Array) -> pa.Array:
+        return pa.array(in_office(offset.to_numpy(), epoch.to_numpy(), ascending))
+
+    # pyspark's stubs ask for a function type, and pyspark itself warns of one beside type hints.
+    holds: Column = arrow_udf(counts, "boolean")(own_offset, "epoch")  # type: ignore[call-overload]
+    return holds
 
 
 def _place(emitted: Emitted) -> tuple[str, str, str]:
@@ -93,6 +97,13 @@ def _place(emitted: Emitted) -> tuple[str, str, str]:
     place = emitted.target.position
     assert place is not None
     return place
+
+
+def _kept(rows: DataFrame, until: ExitStack) -> DataFrame:
+    """The rows, computed once until the end of a block."""
+    kept = rows.persist()
+    until.callback(kept.unpersist)
+    return kept
 
 
 class EmittedBatch:
@@ -108,33 +119,61 @@ class EmittedBatch:
         target, own_offset = emitted.target, _place(emitted)[2]
         here = (F.col("topic_id") == span.topic_id) & (F.col("partition") == span.partition)
         arrived = storage.read(context.spark, context.root, emitted.source).where(here & (F.col("offset") < span.end))
-        self._refuse_unreadable(arrived.where(F.col("offset") >= span.start), span)
-        starts = _starts(arrived) if emitted.fenced else []
-        ddl = target.ddl.replace(" NOT NULL", "")
         new = arrived.where(F.col("offset") >= span.start)
+        self._refuse_unknown(new)
+        self._refuse_unreadable(new, span)
+        ddl = target.ddl.replace(" NOT NULL", "")
         source = keys.source(context.settings)
         rows = reduce(
             DataFrame.unionByName,
             (
-                new.where(F.col("schema_id") == schema.id).mapInArrow(opening(source, emitted, schema.id, starts), ddl)
+                new.where(F.col("schema_id") == schema.id).mapInArrow(opening(source, emitted, schema.id), ddl)
                 for schema in registry().versions(emitted.kind)
             ),
         )
-        # The first one counts, as for readers that see record by record (lakehouse.fencing.Fence).
-        first = Window.partitionBy("topic_id", "partition", "offset").orderBy(own_offset)
-        rows = rows.withColumn("repeat", F.row_number().over(first)).where("repeat = 1").drop("repeat").persist()
-        try:
+        held = storage.read(context.spark, context.root, target).where(F.col(own_offset) < span.start)
+        with ExitStack() as kept:
+            if emitted.fenced:
+                rows = _kept(rows, kept)
+                rows = rows.where(_counting(own_offset, self._starts(span, arrived, rows, held)))
+            # The first one counts, as for readers that see record by record (lakehouse.fencing.Fence).
+            first = Window.partitionBy("topic_id", "partition", "offset").orderBy(own_offset)
+            rows = _kept(rows.withColumn("repeat", F.row_number().over(first)).where("repeat = 1").drop("repeat"), kept)
             bounds = rows.agg(F.min("offset"), F.max("offset")).collect()[0]
-            held = storage.read(context.spark, context.root, target).where(
-                (F.col(own_offset) < span.start) & F.col("offset").between(bounds[0] or 0, bounds[1] or 0)
-            )
-            fresh = rows.join(
-                held.select("topic_id", "partition", "offset"), ["topic_id", "partition", "offset"], "leftanti"
-            )
+            before = held.where(F.col("offset").between(bounds[0] or 0, bounds[1] or 0))
+            fresh = rows.join(before.select(*delta.PLACE), [*delta.PLACE], "leftanti")
             storage.append_once(fresh.select(*target.column_names), context.root, target, [span])
-        finally:
-            rows.unpersist()
         self._log.info("taken over", table=target.name, start=span.start, end=span.end)
+
+    def _starts(self, span: Span, arrived: DataFrame, decided: DataFrame, held: DataFrame) -> set[int]:
+        """Offsets at which engines took office, as far as decisions of a range can tell them apart.
+
+        An epoch is the offset of a start record: what silver took before proves its start, and so does a decision of
+        the range where bronze, whose retention passes before an engine's term does, has no record at that offset.
+        """
+        topic_id, partition, own_offset = _place(self._emitted)
+        ids = [schema.id for schema in registry().versions("engine_start")]
+        landed = arrived.where(F.col("schema_id").isin(ids)).select("offset").collect()
+        here = (F.col(topic_id) == span.topic_id) & (F.col(partition) == span.partition)
+        latest = held.where(here).agg(F.max("epoch")).collect()[0][0]
+        starts = {row["offset"] for row in landed} | ({latest} - {None})
+        told = decided.where((F.col("epoch") >= 0) & (F.col("epoch") < F.col(own_offset)))
+        proven = {row["epoch"] for row in told.select("epoch").distinct().collect()} - starts
+        if proven:
+            others = arrived.where(F.col("offset").isin(sorted(proven))).select("offset").collect()
+            starts |= proven - {row["offset"] for row in others}
+        return starts
+
+    def _refuse_unknown(self, arrived: DataFrame) -> None:
+        """ContractBroken where a record is of a schema that this release does not know: it may be one that counts."""
+        ids = [schema.id for schema in registry().schemas]
+        found = arrived.where(~F.col("schema_id").isin(ids)).agg(F.min(F.struct("offset", "schema_id"))).collect()[0][0]
+        if found is not None:
+            raise ContractBroken(
+                f"The record at offset {found['offset']} of {self._emitted.source.name} has schema id "
+                f"{found['schema_id']}, which this release does not know; nothing was written.",
+                "Update this release, then run silver.job again.",
+            )
 
     def _refuse_unreadable(self, arrived: DataFrame, span: Span) -> None:
         """KeyDestroyed or KeyUnknown, by name, before a worker stumbles over it: there is no quarantine."""

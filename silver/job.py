@@ -39,7 +39,7 @@ def run(context: Context) -> None:
         done.clear()
 
     flows = (
-        Flow(bronze.EVENTS, silver.BALANCE, settings.batch_records, take),
+        Flow(bronze.EVENTS, silver.BALANCE, settings.batch_records, take, from_first=True),
         *(Flow(e.source, e.target, settings.batch_records, EmittedBatch(context, e).take, False) for e in EMITTED),
     )
     drive(context, flows, settings.trigger_s, balance)

@@ -21,6 +21,7 @@ from audit.tables import Source
 from lakehouse import broker as log
 from lakehouse import jobs, topics
 from lakehouse import settings as conf
+from lakehouse.registry import registry
 from tests.audit.little_lake import TABLES, LittleLake, arguments
 from tests.lakehouse.records import raw
 
@@ -169,6 +170,30 @@ def test_of_a_challenger_what_the_topic_no_longer_keeps_is_compared_with_bronze(
         ("lost", "bronze.shadow", 1),
         ("doubled", "silver.shadow", 0),
     }
+
+
+def test_an_engine_whose_start_nobody_keeps_is_in_office_and_a_decision_that_is_dropped_is_found(
+    broker, settings, capsys
+):
+    lake = LittleLake(settings)
+    admin = KafkaAdminClient(bootstrap_servers=broker)
+    admin.delete_records({TopicPartition(topics.topic_name(settings, topics.DECISIONS), 0): 3})
+    admin.close()
+    told = json.dumps({"fraudlake_expired": {f"{lake.id[topics.DECISIONS]}/0": 2}})
+    bronze = DeltaTable(TABLES["bronze.decisions"].path(lake.root))
+    bronze.delete("offset < 2", commit_properties=CommitProperties({"userMetadata": told}))
+    # An older release wrote what bronze alone still has.
+    bronze.update({"schema_id": str(registry().versions("decision")[0].id)}, predicate="offset = 2")
+    for more in ((), ("--without-topics",), ("--window", "3")):
+        code = main([*arguments(settings), *more])
+        assert (code, json.loads(capsys.readouterr().out)["findings"]) == (0, []), more
+    dropped = lake.rows["silver.decisions"][3]
+    DeltaTable(TABLES["silver.decisions"].path(lake.root)).delete(f"decision_offset = {dropped['decision_offset']}")
+    assert main(arguments(settings)) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert ("lost", ["silver.decisions"], [{"offset": dropped["decision_offset"]}]) in [
+        (f["what"], f["tables"], f["examples"]) for f in found["findings"]
+    ]
 
 
 def refused(capsys, *given):

@@ -19,6 +19,7 @@ from lakehouse.errors import CheckpointDamaged, RangeMissing, TopicReplaced
 from lakehouse.jobs import Context, Interval
 from lakehouse.settings import Settings
 from lakehouse.storage import Span
+from lakehouse.tables import Table
 from tests.conftest import NewContext
 from tests.crash.bronze_states import set_back
 
@@ -34,21 +35,21 @@ def landed(broker: str, settings: Settings, context: NewContext) -> Context:
     return made
 
 
-def _produce(settings: Settings, number: int) -> None:
+def _produce(settings: Settings, number: int, topic: str = topics.EVENTS) -> None:
     writer = log.producer(settings)
     for value in range(number):
-        writer.produce(topics.topic_name(settings, topics.EVENTS), str(value).encode(), partition=0)
+        writer.produce(topics.topic_name(settings, topic), str(value).encode(), partition=0)
     assert writer.flush(10) == 0
 
 
-def _offsets(context: Context) -> list[int]:
-    table = DeltaTable(tables.EVENTS.path(context.root)).to_pyarrow_table(columns=["offset"])
+def _offsets(context: Context, of: Table = tables.EVENTS) -> list[int]:
+    table = DeltaTable(of.path(context.root)).to_pyarrow_table(columns=["offset"])
     return sorted(table.column("offset").to_pylist())
 
 
-def _delete_below(settings: Settings, offset: int) -> None:
+def _delete_below(settings: Settings, offset: int, topic: str = topics.EVENTS) -> None:
     client = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
-    place = TopicPartition(topics.topic_name(settings, topics.EVENTS), 0, offset)
+    place = TopicPartition(topics.topic_name(settings, topic), 0, offset)
     client.delete_records([place])[place].result()
 
 
@@ -105,9 +106,23 @@ def test_retention_that_overtook_the_job_stops_it_with_the_missing_range(landed:
     ):
         bronze.job.run(landed)
     _lose_checkpoints(landed)
-    with pytest.raises(RangeMissing, match=r"bronze\.events ends at offset 10 of partition 0, the batch begins at 14"):
+    with pytest.raises(RangeMissing, match=r"bronze\.events ends at offset 10 of partition 0, topic .* begins at 14"):
         bronze.job.run(landed)
     assert _offsets(landed) == list(range(10))
+
+
+@pytest.mark.parametrize("left", [20, 14], ids=["records are left", "nothing is left"])
+def test_retention_that_overtook_a_topic_with_holes_stops_the_job_without_its_checkpoint_too(
+    landed: Context, left: int
+) -> None:
+    _produce(landed.settings, 10, topics.DECISIONS)
+    bronze.job.run(landed)
+    _lose_checkpoints(landed)
+    _produce(landed.settings, left - 10, topics.DECISIONS)
+    _delete_below(landed.settings, 14, topics.DECISIONS)
+    with pytest.raises(RangeMissing, match=r"bronze\.decisions ends at offset 10 .*: offsets 10 to 14 were deleted"):
+        bronze.job.run(landed)
+    assert _offsets(landed, tables.DECISIONS) == list(range(10))
 
 
 def test_an_interval_that_is_landed_again_closes_a_gap(landed: Context, context: NewContext) -> None:

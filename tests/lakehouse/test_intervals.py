@@ -1,11 +1,14 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse import intervals
+from lakehouse import delta, intervals
 from lakehouse.contracts import gold, silver
 from lakehouse.intervals import Flow, joined, spans_between
 from lakehouse.storage import Span
+from tests.filled import row
 
 
 def test_the_next_range_of_every_partition_that_is_behind() -> None:
@@ -56,3 +59,16 @@ def test_a_flow_that_is_not_ready_waits_and_then_takes_everything(monkeypatch: p
     ready[0] = True
     assert intervals._advanced("", flow)
     assert taken == [Span("T", 0, 4, 9)]
+
+
+def test_what_a_target_lacks_altogether_begins_where_its_source_begins(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    delta.append(root, silver.BALANCE, [row(silver.BALANCE, offset) for offset in range(14, 20)])
+    delta.ensure(root, gold.SCORES)
+    taken: list[Span] = []
+    flow = Flow(silver.BALANCE, gold.SCORES, 4, taken.append, from_first=True)
+    assert intervals._advanced(root, flow)
+    assert taken == [Span("T", 0, 14, 18)]
+    delta.append(root, gold.SCORES, [row(gold.SCORES, 3)])
+    assert intervals._advanced(root, flow)
+    assert taken[1:] == [Span("T", 0, 4, 8)]

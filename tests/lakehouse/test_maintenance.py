@@ -141,6 +141,33 @@ def test_a_clean_log_still_tells_the_positions(spark: SparkSession, tmp_path: Pa
     assert look(root, SALES) == []
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "00000000000000000009.checkpoint.4c0e8a7d-5b1e-4d38-9f4e-0a3f5c1d2e6b.parquet.tmp",
+        ".00000000000000000009.checkpoint.parquet.crc",
+        "00000000000000000009.checkpoint.0000000001.0000000002.parquet",
+        "00000000000000000009.checkpoint.parquet",
+    ],
+    ids=["a writer's own file", "a checksum", "one part of two", "half of it"],
+)
+def test_nothing_is_cleaned_behind_what_is_no_whole_checkpoint(tmp_path: Path, name: str) -> None:
+    root, log = str(tmp_path), Path(SALES.path(str(tmp_path))) / "_delta_log"
+    for start in range(6):
+        delta.append(root, SALES, sales(start, start + 1))
+    DeltaTable(SALES.path(root)).create_checkpoint()
+    for start in range(6, 10):
+        delta.append(root, SALES, sales(start, start + 1))
+    whole = next(log.glob("*.checkpoint.parquet"))
+    assert whole.name == "00000000000000000006.checkpoint.parquet"
+    (log / name).write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    clean_log(root, SALES, 10)
+    (log / name).unlink()
+    commits = sorted(int(path.stem) for path in log.glob("*.json"))
+    assert commits == [6, 7, 8, 9, 10]
+    assert delta.count(root, SALES) == 10
+
+
 def test_properties_of_a_table_that_was_made_before_become_the_contracts(spark: SparkSession, tmp_path: Path) -> None:
     root = str(tmp_path)
     storage.ensure(root, SALES)

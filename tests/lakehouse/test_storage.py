@@ -3,13 +3,15 @@
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable, write_deltalake
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -207,6 +209,68 @@ def test_an_interval_that_is_done_again_is_the_same_afterwards(root: str, append
     assert storage.written_ends(root, THINGS) == {"T/0": 10}
     storage.overwrite_interval(rows(0, 0), root, THINGS, _span(0, 3))
     assert _held(root) == expected[3:]
+
+
+Interrupt = Callable[[DataFrame, Callable[[], object]], DataFrame]
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path) -> Interrupt:
+    """The same rows, while whose first computation somebody else commits: after a write's look, before its commit."""
+
+    def made(frame: DataFrame, commit: Callable[[], object]) -> DataFrame:
+        once = tmp_path / "committed"
+
+        def passed(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+            with suppress(FileExistsError):
+                once.touch(exist_ok=False)
+                commit()
+            yield from batches
+
+        return frame.coalesce(1).mapInArrow(passed, frame.schema)
+
+    return made
+
+
+def _appending(root: str, start: int, end: int) -> Callable[[], object]:
+    """What a continuous job does: an append of a range, with its end in the commit."""
+    path, told = THINGS.path(root), {"userMetadata": f'{{"fraudlake_positions":{{"T/0":{end}}}}}'}
+    rows = {"topic_id": [TOPIC] * (end - start), "partition": pa.array([0] * (end - start), pa.int32())}
+    table = pa.table({**rows, "offset": list(range(start, end)), "value": [7] * (end - start)})
+    return lambda: write_deltalake(path, table, mode="append", commit_properties=CommitProperties(told))
+
+
+def test_a_repair_does_not_set_back_the_end_that_a_job_has_written_meanwhile(
+    root: str, rows: Rows, interrupted: Interrupt
+) -> None:
+    storage.append_once(rows(0, 10), root, THINGS, [_span(0, 10)])
+    frame = interrupted(rows(3, 6, value=2), _appending(root, 10, 20))
+    storage.overwrite_interval(frame, root, THINGS, _span(3, 6))
+    assert storage.written_ends(root, THINGS) == {"T/0": 20}
+    storage.append_once(rows(10, 25), root, THINGS, [_span(10, 25)])
+    values = {offset: value for _, offset, value in _held(root)}
+    assert _offsets(root) == list(range(25))
+    assert values == {**dict.fromkeys(range(25), 1), **dict.fromkeys(range(3, 6), 2), **dict.fromkeys(range(10, 20), 7)}
+
+
+def test_a_repair_tries_again_where_the_rows_were_put_into_another_file(
+    root: str, rows: Rows, interrupted: Interrupt
+) -> None:
+    for start in (0, 5):
+        storage.append_once(rows(start, start + 5), root, THINGS, [_span(start, start + 5)])
+    path = THINGS.path(root)
+    frame = interrupted(rows(3, 6, value=2), lambda: DeltaTable(path).optimize.compact())
+    storage.overwrite_interval(frame, root, THINGS, _span(3, 6))
+    assert _held(root) == [(0, offset, 2 if 3 <= offset < 6 else 1) for offset in range(10)]
+    assert storage.written_ends(root, THINGS) == {"T/0": 10}
+
+
+def test_a_repair_tries_again_where_rows_were_deleted(root: str, rows: Rows, interrupted: Interrupt) -> None:
+    storage.append_once(rows(0, 10), root, THINGS, [_span(0, 10)])
+    path = THINGS.path(root)
+    frame = interrupted(rows(3, 6, value=2), lambda: DeltaTable(path).delete("offset = 4"))
+    storage.overwrite_interval(frame, root, THINGS, _span(3, 6))
+    assert _held(root) == [(0, offset, 2 if 3 <= offset < 6 else 1) for offset in range(10)]
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.08, 0.13, 0.18, 0.23, 0.28])

@@ -67,7 +67,7 @@ def test_a_decision_that_cannot_be_decoded_stops_the_job_and_names_its_offset(st
     }
     sealed = list(sealing(source, "T", now)([pa.RecordBatch.from_pydict(rows)]))
     with pytest.raises(ContractBroken, match=r"record at offset 8 of bronze\.decisions cannot be decoded"):
-        list(opening(source, EMITTED[0], registry().latest("decision").id, [0])(sealed))
+        list(opening(source, EMITTED[0], registry().latest("decision").id)(sealed))
 
 
 def test_a_decision_of_an_older_release_is_read_with_the_defaults_of_what_it_lacks(state_folder: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_decision_of_an_older_release_is_read_with_the_defaults_of_what_it_lac
         "timestamp": pa.array([now], pa.timestamp("us", "UTC")),
     }
     sealed = list(sealing(source, "T", now)([pa.RecordBatch.from_pydict(rows)]))
-    (batch,) = opening(source, EMITTED[0], older.id, [0])(sealed)
+    (batch,) = opening(source, EMITTED[0], older.id)(sealed)
     (found,) = batch.to_pylist()
     assert (found["transaction_id"], found["score"]) == ("t1", 0.25)
     assert (found["rules_fired"], found["lists_hit"], found["score_with_rules"]) == ([], [], None)

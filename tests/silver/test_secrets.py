@@ -133,7 +133,7 @@ def test_no_key_travels_with_the_functions_of_the_workers(world: World, secrets:
     for function in (
         masking(source, {}, 1, "folder"),
         looking(source, registry().latest("erasure").id, 1),
-        opening(source, EMITTED[0], registry().latest("decision").id, [0]),
+        opening(source, EMITTED[0], registry().latest("decision").id),
         sealing(source, "T", datetime.now(UTC)),
     ):
         shipped = cloudpickle.dumps(function)
