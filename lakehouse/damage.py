@@ -20,9 +20,10 @@ from lakehouse.tables import Table
 LOST_FILE = "a data file is not there"
 DAMAGED_FILE = "a data file is not what was written"
 WRONG_RECORD = "its high-water record tells of other rows or amounts than its files hold"
+CHECKPOINT = "a checkpoint of its log cannot be read"
 UNFINISHED = "a repair of it was begun and not finished"
 
-Kind = Literal["log", "file", "record", "unfinished"]
+Kind = Literal["log", "checkpoint", "file", "record", "unfinished"]
 Offsets = Mapping[str, tuple[int, int]]
 """[start, end) of source offsets by `topic_id/partition`."""
 TO_THE_END = "*"
@@ -40,7 +41,7 @@ class Finding:
     good: int = -1
     """Of a damaged log: the last version before the damage, -1 when there is none."""
     files: tuple[str, ...] = ()
-    """Of lost or damaged data files: their paths in the table's folder."""
+    """Of lost or damaged data files and of torn checkpoints: their paths in the table's folder."""
     offsets: Offsets = field(default_factory=dict)
     """Source offsets that are concerned, as far as the log tells."""
 
@@ -66,7 +67,10 @@ def noted(root: str, table: Table) -> dict[str, tuple[int, int]] | None:
 
 
 def look(root: str, table: Table) -> list[Finding]:
-    """Everything that is wrong with a table; nothing for a sound one and for one that was never made."""
+    """Everything that is wrong with a table; nothing for a sound one and for one that was never made.
+
+    TableDamaged where it cannot be read although its commits and checkpoints are sound: nothing is known to mend then.
+    """
     store = filesystem(table.path(root))
     found: list[Finding] = []
     mark: Mark | None = None
@@ -85,14 +89,19 @@ def look(root: str, table: Table) -> list[Finding]:
     return found
 
 
-def _of_log(store: fs.FileSystem, table: Table, mark: Mark | None) -> Finding | None:
-    """The first version whose commit is not what it was, and the last good one before it."""
+def _of_log(
+    store: fs.FileSystem, table: Table, mark: Mark | None, torn: frozenset[int] = frozenset()
+) -> Finding | None:
+    """The first version whose commit is not what it was, and the last good one before it.
+
+    Commits before the newest checkpoint are not needed, unless that one is among the `torn` ones.
+    """
     names = high_water.log_names(store)
     if not names:
         return None if mark is None else Finding(table, "log", GONE, mark.version)
     numbered = [(int(name[:20]), name) for name in names if name[:20].isdigit()]
     commits = sorted(n for n, name in numbered if name[20:] == ".json")
-    base = max((n for n, name in numbered if ".checkpoint." in name), default=-1)
+    base = max((n for n, name in numbered if ".checkpoint." in name and n not in torn), default=-1)
     last = max([*commits, mark.version if mark else -1, base])
     begin = min(base + 1, mark.version if mark else base + 1)
     for version in range(begin, last + 1):
@@ -107,13 +116,39 @@ def _of_log(store: fs.FileSystem, table: Table, mark: Mark | None) -> Finding | 
     return None
 
 
+def _of_checkpoints(store: fs.FileSystem, table: Table, mark: Mark | None, error: Exception) -> Finding:
+    """Which checkpoints keep a table of sound commits from being read; a damaged log where commits lack without them.
+
+    TableDamaged where every checkpoint can be read: the store does not answer, say, and no commit is to go for that.
+    """
+    names = [name for name in high_water.log_names(store) if ".checkpoint." in name and name[:20].isdigit()]
+    torn = sorted((name for name in names if not _opens(store, f"_delta_log/{name}")), reverse=True)
+    version = mark.version if mark else -1
+    if not torn:
+        what = f"{UNREADABLE}, though its commits and checkpoints can: {high_water.said(error)}; look at its store"
+        raise TableDamaged(table.name, version, what) from error
+    without = _of_log(store, table, mark, frozenset(int(name[:20]) for name in torn))
+    paths = tuple(f"_delta_log/{name}" for name in torn)
+    return without or Finding(table, "checkpoint", CHECKPOINT, version, files=paths)
+
+
+def _opens(store: fs.FileSystem, path: str) -> bool:
+    raw = high_water.content(store, path)
+    if raw is None or not path.endswith(".parquet"):
+        return raw is None or high_water.fault_of(raw) is None
+    try:
+        pq.ParquetFile(pa.BufferReader(raw)).read()
+    except (OSError, pa.ArrowException):
+        return False
+    return True
+
+
 def _of_files(root: str, store: fs.FileSystem, table: Table, mark: Mark | None) -> list[Finding]:
     try:
         reader = DeltaTable(table.path(root))
         actions = pa.table(reader.get_add_actions(flatten=True)).to_pylist()
     except Exception as error:  # delta-rs raises errors of many kinds over a broken log
-        what = f"{UNREADABLE}: {high_water.said(error)}"
-        return [Finding(table, "log", what, mark.version if mark else -1, -1)]
+        return [_of_checkpoints(store, table, mark, error)]
     bad: dict[str, list[dict[str, object]]] = {}
     for action in actions:
         if (symptom := _fault_of_file(store, unquote(action["path"]), action["size_bytes"])) is not None:

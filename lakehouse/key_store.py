@@ -89,8 +89,10 @@ class KeyStore:
     def destroy(self, names: Sequence[KeyName], now_ms: int) -> list[KeyName]:
         """Take the bytes of keys away for ever; those that had some. A key that never was can then never be made.
 
-        The file is searched for the bytes afterwards, and written anew where a copy lay in a page's unused part.
+        The file is searched for copies of them before and afterwards, and written anew where one lay in a page's unused
+        part. KeysMissing before anything is destroyed where a copy stays: given again, the order looks again.
         """
+        self._leave_one(names)
         with self._writing() as database:
             living = [key for key in _found(database, names).values() if key.wrapped is not None]
             places = [(key.name.kind, key.name.id, key.name.generation) for key in living]
@@ -131,21 +133,38 @@ class KeyStore:
             )
             return changed.rowcount
 
+    def _leave_one(self, names: Sequence[KeyName]) -> None:
+        """See to it that bytes of living keys lie in the file once: of destroyed ones nobody knows what to look for."""
+        if not self.exists():
+            return
+        living = [key.wrapped for key in self.find(names).values() if key.wrapped is not None]
+        if self._holds_any(living, more_than=1):
+            self._written_anew()
+        if self._holds_any(living, more_than=1):
+            raise KeysMissing(
+                f"{self.path} holds copies of a key that is to be destroyed; nothing was destroyed.",
+                "Another process may keep the file open, or wrote to it: end it, then give the order again.",
+            )
+
     def _leave_nothing(self, destroyed: Sequence[bytes]) -> None:
         if self._holds_any(destroyed):
-            with self._opened() as database:
-                database.execute("VACUUM")
+            self._written_anew()
         if self._holds_any(destroyed):
             raise KeysMissing(
                 f"{self.path} still holds bytes of a key that was to be destroyed.",
-                "Another process may keep the file open: end it, then give the order again.",
+                "Another process may keep the file open: end it, then have the file written anew: "
+                f"python -c \"import sqlite3; sqlite3.connect('{self.path}').execute('VACUUM')\"",
             )
 
-    def _holds_any(self, wanted: Sequence[bytes]) -> bool:
+    def _written_anew(self) -> None:
+        with self._opened() as database:
+            database.execute("VACUUM")
+
+    def _holds_any(self, wanted: Sequence[bytes], more_than: int = 0) -> bool:
         if not wanted:
             return False
         held = self.path.read_bytes()
-        return any(held.find(one) >= 0 for one in wanted)
+        return any(held.count(one) > more_than for one in wanted)
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:

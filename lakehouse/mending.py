@@ -58,6 +58,17 @@ def cut(root: str, table: Table, good: int) -> str:
     return aside
 
 
+def without(root: str, table: Table, checkpoints: Iterable[str]) -> str:
+    """Put checkpoints aside, and what says which is the newest; the folder that holds them. No row is lost."""
+    store, aside = filesystem(root), _aside(table)
+    log = f"{table.path('')[1:]}/_delta_log"
+    names = {info.base_name for info in store.get_file_info(fs.FileSelector(log))}
+    # What points at them goes first: after a crash in between they are still found.
+    _moved(store, log, aside, [name for name in _HINTS if name in names])
+    _moved(store, log, aside, sorted(names & {path.rpartition("/")[2] for path in checkpoints}, reverse=True))
+    return aside
+
+
 def drop(root: str, table: Table, paths: Iterable[str]) -> str:
     """Put data files aside and take them out of the table, in one commit; the folder that holds them."""
     store, aside, listed = filesystem(root), _aside(table), list(paths)

@@ -106,6 +106,9 @@ class Repair:
             mending.note(self._root, table, _widened(self._root, table, {TO_THE_END: (0, 0)}))
             self._tell("log_cut", table, symptom=finding.symptom, version=finding.version, good_version=finding.good)
             mending.cut(self._root, table, finding.good)
+        elif finding.kind == "checkpoint":
+            self._tell("checkpoints_put_aside", table, symptom=finding.symptom, files=" ".join(finding.files))
+            mending.without(self._root, table, finding.files)
         elif finding.kind == "file":
             offsets = _spelled_out(finding.offsets, _ends(self._root, table))
             mending.note(self._root, table, _widened(self._root, table, offsets))

@@ -36,7 +36,10 @@ from lakehouse.runs import recorded
 from lakehouse.settings import Settings
 from lakehouse.tables import Table
 from silver import emptying, erasing
-from silver.erasure_report import EXPIRES, KEPT, PURGED, UNREADABLE
+from silver.erasure_report import EXPIRES, KEPT, PURGED, UNREADABLE, expiry_of_day, latest_day
+
+_SEALED = {table.name: table for table in purging.TABLES}
+"""What holds records as received, sealed with keys of their ingest days."""
 
 
 class ErasureRefused(Terminal):
@@ -93,7 +96,9 @@ def report(settings: Settings, erasure_id: str) -> dict[str, Any]:
         "customer_token": first["customer_token"],
         "positions": [f"{topic_id}/{partition}/{offset}" for topic_id, partition, offset in partitions],
         **_destroyed(settings, root, partitions),
-        "places": sorted(_purged_too(settings, erasure_id, _places(rows)), key=_by_state),
+        "places": sorted(
+            _purged_too(settings, erasure_id, _landed_later(settings, partitions, _places(rows))), key=_by_state
+        ),
     }
 
 
@@ -155,6 +160,20 @@ def _places(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         day = None if row["until"] is None else row["until"].isoformat()
         place["until"] = max(filter(None, (until, day)), default=None)
     return list(out.values())
+
+
+def _landed_later(
+    settings: Settings, positions: Sequence[tuple[str, int, int]], places: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The places; records that were landed again go with the key of the day on which that was."""
+    root, out = conf.lake_root(settings), []
+    for place in places:
+        if (table := _SEALED.get(place["place"])) is not None and place["until"] is not None:
+            day = latest_day(root, table, positions)
+            later = None if day is None else expiry_of_day(settings, day).isoformat()
+            place = {**place, "until": max(filter(None, (place["until"], later)))}
+        out.append(place)
+    return out
 
 
 def _by_state(place: Mapping[str, Any]) -> tuple[int, str]:

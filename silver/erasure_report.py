@@ -47,6 +47,16 @@ def expiry_of_day(settings: Settings, ingested_on: date) -> date:
     return ingested_on + timedelta(days=settings.bronze.retention_d + 1)
 
 
+def latest_day(root: str, table: Table, positions: Sequence[tuple[str, int, int]]) -> date | None:
+    """The last day on which records that a table holds up to some erasures were landed; None where it holds none."""
+    latest = []
+    for topic_id, partition, offset in positions:
+        here = delta.within(Span(topic_id, partition, 0, offset + 1))
+        found = pc.max(delta.rows(root, table, ["ingested_at"], here).column("ingested_at")).as_py()
+        latest += [] if found is None else [found.date()]
+    return max(latest, default=None)
+
+
 def places(
     settings: Settings,
     root: str,

@@ -17,9 +17,9 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyarrow import fs
 
-from lakehouse import delta, high_water, storage
+from lakehouse import delta, high_water, mending, storage
 from lakehouse.crash import VARIABLE
-from lakehouse.damage import DAMAGED_FILE, LOST_FILE, WRONG_RECORD, look
+from lakehouse.damage import CHECKPOINT, DAMAGED_FILE, LOST_FILE, WRONG_RECORD, look
 from lakehouse.errors import TableDamaged
 from lakehouse.files import Objects, arrow_schema
 from lakehouse.settings import home
@@ -190,6 +190,50 @@ def test_a_missing_last_commit_is_found_behind_a_checkpoint_too(root: str) -> No
     commit(root, 3).unlink()
     with pytest.raises(TableDamaged, match=high_water.MISSING):
         delta.append(root, SALES, sales(15, 16))
+
+
+def torn_checkpoint(table: Table, root: str) -> Path:
+    """Half of a new checkpoint of a table."""
+    DeltaTable(table.path(root)).create_checkpoint()
+    path = max((Path(table.path(root)) / "_delta_log").glob("*.checkpoint.parquet"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["the only one", "one before it"])
+def test_a_torn_checkpoint_goes_and_every_row_stays(root: str, before: bool) -> None:
+    if before:
+        DeltaTable(SALES.path(root)).create_checkpoint()
+        delta.append(root, SALES, sales(15, 16))
+        for version in range(3):
+            commit(root, version).unlink()  # the checkpoint of version 3 holds what they did
+    path = torn_checkpoint(SALES, root)
+    with pytest.raises(TableDamaged, match=high_water.UNREADABLE):
+        delta.count(root, SALES)
+    (finding,) = look(root, SALES)
+    assert (finding.kind, finding.symptom, finding.files) == ("checkpoint", CHECKPOINT, (f"_delta_log/{path.name}",))
+    aside = mending.without(root, SALES, finding.files)
+    assert {p.name for p in (Path(root) / aside).iterdir()} == {path.name, "_last_checkpoint"}
+    assert look(root, SALES) == []
+    assert delta.count(root, SALES) == 15 + before
+    assert DeltaTable(SALES.path(root)).version() == 3 + before
+
+
+def test_a_torn_checkpoint_whose_commits_were_cleaned_up_is_a_damaged_log(root: str) -> None:
+    torn_checkpoint(SALES, root)
+    for version in range(3):
+        commit(root, version).unlink()
+    (finding,) = look(root, SALES)
+    assert (finding.kind, finding.symptom, finding.good) == ("log", high_water.MISSING, -1)
+
+
+def test_a_table_that_cannot_be_opened_for_an_unknown_cause_is_no_finding_to_cut_on(root: str) -> None:
+    delta.append(root, SALES, sales(15, 16))
+    # A valid commit, and one that no reader opens: of a protocol that is not known here.
+    raw = b'{"protocol":{"minReaderVersion":99,"minWriterVersion":99}}\n'
+    commit(root, 5).write_bytes(raw)
+    with pytest.raises(TableDamaged, match=f"{high_water.UNREADABLE}, though its commits and checkpoints can"):
+        look(root, SALES)
 
 
 def test_writers_side_by_side_leave_a_record_of_the_last_commit(root: str) -> None:

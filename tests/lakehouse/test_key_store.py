@@ -93,6 +93,24 @@ def test_a_copy_in_an_unused_part_of_a_page_is_found_and_removed(tmp_path: Path)
     assert key.wrapped not in _files(tmp_path)
 
 
+def test_while_a_copy_stays_nothing_is_destroyed_and_the_order_can_be_given_again(tmp_path: Path) -> None:
+    store = KeyStore(tmp_path)
+    key = store.put([_key(_name(1))])[_name(1)]
+    assert key.wrapped is not None
+    careless = sqlite3.connect(store.path, isolation_level=None)
+    careless.execute("PRAGMA secure_delete = OFF").close()
+    careless.execute("CREATE TABLE copies (wrapped BLOB)")
+    careless.execute("INSERT INTO copies VALUES (?)", (key.wrapped,))
+    with pytest.raises(KeysMissing, match="holds copies of a key that is to be destroyed; nothing was destroyed"):
+        store.destroy([_name(1)], 7)
+    assert store.find([_name(1)]) == {_name(1): key}
+    careless.execute("DROP TABLE copies")
+    careless.close()
+    assert _files(tmp_path).count(key.wrapped) == 2
+    assert store.destroy([_name(1)], 8) == [_name(1)]
+    assert key.wrapped not in _files(tmp_path)
+
+
 def test_a_destruction_that_was_killed_in_the_middle_is_undone_or_done(tmp_path: Path) -> None:
     store = KeyStore(tmp_path)
     keys = [_key(_name(number)) for number in range(2000)]

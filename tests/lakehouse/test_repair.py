@@ -28,7 +28,7 @@ from lakehouse.repair import WAYS, Repair, looked
 from lakehouse.tables import Table
 from tests.conftest import NewContext, NewSettings
 from tests.lakehouse.records import SECOND, T0, raw, raw_control, signed
-from tests.lakehouse.test_high_water import flipped
+from tests.lakehouse.test_high_water import flipped, torn_checkpoint
 from tests.silver.conftest import Sent, produce
 
 JOBS = (bronze.job, silver.job, features.job, gold.job)
@@ -163,6 +163,17 @@ def test_a_lake_that_is_damaged_in_every_layer_is_what_it_was_before(lake: Lake)
     assert [line for line in said if "rows_lost" in line] == [
         "gold.training_set: rows_lost, reason its sources cannot be read any more; gold.job makes a new one"
     ]
+
+
+def test_a_torn_checkpoint_is_put_aside_and_no_row_is_made_again(lake: Lake) -> None:
+    root, cut, again = lake.root, len(lake.told("log_cut")), len(lake.told("rows_again"))
+    version, path = storage.version(root, true.PAYMENTS), torn_checkpoint(true.PAYMENTS, root)
+    lake.repaired()
+    assert lake.told("checkpoints_put_aside")[-1]["files"] == f"_delta_log/{path.name}"
+    assert (len(lake.told("log_cut")), len(lake.told("rows_again"))) == (cut, again)
+    assert looked(root, list(TABLES.values())) == []
+    assert storage.version(root, true.PAYMENTS) == version
+    assert digests(root) == lake.before
 
 
 def test_a_repair_that_was_interrupted_is_found_and_finished(lake: Lake) -> None:

@@ -16,7 +16,7 @@ README = (home() / "lakehouse" / "README.md").read_text()
 SYMPTOMS = {
     *(high_water.EMPTY, high_water.TORN, high_water.MISSING, high_water.OTHER, high_water.GONE, high_water.ROWS),
     *(high_water.UNREADABLE, high_water.RECORD, high_water.FILE),
-    *(damage.LOST_FILE, damage.DAMAGED_FILE, damage.WRONG_RECORD, damage.UNFINISHED),
+    *(damage.LOST_FILE, damage.DAMAGED_FILE, damage.CHECKPOINT, damage.WRONG_RECORD, damage.UNFINISHED),
 }
 
 
