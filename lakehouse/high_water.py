@@ -11,7 +11,7 @@ The record is written beside its place, synced and renamed: whenever the process
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -43,6 +43,10 @@ RECORD = "its high-water record cannot be read"
 ROWS = "its files hold another number of rows than its commits have written"
 UNREADABLE = "its log cannot be read"
 FILE = "a data file cannot be read"
+UNFINISHED = "a repair of it was begun and not finished"
+
+_REPAIRED: set[tuple[str, str]] = set()
+"""Root and name of the tables that this process repairs."""
 
 Action = dict[str, Any]
 
@@ -234,8 +238,29 @@ def readable(root: str, table: Table, version: int) -> DeltaTable:
         raise TableDamaged(table.name, version, f"{UNREADABLE}: {said(error)}") from None
 
 
+def note_path(table: Table) -> str:
+    """Where an open repair of a table is noted, under the lake root."""
+    return f"{FOLDER}/{table.name}.repair.json"
+
+
+@contextmanager
+def repaired(root: str, tables: Iterable[Table]) -> Iterator[None]:
+    """Within it, this process opens tables whose repair is open: it and the jobs that it runs make their rows again."""
+    these = {(root, table.name) for table in tables} - _REPAIRED
+    _REPAIRED.update(these)
+    try:
+        yield
+    finally:
+        _REPAIRED.difference_update(these)
+
+
 def opened(root: str, table: Table) -> DeltaTable:
-    """A table that has been made, at its last version, after a look at its record; TableDamaged as `keep_up`."""
+    """A table that has been made, at its last version, after a look at its record; TableDamaged as `keep_up`.
+
+    Refused too between the begin of a repair and its end: rows are lacking then that are to come back.
+    """
+    if (root, table.name) not in _REPAIRED and content(filesystem(root), note_path(table)) is not None:
+        raise TableDamaged(table.name, -1, UNFINISHED)
     while True:
         mark = keep_up(root, table)
         reader = readable(root, table, -1 if mark is None else mark.version)

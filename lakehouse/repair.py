@@ -89,12 +89,13 @@ class Repair:
 
     def mend(self, findings: Sequence[Finding], believe_table: bool = False) -> None:
         """Make every table sound, then have the rows made again, left to right; repeating it after a crash goes on."""
-        for finding in findings:
-            other = finding.kind == "log" and finding.symptom == high_water.OTHER
-            self._sound(replace(finding, kind="record") if believe_table and other else finding)
-        self._forget_snapshots()
-        for name in dict.fromkeys(f.table.name for f in sorted(findings, key=lambda f: ORDER.index(f.table.name))):
-            self._rows_again(TABLES[name])
+        with high_water.repaired(self._root, [finding.table for finding in findings]):
+            for finding in findings:
+                other = finding.kind == "log" and finding.symptom == high_water.OTHER
+                self._sound(replace(finding, kind="record") if believe_table and other else finding)
+            self._forget_snapshots()
+            for name in dict.fromkeys(f.table.name for f in sorted(findings, key=lambda f: ORDER.index(f.table.name))):
+                self._rows_again(TABLES[name])
 
     def _tell(self, action: str, table: Table, **details: str | int) -> None:
         trail.record(self._context.settings, f"repair.{action}", table.name, details)

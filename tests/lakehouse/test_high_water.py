@@ -236,6 +236,17 @@ def test_a_table_that_cannot_be_opened_for_an_unknown_cause_is_no_finding_to_cut
         look(root, SALES)
 
 
+def test_a_table_whose_repair_is_open_is_opened_by_that_repair_alone(root: str) -> None:
+    mending.note(root, SALES, {"T/0": (5, 10)})
+    for use in (lambda: delta.count(root, SALES), lambda: delta.append(root, SALES, sales(15, 16))):
+        with pytest.raises(TableDamaged, match=rf"test\.sales is damaged: {high_water.UNFINISHED}"):
+            use()
+        with high_water.repaired(root, [SALES]):
+            use()
+    mending.done(root, SALES)
+    assert delta.count(root, SALES) == 16
+
+
 def test_writers_side_by_side_leave_a_record_of_the_last_commit(root: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: delta.append(root, SALES, sales(n, n + 1)), range(100, 112)))

@@ -23,8 +23,8 @@ from lakehouse.contracts import bronze as landed
 from lakehouse.contracts import gold as ready
 from lakehouse.contracts import silver as true
 from lakehouse.contracts.register import TABLES
-from lakehouse.damage import DAMAGED_FILE, LOST_FILE, TO_THE_END, UNFINISHED, look
-from lakehouse.errors import BalanceBroken
+from lakehouse.damage import DAMAGED_FILE, LOST_FILE, TO_THE_END, look
+from lakehouse.errors import BalanceBroken, TableDamaged
 from lakehouse.expired import EXPIRED
 from lakehouse.jobs import Context, Interval
 from lakehouse.repair import WAYS, Repair, looked
@@ -192,7 +192,13 @@ def test_a_repair_that_was_interrupted_is_found_and_finished(lake: Lake) -> None
     mending.note(root, true.PAYMENTS, {TO_THE_END: (0, 0)})
     mending.cut(root, true.PAYMENTS, good)
     (finding,) = look(root, true.PAYMENTS)
-    assert (finding.kind, finding.symptom) == ("unfinished", UNFINISHED)
+    assert (finding.kind, finding.symptom) == ("unfinished", high_water.UNFINISHED)
+    # Until it is finished nobody takes what is left for all there is.
+    refused = rf"silver\.payments is damaged: {high_water.UNFINISHED}"
+    with pytest.raises(TableDamaged, match=refused):
+        silver.job.run(lake.context)
+    with pytest.raises(TableDamaged, match=refused):
+        features.job.run(lake.with_interval(Interval(4, 9)))
     lake.repaired()
     assert looked(root, list(TABLES.values())) == []
     assert digests(root) == lake.before
