@@ -282,30 +282,42 @@ def _kept(root: str, table: Table, mark: Mark) -> Mark:
 
 def keep(root: str, table: Table, mark: Mark, anyway: bool = False) -> None:
     """Write a record, unless another writer has come further; `anyway` also over one that is wrong."""
-    raw = orjson.dumps(asdict(mark))
-    if "://" in root and not root.startswith("file://"):
-        # An object appears whole or not at all; whoever is last wins, and a record that is behind moves on.
-        with filesystem(root).open_output_stream(f"{FOLDER}/{table.name}.json") as out:
-            out.write(raw)
+    raw, name = orjson.dumps(asdict(mark)), f"{table.name}.json"
+    if not _local(root):  # whoever is last wins, and a record that is behind moves on
+        put(root, name, raw)
         return
     folder = Path(root.removeprefix("file://")) / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder / f"{table.name}.lock"):
-        if not anyway and (now := held(root, table)) is not None and now.version >= mark.version:
-            return
-        path, beside = folder / f"{table.name}.json", folder / f"{table.name}.new"
-        with beside.open("wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        crash_point("high-water-beside")
-        beside.replace(path)
-        crash_point("high-water-renamed")
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        if anyway or (now := held(root, table)) is None or now.version < mark.version:
+            put(root, name, raw)
+
+
+def put(root: str, name: str, raw: bytes) -> None:
+    """Write a file of the folder, for good: whenever the process dies, the old content or the new one is there."""
+    if not _local(root):  # an object appears whole or not at all
+        with filesystem(root).open_output_stream(f"{FOLDER}/{name}") as out:
+            out.write(raw)
+        return
+    folder = Path(root.removeprefix("file://")) / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = folder / f"{name.removesuffix('.json')}.new"
+    with beside.open("wb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+    crash_point("high-water-beside")
+    beside.replace(folder / name)
+    crash_point("high-water-renamed")
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _local(root: str) -> bool:
+    return "://" not in root or root.startswith("file://")
 
 
 @contextmanager

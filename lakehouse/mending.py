@@ -27,10 +27,8 @@ _HINTS = ("_last_checkpoint", "._last_checkpoint.crc")
 
 def note(root: str, table: Table, offsets: Offsets) -> None:
     """Write down that a repair is open, before anything is changed."""
-    store = filesystem(root)
-    store.create_dir(high_water.FOLDER)
-    with store.open_output_stream(high_water.note_path(table)) as out:
-        out.write(orjson.dumps({key: list(span) for key, span in offsets.items()}))
+    path, raw = high_water.note_path(table), orjson.dumps({key: list(span) for key, span in offsets.items()})
+    high_water.put(root, path.removeprefix(f"{high_water.FOLDER}/"), raw)
 
 
 def done(root: str, table: Table) -> None:

@@ -331,6 +331,16 @@ def test_look_names_a_lost_and_a_damaged_file_with_their_offsets(root: str) -> N
     assert (found[DAMAGED_FILE].files, dict(found[DAMAGED_FILE].offsets)) == ((second.name,), {"T/0": (5, 10)})
 
 
+def test_a_file_that_is_cut_off_is_named_as_damage_when_the_record_has_to_catch_up(root: str) -> None:
+    behind, before = record(root).read_bytes(), set(data_files(root))
+    delta.append(root, SALES, sales(15, 18))
+    (path,) = set(data_files(root)) - before
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    record(root).write_bytes(behind)
+    with pytest.raises(TableDamaged, match=rf"test\.sales is damaged at version 4: {high_water.FILE}"):
+        delta.count(root, SALES)
+
+
 def test_look_names_a_record_with_other_amounts(root: str) -> None:
     wrong = orjson.loads(record(root).read_bytes()) | {"amount": 1}
     record(root).write_bytes(orjson.dumps(wrong))
