@@ -21,14 +21,13 @@ from lakehouse import delta, jobs, keys, storage, trail
 from lakehouse import settings as conf
 from lakehouse.contracts import bronze, silver
 from lakehouse.data_keys import DataKeys
+from lakehouse.expired import EXPIRED, expired_ends
 from lakehouse.key_store import KeyName
 from lakehouse.log import configure
 from lakehouse.runs import recorded
 from lakehouse.settings import Settings
 from lakehouse.tables import Table
 
-EXPIRED = "fraudlake_expired"
-"""In the metadata of the commit that takes rows out: by partition, the offset below which the table may lack some."""
 TAKEN_BY: Mapping[str, Table] = {
     bronze.EVENTS.name: silver.BALANCE,
     bronze.DECISIONS.name: silver.DECISIONS,
@@ -104,7 +103,7 @@ def destroy(settings: Settings, day: Day) -> None:
     trail.record(settings, "bronze.expired", day.day.isoformat(), {"keys": len(day.keys), **day.rows})
     for table in bronze.TABLES:
         if day.rows.get(table.name):
-            told = {EXPIRED: _latest(delta.opened(root, table).history(), day.ends[table.name])}
+            told = {EXPIRED: _latest(expired_ends(delta.opened(root, table)), day.ends[table.name])}
             properties = CommitProperties({"userMetadata": orjson.dumps(told).decode()})
             delta.opened(root, table).delete(f"ingest_date = '{day.day.isoformat()}'", commit_properties=properties)
             delta.followed(root, table)
@@ -112,14 +111,9 @@ def destroy(settings: Settings, day: Day) -> None:
         DataKeys(keys.source(settings)).destroy(day.keys)
 
 
-def _latest(history: Sequence[Mapping[str, object]], ends: Mapping[str, int]) -> dict[str, int]:
-    """These ends, and those of the last commit of its kind."""
-    for commit in history:
-        metadata = commit.get("userMetadata")
-        if isinstance(metadata, str) and EXPIRED in metadata:
-            before: dict[str, int] = orjson.loads(metadata)[EXPIRED]
-            return {key: max(before.get(key, 0), ends.get(key, 0)) for key in {*before, *ends}}
-    return dict(ends)
+def _latest(before: Mapping[str, int], ends: Mapping[str, int]) -> dict[str, int]:
+    """The later ones of both."""
+    return {key: max(before.get(key, 0), ends.get(key, 0)) for key in {*before, *ends}}
 
 
 def _run(settings: Settings, do: bool) -> int:

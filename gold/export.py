@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from expectations.gate import refuse_held
 from gold.training_set import spans_until
-from lakehouse import delta, exported, jobs, storage
+from lakehouse import delta, exported, jobs, sourced
 from lakehouse import settings as conf
 from lakehouse.contracts.gold import TRAINING_SET
 from lakehouse.errors import Terminal
@@ -53,7 +53,7 @@ def export(settings: Settings, folder: Path, version: int | None) -> dict[str, o
         "version": reader.version(),
         "as_of_ms": as_of_ms,
         "feature_set": rows.column("feature_set")[0].as_py(),
-        "sources": storage.sources(root, TRAINING_SET, reader.version()),
+        "sources": sourced.sources(root, TRAINING_SET, reader.version()),
     }
     digest = exported.write(folder, TRAINING_SET, rows, delta.PLACE, about)
     return {"folder": str(folder), "rows": rows.num_rows, "digest": digest, **about}

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from features.catalogue import NAMES, feature_set_hash
 from gold.labels import findings
-from lakehouse import delta, storage
+from lakehouse import delta, sourced, storage
 from lakehouse.contracts import silver
 from lakehouse.contracts.gold import TRAINING_SET, VECTORS
 from lakehouse.label_ledger import Trust
@@ -92,7 +92,7 @@ class Recipe:
 
         One without `trust` was made by another rule, of an earlier release.
         """
-        found = storage.sources(root, TRAINING_SET, version)
+        found = sourced.sources(root, TRAINING_SET, version)
         if "trust" not in found:
             return None
         trust = Trust(tuple(found["trust"]["sources"]), found["trust"]["least_confidence"])

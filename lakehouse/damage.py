@@ -14,14 +14,13 @@ from pyarrow import fs
 from lakehouse import high_water
 from lakehouse.errors import TableDamaged
 from lakehouse.files import counted, filesystem
-from lakehouse.high_water import GONE, MISSING, OTHER, RECORD, UNREADABLE, Mark
+from lakehouse.high_water import GONE, MISSING, OTHER, RECORD, UNFINISHED, UNREADABLE, Mark
 from lakehouse.tables import Table
 
 LOST_FILE = "a data file is not there"
 DAMAGED_FILE = "a data file is not what was written"
 WRONG_RECORD = "its high-water record tells of other rows or amounts than its files hold"
 CHECKPOINT = "a checkpoint of its log cannot be read"
-UNFINISHED = "a repair of it was begun and not finished"
 
 Kind = Literal["log", "checkpoint", "file", "record", "unfinished"]
 Offsets = Mapping[str, tuple[int, int]]
@@ -55,14 +54,9 @@ class Finding:
         return "; ".join(parts)
 
 
-def note_path(table: Table) -> str:
-    """Where an open repair of a table is noted, under the lake root."""
-    return f"{high_water.FOLDER}/{table.name}.repair.json"
-
-
 def noted(root: str, table: Table) -> dict[str, tuple[int, int]] | None:
     """The offsets of an open repair; None when there is none."""
-    raw = high_water.content(filesystem(root), note_path(table))
+    raw = high_water.content(filesystem(root), high_water.note_path(table))
     return None if raw is None else {key: (a, b) for key, (a, b) in orjson.loads(raw).items()}
 
 

@@ -204,10 +204,13 @@ def verified(found: ds.Dataset) -> ds.Dataset:
 
 def counted(store: fs.FileSystem, path: str, column: str | None) -> tuple[int, int]:
     """Rows of a file and the sum of one of its columns (0 without one); OSError where it is lost or damaged."""
-    with pq.ParquetFile(store.open_input_file(path), page_checksum_verification=True) as file:
-        if column is None or column not in file.schema_arrow.names:
-            return file.metadata.num_rows, 0
-        return file.metadata.num_rows, pc.sum(file.read([column]).column(0)).as_py() or 0
+    try:
+        with pq.ParquetFile(store.open_input_file(path), page_checksum_verification=True) as file:
+            if column is None or column not in file.schema_arrow.names:
+                return file.metadata.num_rows, 0
+            return file.metadata.num_rows, pc.sum(file.read([column]).column(0)).as_py() or 0
+    except pa.ArrowException as error:  # of a file that is cut off or has another footer
+        raise OSError(f"{path}: {error}") from error
 
 
 class _Told:

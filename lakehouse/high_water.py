@@ -11,7 +11,7 @@ The record is written beside its place, synced and renamed: whenever the process
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -43,6 +43,10 @@ RECORD = "its high-water record cannot be read"
 ROWS = "its files hold another number of rows than its commits have written"
 UNREADABLE = "its log cannot be read"
 FILE = "a data file cannot be read"
+UNFINISHED = "a repair of it was begun and not finished"
+
+_REPAIRED: set[tuple[str, str]] = set()
+"""Root and name of the tables that this process repairs."""
 
 Action = dict[str, Any]
 
@@ -234,8 +238,29 @@ def readable(root: str, table: Table, version: int) -> DeltaTable:
         raise TableDamaged(table.name, version, f"{UNREADABLE}: {said(error)}") from None
 
 
+def note_path(table: Table) -> str:
+    """Where an open repair of a table is noted, under the lake root."""
+    return f"{FOLDER}/{table.name}.repair.json"
+
+
+@contextmanager
+def repaired(root: str, tables: Iterable[Table]) -> Iterator[None]:
+    """Within it, this process opens tables whose repair is open: it and the jobs that it runs make their rows again."""
+    these = {(root, table.name) for table in tables} - _REPAIRED
+    _REPAIRED.update(these)
+    try:
+        yield
+    finally:
+        _REPAIRED.difference_update(these)
+
+
 def opened(root: str, table: Table) -> DeltaTable:
-    """A table that has been made, at its last version, after a look at its record; TableDamaged as `keep_up`."""
+    """A table that has been made, at its last version, after a look at its record; TableDamaged as `keep_up`.
+
+    Refused too between the begin of a repair and its end: rows are lacking then that are to come back.
+    """
+    if (root, table.name) not in _REPAIRED and content(filesystem(root), note_path(table)) is not None:
+        raise TableDamaged(table.name, -1, UNFINISHED)
     while True:
         mark = keep_up(root, table)
         reader = readable(root, table, -1 if mark is None else mark.version)
@@ -257,30 +282,42 @@ def _kept(root: str, table: Table, mark: Mark) -> Mark:
 
 def keep(root: str, table: Table, mark: Mark, anyway: bool = False) -> None:
     """Write a record, unless another writer has come further; `anyway` also over one that is wrong."""
-    raw = orjson.dumps(asdict(mark))
-    if "://" in root and not root.startswith("file://"):
-        # An object appears whole or not at all; whoever is last wins, and a record that is behind moves on.
-        with filesystem(root).open_output_stream(f"{FOLDER}/{table.name}.json") as out:
-            out.write(raw)
+    raw, name = orjson.dumps(asdict(mark)), f"{table.name}.json"
+    if not _local(root):  # whoever is last wins, and a record that is behind moves on
+        put(root, name, raw)
         return
     folder = Path(root.removeprefix("file://")) / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder / f"{table.name}.lock"):
-        if not anyway and (now := held(root, table)) is not None and now.version >= mark.version:
-            return
-        path, beside = folder / f"{table.name}.json", folder / f"{table.name}.new"
-        with beside.open("wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        crash_point("high-water-beside")
-        beside.replace(path)
-        crash_point("high-water-renamed")
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        if anyway or (now := held(root, table)) is None or now.version < mark.version:
+            put(root, name, raw)
+
+
+def put(root: str, name: str, raw: bytes) -> None:
+    """Write a file of the folder, for good: whenever the process dies, the old content or the new one is there."""
+    if not _local(root):  # an object appears whole or not at all
+        with filesystem(root).open_output_stream(f"{FOLDER}/{name}") as out:
+            out.write(raw)
+        return
+    folder = Path(root.removeprefix("file://")) / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = folder / f"{name.removesuffix('.json')}.new"
+    with beside.open("wb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+    crash_point("high-water-beside")
+    beside.replace(folder / name)
+    crash_point("high-water-renamed")
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _local(root: str) -> bool:
+    return "://" not in root or root.startswith("file://")
 
 
 @contextmanager

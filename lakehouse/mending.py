@@ -16,7 +16,7 @@ from pyarrow import fs
 
 from lakehouse import delta, high_water
 from lakehouse.crash import crash_point
-from lakehouse.damage import Offsets, note_path
+from lakehouse.damage import Offsets
 from lakehouse.files import filesystem
 from lakehouse.tables import Table
 
@@ -27,15 +27,13 @@ _HINTS = ("_last_checkpoint", "._last_checkpoint.crc")
 
 def note(root: str, table: Table, offsets: Offsets) -> None:
     """Write down that a repair is open, before anything is changed."""
-    store = filesystem(root)
-    store.create_dir(high_water.FOLDER)
-    with store.open_output_stream(note_path(table)) as out:
-        out.write(orjson.dumps({key: list(span) for key, span in offsets.items()}))
+    path, raw = high_water.note_path(table), orjson.dumps({key: list(span) for key, span in offsets.items()})
+    high_water.put(root, path.removeprefix(f"{high_water.FOLDER}/"), raw)
 
 
 def done(root: str, table: Table) -> None:
     """The repair is not open any more."""
-    filesystem(root).delete_file(note_path(table))
+    filesystem(root).delete_file(high_water.note_path(table))
 
 
 def cut(root: str, table: Table, good: int) -> str:

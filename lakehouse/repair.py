@@ -16,11 +16,12 @@ from typing import Any, Literal
 
 import pyarrow.compute as pc
 
-from lakehouse import broker, delta, high_water, jobs, mending, storage, topics, trail
+from lakehouse import broker, delta, high_water, jobs, mending, sourced, storage, topics, trail
 from lakehouse import settings as conf
 from lakehouse.contracts import bronze, gold, quality, silver
 from lakehouse.contracts.register import TABLES
 from lakehouse.damage import TO_THE_END, Finding, Offsets, look, noted
+from lakehouse.expired import first_held
 from lakehouse.jobs import Context, Interval
 from lakehouse.log import configure
 from lakehouse.runs import recorded
@@ -37,22 +38,24 @@ class Way:
 
     `landed` from Kafka; `interval` over offsets of topic `events`, up to the end of `until`; `continued` from where the
     table is cut back to; `whole` anew in every run; `recipe` by the sources that its commit records; or `never`.
+    `source` is the table of bronze that `silver.job` needs for it, which holds records for its retention alone.
     """
 
     again: Again
     job: str = ""
     until: Table | None = None
+    source: Table | None = None
 
 
 WAYS: Mapping[str, Way] = {
     bronze.EVENTS.name: Way("landed", "bronze.job"),
     bronze.DECISIONS.name: Way("landed", "bronze.job"),
     bronze.SHADOW.name: Way("landed", "bronze.job"),
-    **{table.name: Way("interval", "silver.job", silver.BALANCE) for table in silver.TABLES},
-    silver.DECISIONS.name: Way("continued", "silver.job"),
-    silver.SHADOW.name: Way("continued", "silver.job"),
+    **{table.name: Way("interval", "silver.job", silver.BALANCE, bronze.EVENTS) for table in silver.TABLES},
+    silver.DECISIONS.name: Way("continued", "silver.job", source=bronze.DECISIONS),
+    silver.SHADOW.name: Way("continued", "silver.job", source=bronze.SHADOW),
     silver.TOKEN_MAP.name: Way("whole", "silver.tokens"),
-    quality.SCORES.name: Way("interval", "silver.job", silver.BALANCE),
+    quality.SCORES.name: Way("interval", "silver.job", silver.BALANCE, bronze.EVENTS),
     gold.VECTORS.name: Way("interval", "features.job", gold.VECTORS),
     gold.FEATURES.name: Way("interval", "gold.job", gold.FEATURES),
     gold.SCORES.name: Way("interval", "gold.job", gold.SCORES),
@@ -86,12 +89,13 @@ class Repair:
 
     def mend(self, findings: Sequence[Finding], believe_table: bool = False) -> None:
         """Make every table sound, then have the rows made again, left to right; repeating it after a crash goes on."""
-        for finding in findings:
-            other = finding.kind == "log" and finding.symptom == high_water.OTHER
-            self._sound(replace(finding, kind="record") if believe_table and other else finding)
-        self._forget_snapshots()
-        for name in dict.fromkeys(f.table.name for f in sorted(findings, key=lambda f: ORDER.index(f.table.name))):
-            self._rows_again(TABLES[name])
+        with high_water.repaired(self._root, [finding.table for finding in findings]):
+            for finding in findings:
+                other = finding.kind == "log" and finding.symptom == high_water.OTHER
+                self._sound(replace(finding, kind="record") if believe_table and other else finding)
+            self._forget_snapshots()
+            for name in dict.fromkeys(f.table.name for f in sorted(findings, key=lambda f: ORDER.index(f.table.name))):
+                self._rows_again(TABLES[name])
 
     def _tell(self, action: str, table: Table, **details: str | int) -> None:
         trail.record(self._context.settings, f"repair.{action}", table.name, details)
@@ -152,11 +156,19 @@ class Repair:
 
     def _interval(self, table: Table, way: Way, offsets: Offsets) -> None:
         assert way.until is not None
-        for key, until in _ends(self._root, way.until).items():
+        source = {} if way.source is None else dict.fromkeys(_ends(self._root, way.source), 0)
+        for key, until in {**source, **_ends(self._root, way.until)}.items():
             held = _ends(self._root, table).get(key, 0)
-            start, stop = _concerned(offsets, key, held, until)
+            first = first_held(self._root, way.source, key) if way.source else 0
+            # A balance that was cut back ends before what bronze holds.
+            start, stop = _concerned(offsets, key, held, max(until, first))
+            self._lost(table, way, start, min(first, stop))
+            if TO_THE_END in offsets and held < first:
+                topic_id, partition = key.rsplit("/", 1)
+                storage.write_off(self._root, table, Span(topic_id, int(partition), held, first))
             if way.until is silver.BALANCE and start < stop:
                 start = min(start, self._begun_at(key, start))
+            start = max(start, first)
             if key.endswith("/0") and start < stop:
                 self._tell("rows_again", table, job=way.job, from_position=start, to_position=stop)
                 self._run(way.job, Interval(start, stop))
@@ -169,13 +181,25 @@ class Repair:
         return min((r["start_offset"] for r in held if f"{r['topic_id']}/{r['partition']}" == key), default=offset)
 
     def _continued(self, table: Table, way: Way, offsets: Offsets) -> None:
-        for key, (start, _) in offsets.items() - {(TO_THE_END, (0, 0))}:
-            topic_id, partition = key.rsplit("/", 1)
-            if start < _ends(self._root, table).get(key, 0):
-                span = Span(topic_id, int(partition), start, start)
-                storage.cut_back(self._context.spark, self._root, table, span)
+        assert way.source is not None
+        held, source = _ends(self._root, table), _ends(self._root, way.source)
+        for key in sorted({*source, *offsets} - {TO_THE_END}):
+            end = held.get(key, 0)
+            start, stop = _concerned(offsets, key, end, max(end, source.get(key, 0)))
+            first = first_held(self._root, way.source, key)
+            self._lost(table, way, start, min(first, stop))
+            # What is older than that stays: it would not come back.
+            start = max(start, first)
+            if key in offsets and start < end:
+                topic_id, partition = key.rsplit("/", 1)
+                storage.cut_back(self._context.spark, self._root, table, Span(topic_id, int(partition), start, start))
         self._tell("rows_again", table, job=way.job)
         self._run(way.job, None)
+
+    def _lost(self, table: Table, way: Way, start: int, stop: int) -> None:
+        """Tell of offsets, if any, that bronze holds no more."""
+        if way.source is not None and start < stop:
+            self._tell("rows_lost", table, no_more_in=way.source.name, from_offset=start, to_offset=stop)
 
     def _whole(self, table: Table, way: Way, _: Offsets) -> None:
         self._tell("rows_again", table, job=way.job)
@@ -183,7 +207,7 @@ class Repair:
 
     def _recipe(self, table: Table, way: Way, _: Offsets) -> None:
         module: Any = importlib.import_module(way.job)
-        version = storage.version_with_sources(self._root, table)
+        version = sourced.version_with_sources(self._root, table)
         recipe = None if version is None else module.Recipe.of(self._root, version)
         if version is not None and recipe is not None:
             self._tell("rows_again", table, job=way.job, again=version)
@@ -214,7 +238,7 @@ def _ends(root: str, table: Table) -> dict[str, int]:
 def _spelled_out(offsets: Offsets, ends: Mapping[str, int]) -> Offsets:
     """Offsets by whole topic ids; everything that the table holds where they cannot be told.
 
-    Delta cuts texts in its statistics after 32 characters, and a topic id has 36.
+    Spark cuts texts in Delta's statistics after 32 characters, and a topic id has 36; files of others have it whole.
     """
     out: dict[str, tuple[int, int]] = {}
     for begun, span in offsets.items():
@@ -222,7 +246,8 @@ def _spelled_out(offsets: Offsets, ends: Mapping[str, int]) -> Offsets:
         whole = [key for key in ends if key.startswith(topic_id) and key.rpartition("/")[2] == partition]
         if len(whole) != 1:
             return {key: (0, end) for key, end in ends.items()}
-        out[whole[0]] = span
+        first, last = out.get(whole[0], span)
+        out[whole[0]] = min(first, span[0]), max(last, span[1])
     return out or {key: (0, end) for key, end in ends.items()}
 
 

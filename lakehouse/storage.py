@@ -7,7 +7,6 @@ stream's own bookkeeping was lost. Never by batch id: with a lost checkpoint tha
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import orjson
 from delta.exceptions import (
@@ -376,22 +375,6 @@ def _wrote(root: str, table: Table) -> None:
     metrics = commit.get("operationMetrics") or {}
     names = _ROWS[1:] if commit["operation"] == "MERGE" else _ROWS[:1]
     lineage.wrote(table.name, commit["version"], sum(int(metrics.get(name, 0)) for name in names))
-
-
-def sources(root: str, table: Table, version: int) -> dict[str, Any]:
-    """What the commit of a version recorded as its sources; nothing where it recorded none."""
-    commits = DeltaReader(table.path(root)).history() if exists(root, table) else []
-    metadata = next((commit.get("userMetadata") for commit in commits if commit["version"] == version), None)
-    found: dict[str, Any] = orjson.loads(metadata).get(SOURCES, {}) if metadata else {}
-    return found
-
-
-def version_with_sources(root: str, table: Table) -> int | None:
-    """The last version whose commit recorded its sources; None where none is known."""
-    for commit in opened(root, table).history() if exists(root, table) else []:
-        if SOURCES in orjson.loads(commit.get("userMetadata") or "{}"):
-            return int(commit["version"])
-    return None
 
 
 def version(root: str, table: Table) -> int:

@@ -1,7 +1,7 @@
 """Received = accepted + quarantined + duplicates, counted again from the tables themselves."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,8 @@ import pyarrow as pa
 from lakehouse import delta, storage
 from lakehouse.contracts import bronze, silver
 from lakehouse.errors import BalanceBroken
+from lakehouse.expired import first_held
+from lakehouse.log import logger
 from lakehouse.storage import Span
 from lakehouse.tables import Table
 
@@ -42,16 +44,29 @@ def _offsets(root: str, table: Table, span: Span) -> Ints:
 
 
 def refuse_losses(root: str) -> None:
-    """BalanceBroken when the tables do not hold as many rows as positions were balanced: one of them was set back."""
+    """BalanceBroken when the tables do not hold as many rows as positions were balanced: one of them was set back.
+
+    What bronze holds no more cannot be done again: of what lacks there is only a warning.
+    """
     ends = storage.written_ends(root, silver.BALANCE)
     starts = delta.rows(root, silver.BALANCE, ["topic_id", "partition", "start_offset"]).to_pylist()
     for key, end in ends.items():
         topic_id, partition = key.rsplit("/", 1)
         of_this = [r["start_offset"] for r in starts if (r["topic_id"], r["partition"]) == (topic_id, int(partition))]
         span = Span(topic_id, int(partition), min(of_this, default=end), end)
-        tables = (*silver.BY_KIND.values(), silver.QUARANTINE, silver.DUPLICATES)
-        if sum(delta.count(root, table, delta.within(span)) for table in tables) != span.end - span.start:
-            reconciled(root, span)
+        if _lacking(root, span):
+            first = max(span.start, min(first_held(root, bronze.EVENTS, key), end))
+            if lacking := _lacking(root, replace(span, end=first)):
+                told = {"lacking": lacking, "from_offset": span.start, "to_offset": first}
+                logger("silver").warning("rows lack of offsets that bronze holds no more", **told)
+            if _lacking(root, replace(span, start=first)):
+                reconciled(root, replace(span, start=first))
+
+
+def _lacking(root: str, span: Span) -> int:
+    """How many more positions a span has than the tables hold rows of it."""
+    tables = (*silver.BY_KIND.values(), silver.QUARANTINE, silver.DUPLICATES)
+    return span.end - span.start - sum(delta.count(root, table, delta.within(span)) for table in tables)
 
 
 def reconciled(root: str, span: Span) -> Balance:

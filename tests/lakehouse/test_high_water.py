@@ -236,6 +236,17 @@ def test_a_table_that_cannot_be_opened_for_an_unknown_cause_is_no_finding_to_cut
         look(root, SALES)
 
 
+def test_a_table_whose_repair_is_open_is_opened_by_that_repair_alone(root: str) -> None:
+    mending.note(root, SALES, {"T/0": (5, 10)})
+    for use in (lambda: delta.count(root, SALES), lambda: delta.append(root, SALES, sales(15, 16))):
+        with pytest.raises(TableDamaged, match=rf"test\.sales is damaged: {high_water.UNFINISHED}"):
+            use()
+        with high_water.repaired(root, [SALES]):
+            use()
+    mending.done(root, SALES)
+    assert delta.count(root, SALES) == 16
+
+
 def test_writers_side_by_side_leave_a_record_of_the_last_commit(root: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: delta.append(root, SALES, sales(n, n + 1)), range(100, 112)))
@@ -318,6 +329,16 @@ def test_look_names_a_lost_and_a_damaged_file_with_their_offsets(root: str) -> N
     assert set(found) == {LOST_FILE, DAMAGED_FILE}
     assert (found[LOST_FILE].files, dict(found[LOST_FILE].offsets)) == ((first.name,), {"T/0": (0, 5)})
     assert (found[DAMAGED_FILE].files, dict(found[DAMAGED_FILE].offsets)) == ((second.name,), {"T/0": (5, 10)})
+
+
+def test_a_file_that_is_cut_off_is_named_as_damage_when_the_record_has_to_catch_up(root: str) -> None:
+    behind, before = record(root).read_bytes(), set(data_files(root))
+    delta.append(root, SALES, sales(15, 18))
+    (path,) = set(data_files(root)) - before
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    record(root).write_bytes(behind)
+    with pytest.raises(TableDamaged, match=rf"test\.sales is damaged at version 4: {high_water.FILE}"):
+        delta.count(root, SALES)
 
 
 def test_look_names_a_record_with_other_amounts(root: str) -> None:

@@ -16,14 +16,14 @@ README = (home() / "lakehouse" / "README.md").read_text()
 SYMPTOMS = {
     *(high_water.EMPTY, high_water.TORN, high_water.MISSING, high_water.OTHER, high_water.GONE, high_water.ROWS),
     *(high_water.UNREADABLE, high_water.RECORD, high_water.FILE),
-    *(damage.LOST_FILE, damage.DAMAGED_FILE, damage.CHECKPOINT, damage.WRONG_RECORD, damage.UNFINISHED),
+    *(damage.LOST_FILE, damage.DAMAGED_FILE, damage.CHECKPOINT, damage.WRONG_RECORD, high_water.UNFINISHED),
 }
 
 
 def test_the_runbook_has_the_words_of_every_error_and_no_others() -> None:
     rows = set(re.findall(r"^\| `([a-z][^`]* [^`]*)` \|", RUNBOOK, re.MULTILINE))
-    named = {text for text in rows if not re.match(r"\w+\.", text)} | {damage.UNFINISHED}
-    assert f"`{damage.UNFINISHED}`" in RUNBOOK
+    named = {text for text in rows if not re.match(r"\w+\.", text)} | {high_water.UNFINISHED}
+    assert f"`{high_water.UNFINISHED}`" in RUNBOOK
     assert named == SYMPTOMS
 
 
