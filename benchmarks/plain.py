@@ -21,6 +21,7 @@ import xgboost as xgb
 from fastapi import FastAPI
 from mlflow.models import infer_signature
 
+from decisions.bundle import XGBOOST
 from features.catalogue import NAMES
 from lakehouse import settings as conf
 from lakehouse.settings import Settings
@@ -32,7 +33,7 @@ DECLINE = 0.9
 def prepared(settings: Settings, digest: str, vectors: npt.NDArray[np.float32], folder: Path) -> None:
     """Put the booster of a bundle as an MLflow model, and vectors, into a folder."""
     booster = xgb.Booster()
-    booster.load_model(conf.resolve(settings.models.store) / digest / "xgboost.json")
+    booster.load_model(conf.resolve(settings.models.store) / digest / XGBOOST)
     booster.feature_names = list(NAMES)
     frame = pd.DataFrame(vectors[:50], columns=list(NAMES))
     signature = infer_signature(frame, booster.predict(xgb.DMatrix(frame)))

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 
-ENDS: Mapping[str, str] = {"approved": "approve", "declined": "decline", "expired": "decline"}
+from decisions.ladder import APPROVE, DECLINE
+
+APPROVED, DECLINED, EXPIRED = "approved", "declined", "expired"
+"""How challenges end."""
+ENDS: Mapping[str, str] = {APPROVED: APPROVE, DECLINED: DECLINE, EXPIRED: DECLINE}
 """What the result of a challenge means for its payment. Nobody said that an expired one was theirs."""
-
-
-EXPIRED, APPROVE = "expired", "approve"
 
 
 def effective(decided: str | None, answered: str | None, ended: str | None) -> str | None:

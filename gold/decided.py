@@ -3,7 +3,8 @@
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from decisions.effective import APPROVE, ENDS, EXPIRED
+from decisions.effective import ENDS, EXPIRED
+from decisions.ladder import APPROVE
 from lakehouse import delta
 from lakehouse.contracts import silver
 from lakehouse.contracts.gold import DECISIONS

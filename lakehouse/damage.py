@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from pyarrow import fs
 
-from lakehouse import high_water
+from lakehouse import checkpoints, high_water
 from lakehouse.errors import TableDamaged
 from lakehouse.files import counted, filesystem
 from lakehouse.high_water import GONE, MISSING, OTHER, RECORD, UNFINISHED, UNREADABLE, Mark
@@ -95,7 +95,7 @@ def _of_log(
         return None if mark is None else Finding(table, "log", GONE, mark.version)
     numbered = [(int(name[:20]), name) for name in names if name[:20].isdigit()]
     commits = sorted(n for n, name in numbered if name[20:] == ".json")
-    base = max((n for n, name in numbered if ".checkpoint." in name and n not in torn), default=-1)
+    base = max(checkpoints.whole(names).keys() - torn, default=-1)
     last = max([*commits, mark.version if mark else -1, base])
     begin = min(base + 1, mark.version if mark else base + 1)
     for version in range(begin, last + 1):
@@ -115,26 +115,15 @@ def _of_checkpoints(store: fs.FileSystem, table: Table, mark: Mark | None, error
 
     TableDamaged where every checkpoint can be read: the store does not answer, say, and no commit is to go for that.
     """
-    names = [name for name in high_water.log_names(store) if ".checkpoint." in name and name[:20].isdigit()]
-    torn = sorted((name for name in names if not _opens(store, f"_delta_log/{name}")), reverse=True)
+    held = checkpoints.whole(high_water.log_names(store))
+    torn = {n: names for n, names in held.items() if any(checkpoints.fault_of(store, name) for name in names)}
     version = mark.version if mark else -1
     if not torn:
         what = f"{UNREADABLE}, though its commits and checkpoints can: {high_water.said(error)}; look at its store"
         raise TableDamaged(table.name, version, what) from error
-    without = _of_log(store, table, mark, frozenset(int(name[:20]) for name in torn))
-    paths = tuple(f"_delta_log/{name}" for name in torn)
+    without = _of_log(store, table, mark, frozenset(torn))
+    paths = tuple(f"_delta_log/{name}" for n in sorted(torn, reverse=True) for name in sorted(torn[n]))
     return without or Finding(table, "checkpoint", CHECKPOINT, version, files=paths)
-
-
-def _opens(store: fs.FileSystem, path: str) -> bool:
-    raw = high_water.content(store, path)
-    if raw is None or not path.endswith(".parquet"):
-        return raw is None or high_water.fault_of(raw) is None
-    try:
-        pq.ParquetFile(pa.BufferReader(raw)).read()
-    except (OSError, pa.ArrowException):
-        return False
-    return True
 
 
 def _of_files(root: str, store: fs.FileSystem, table: Table, mark: Mark | None) -> list[Finding]:

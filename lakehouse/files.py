@@ -177,6 +177,11 @@ class Objects(DeltaStorageHandler):
         return pa.PythonFile(_Sink(self._handler.open_output_stream(path, metadata)), "w")
 
 
+def is_local(root: str) -> bool:
+    """Whether a lake root is a folder of this machine."""
+    return "://" not in root or root.startswith("file://")
+
+
 def filesystem(folder: str) -> fs.FileSystem:
     """What lies in a folder, by relative paths: of this machine, or of an object store through delta-rs."""
     if "://" in folder and not folder.startswith("file://"):

@@ -24,9 +24,10 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from pyarrow import fs
 
+from lakehouse import checkpoints
 from lakehouse.crash import crash_point
 from lakehouse.errors import TableDamaged
-from lakehouse.files import counted, filesystem
+from lakehouse.files import counted, filesystem, is_local
 from lakehouse.log import logger
 from lakehouse.tables import Table
 
@@ -159,7 +160,7 @@ def _cleaned(store: fs.FileSystem, version: int) -> bool:
     """Whether a commit file is rightly gone: a checkpoint holds what it did, and there are commits after it."""
     names = log_names(store)
     later = [n for n in names if n.endswith(".json") and n[:20].isdigit() and int(n[:20]) > version]
-    return bool(later) and any(".checkpoint." in n and int(n[:20]) >= version for n in names if n[:20].isdigit())
+    return bool(later) and max(checkpoints.whole(names), default=-1) >= version
 
 
 def advanced(store: fs.FileSystem, table: Table, mark: Mark, raw: bytes) -> Mark:
@@ -283,7 +284,7 @@ def _kept(root: str, table: Table, mark: Mark) -> Mark:
 def keep(root: str, table: Table, mark: Mark, anyway: bool = False) -> None:
     """Write a record, unless another writer has come further; `anyway` also over one that is wrong."""
     raw, name = orjson.dumps(asdict(mark)), f"{table.name}.json"
-    if not _local(root):  # whoever is last wins, and a record that is behind moves on
+    if not is_local(root):  # whoever is last wins, and a record that is behind moves on
         put(root, name, raw)
         return
     folder = Path(root.removeprefix("file://")) / FOLDER
@@ -295,7 +296,7 @@ def keep(root: str, table: Table, mark: Mark, anyway: bool = False) -> None:
 
 def put(root: str, name: str, raw: bytes) -> None:
     """Write a file of the folder, for good: whenever the process dies, the old content or the new one is there."""
-    if not _local(root):  # an object appears whole or not at all
+    if not is_local(root):  # an object appears whole or not at all
         with filesystem(root).open_output_stream(f"{FOLDER}/{name}") as out:
             out.write(raw)
         return
@@ -314,10 +315,6 @@ def put(root: str, name: str, raw: bytes) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _local(root: str) -> bool:
-    return "://" not in root or root.startswith("file://")
 
 
 @contextmanager

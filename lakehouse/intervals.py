@@ -5,15 +5,13 @@ compaction of the source changes nothing.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-import pyarrow.compute as pc
-
-from lakehouse import delta
 from lakehouse.errors import RangeMissing
+from lakehouse.expired import first_held
 from lakehouse.jobs import Context, Interval
 from lakehouse.log import logger
 from lakehouse.storage import Span, written_ends
@@ -59,7 +57,7 @@ class Flow:
     by_event_offset: bool = True
     """Its offsets are those of topic `events`."""
     from_first: bool = False
-    """What the target lacks altogether begins at the source's first row, not at offset 0."""
+    """What the target lacks altogether begins where the source, a table of bronze, begins: not at offset 0."""
     ready: Callable[[], bool] = _always
     """Whether it may advance; asked anew each time."""
 
@@ -96,37 +94,20 @@ def drive(context: Context, flows: Sequence[Flow], trigger_s: int, afterwards: C
 
 def _advanced(root: str, flow: Flow) -> bool:
     """Take the flow's next ranges; whether there was one."""
-    done, ready = written_ends(root, flow.target), written_ends(root, flow.source)
-    if not spans_between(done, ready, flow.at_most) or not flow.ready():
-        return False
+    done, ready = dict(written_ends(root, flow.target)), written_ends(root, flow.source)
+    begun = {}
     if flow.from_first:
-        done = {**_first(root, flow, set(ready) - set(done)), **done}
-    for span in spans_between(done, ready, flow.at_most):
+        # The topic, or bronze's retention, may have forgotten before the target began.
+        begun = {key: first_held(root, flow.source, key) for key in ready.keys() - done.keys()}
+    spans = spans_between({**begun, **done}, ready, flow.at_most)
+    if not spans or not flow.ready():
+        return False
+    for span in spans:
+        if begun.get(span.key, 0):
+            told = {"source": flow.source.name, "target": flow.target.name, "key": span.key, "offset": span.start}
+            logger("intervals").warning("the source has nothing before this offset; the target begins there", **told)
         flow.step(span)
     return True
-
-
-def _first(root: str, flow: Flow, lacking: Collection[str]) -> dict[str, int]:
-    """The first offset that the source has of some partitions: a topic may have forgotten before the lake began."""
-    found: dict[str, int] = {}
-    for key in lacking:
-        topic_id, partition = key.rsplit("/", 1)
-        rows = delta.dataset(delta.opened(root, flow.source)).scanner(
-            columns=["offset"], filter=delta.of_partition(topic_id, int(partition))
-        )
-        first = min(
-            (pc.min(batch.column("offset")).as_py() for batch in rows.to_batches() if batch.num_rows), default=0
-        )
-        if first:
-            logger("intervals").warning(
-                "the source has nothing before this offset; the target begins there too",
-                source=flow.source.name,
-                target=flow.target.name,
-                partition=int(partition),
-                offset=first,
-            )
-        found[key] = first
-    return found
 
 
 def _again(interval: Interval, flow: Flow, key: str, end: int) -> None:

@@ -9,7 +9,6 @@ recorded training set was made from stay readable for maintenance.training_sets_
 """
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyarrow import fs
 
-from lakehouse import delta, high_water, jobs, storage
+from lakehouse import checkpoints, delta, high_water, jobs, storage
 from lakehouse import settings as conf
 from lakehouse.contracts.gold import TRAINING_SET
 from lakehouse.contracts.register import TABLES
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT_AFTER = 10
 """Commits; a reader opens each of them that came after the checkpoint."""
-_CHECKPOINT = re.compile(r"(?P<version>\d{20})\.checkpoint(\.\d{10}\.(?P<parts>\d{10}))?\.parquet")
 _FASTER = "Concurrent"
 """In the names of Delta's errors where another writer was faster."""
 
@@ -98,7 +95,7 @@ def plan(root: str, table: Table, settings: Maintenance, cluster: bool, now_ms: 
         table.position[2] if cluster and table.position and len(sizes) > 1 else None,
         len(_still_there(root, table, _unused(root, table, settings, versions, dry_run=True))),
         versions,
-        reader.version() - max(_checkpoints(root, table), default=-1) >= CHECKPOINT_AFTER,
+        reader.version() - max(_checkpoints(filesystem(table.path(root))), default=-1) >= CHECKPOINT_AFTER,
         min([*versions, *_told(table, history, settings, now_ms)]),
     )
 
@@ -146,26 +143,16 @@ def _versions_of(root: str, table: Table) -> list[tuple[int, str]]:
     return sorted((int(number), name) for number, name in digits if len(number) == 20 and number.isdigit())
 
 
-def _checkpoints(root: str, table: Table) -> dict[int, list[str]]:
-    """The files of every checkpoint that has all its parts, by version; what a writer is still at has another name."""
-    parts: dict[tuple[str, str], list[str]] = {}
-    for name in high_water.log_names(filesystem(table.path(root))):
-        if found := _CHECKPOINT.fullmatch(name):
-            parts.setdefault((found["version"], found["parts"] or "1"), []).append(name)
-    return {int(version): names for (version, number), names in parts.items() if len(names) == int(number)}
+def _checkpoints(store: fs.FileSystem) -> dict[int, list[str]]:
+    return checkpoints.whole(high_water.log_names(store))
 
 
-def _opens(root: str, table: Table, names: Sequence[str]) -> bool:
-    """Whether a checkpoint can be read from its first byte to its last."""
-    store = filesystem(table.path(root))
-    try:
-        for name in names:
-            with store.open_input_file(f"_delta_log/{name}") as file:
-                pq.ParquetFile(file).read()
-    except (OSError, pa.ArrowException) as error:
-        why = high_water.said(error)
-        logger("maintenance").warning("a checkpoint cannot be read", table=table.name, file=name, reason=why)
-        return False
+def _opens(store: fs.FileSystem, table: Table, names: Sequence[str]) -> bool:
+    for name in names:
+        if (error := checkpoints.fault_of(store, name)) is not None:
+            why = high_water.said(error)
+            logger("maintenance").warning("a checkpoint cannot be read", table=table.name, file=name, reason=why)
+            return False
     return True
 
 
@@ -174,9 +161,10 @@ def clean_log(root: str, table: Table, keep_from: int) -> int:
 
     That version and every later one can be read as before. A checkpoint that cannot be read stands for nothing.
     """
-    store, checkpoints = filesystem(table.path(root)), _checkpoints(root, table)
-    until = sorted((version for version in checkpoints if version <= keep_from), reverse=True)
-    base = next((version for version in until if _opens(root, table, checkpoints[version])), -1)
+    store = filesystem(table.path(root))
+    held = _checkpoints(store)
+    until = sorted((version for version in held if version <= keep_from), reverse=True)
+    base = next((version for version in until if _opens(store, table, held[version])), -1)
     old = [name for number, name in _versions_of(root, table) if number < base]
     for name in old:
         store.delete_file(f"_delta_log/{name}")

@@ -9,14 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import orjson
-from delta.exceptions import (
-    ConcurrentAppendException,
-    ConcurrentDeleteDeleteException,
-    ConcurrentDeleteReadException,
-    ConcurrentWriteException,
-    DeltaConcurrentModificationException,
-    MetadataChangedException,
-)
+from delta import exceptions as conflicts
 from delta.tables import DeltaTable
 from deltalake import CommitProperties, Transaction
 from deltalake import DeltaTable as DeltaReader
@@ -31,6 +24,7 @@ from lakehouse.crash import crash_point
 from lakehouse.delta import dataset, exists, followed, opened, within
 from lakehouse.delta import ensure as ensure
 from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
+from lakehouse.files import is_local
 from lakehouse.made import Rows, as_frame
 from lakehouse.made import written as written_files
 from lakehouse.purged import refuse_before
@@ -341,12 +335,12 @@ def overwrite(frame: DataFrame, root: str, table: Table, sources: Mapping[str, o
 
 
 _FASTER = (
-    ConcurrentAppendException,
-    ConcurrentDeleteDeleteException,
-    ConcurrentDeleteReadException,
-    ConcurrentWriteException,
-    DeltaConcurrentModificationException,
-    MetadataChangedException,
+    conflicts.ConcurrentAppendException,
+    conflicts.ConcurrentDeleteDeleteException,
+    conflicts.ConcurrentDeleteReadException,
+    conflicts.ConcurrentWriteException,
+    conflicts.DeltaConcurrentModificationException,
+    conflicts.MetadataChangedException,
 )
 """Delta's errors where another commit came first; in Python none of them derives from another."""
 
@@ -380,11 +374,6 @@ def _wrote(root: str, table: Table) -> None:
 def version(root: str, table: Table) -> int:
     """The table's Delta version; -1 when it has not been made."""
     return opened(root, table).version() if exists(root, table) else -1
-
-
-def is_local(root: str) -> bool:
-    """Whether a lake root is a folder of this machine."""
-    return "://" not in root or root.startswith("file://")
 
 
 def make_root(root: str) -> None:

@@ -70,13 +70,11 @@ class Watcher:
     def _take(self, wanted: Aliased) -> None:
         if wanted.digest is not None and wanted.digest == in_force(self._settings):
             return
-        try:
-            if wanted.digest is None:
-                raise BundleRefused("The version names no bundle.", "Register it by training.job.")
-            guard = Watch(self._settings, wanted.digest)
-        except BundleRefused as error:
-            self._refuse(wanted, str(error))
+        if wanted.digest is None:
+            self._refuse(wanted, "The version names no bundle. Register it by training.job.")
             return
+        # Before the promotion: one that is on the log though nobody heard so is watched too.
+        guard = Watch(self._settings, wanted.digest)
         try:
             offset = promote(self._settings, wanted.digest)
         except (BundleRefused, ControlRefused) as error:
@@ -84,7 +82,6 @@ class Watcher:
             self._refuse(wanted, str(error))
             return
         except Transient:
-            # It may be on the log all the same.
             self._guarded_by(guard)
             raise
         self._guarded_by(guard)

@@ -10,6 +10,7 @@ from typing import Any
 
 from prometheus_client import Counter
 
+from decisions.effective import DECLINED, EXPIRED
 from lakehouse import broker, topics
 from lakehouse.alert_settings import Verification
 from lakehouse.log import logger
@@ -17,7 +18,7 @@ from lakehouse.moments import now_ms
 from lakehouse.registry import registry
 from lakehouse.settings import Settings
 from lakehouse.single import read, written
-from serving.alerts.verifications import DECLINED, EXPIRED, Request, Verifications
+from serving.alerts.verifications import Request, Verifications
 
 LEASE_MS = 30_000
 """For the broker's word; then another worker may write it."""

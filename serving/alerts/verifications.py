@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from decisions.effective import EXPIRED
 from lakehouse.alert_settings import Verification
 from lakehouse.errors import KeysMissing
 from lakehouse.keys import Keyring
@@ -23,7 +24,6 @@ from serving.alerts.tables import VERIFICATION_COLUMNS, names
 from serving.decision_store import storable
 
 CHALLENGE = "challenge"
-APPROVED, DECLINED, EXPIRED = "approved", "declined", "expired"
 _TOKEN = re.compile(r"v([1-9][0-9]{0,5})\.([0-9a-f]{32})\.([A-Za-z0-9_-]{43})", re.ASCII)
 _CODE = re.compile(r"[0-9]{6}", re.ASCII)
 

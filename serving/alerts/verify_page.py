@@ -15,12 +15,13 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
+from decisions.effective import APPROVED, DECLINED
 from lakehouse.alert_settings import Verification
 from lakehouse.moments import now_ms
 from serving import problems
 from serving.alerts.desk import desk
-from serving.alerts.verifications import APPROVED, DECLINED, is_code, signed_id
 from serving.alerts.verifications import Request as Asked
+from serving.alerts.verifications import is_code, signed_id
 from serving.guard import FORM
 
 ANSWERS = {"me": APPROVED, "not-me": DECLINED}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse import delta, intervals
+from lakehouse import delta, intervals, storage
 from lakehouse.contracts import gold, silver
 from lakehouse.intervals import Flow, joined, spans_between
 from lakehouse.storage import Span
@@ -72,3 +72,15 @@ def test_what_a_target_lacks_altogether_begins_where_its_source_begins(tmp_path:
     delta.append(root, gold.SCORES, [row(gold.SCORES, 3)])
     assert intervals._advanced(root, flow)
     assert taken[1:] == [Span("T", 0, 4, 8)]
+
+
+def test_of_a_source_whose_retention_took_everything_nothing_is_taken(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    delta.append(root, silver.BALANCE, [row(silver.BALANCE, offset) for offset in range(14, 20)])
+    storage.note_ends(root, silver.BALANCE, {"T/0": 20})
+    delta.opened(root, silver.BALANCE).delete()
+    storage.note_ends(root, silver.BALANCE, {"T/0": 20})
+    delta.ensure(root, gold.SCORES)
+    taken: list[Span] = []
+    assert not intervals._advanced(root, Flow(silver.BALANCE, gold.SCORES, 4, taken.append, from_first=True))
+    assert taken == []

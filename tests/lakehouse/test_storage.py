@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,16 +19,8 @@ from lakehouse import storage
 from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
 from lakehouse.made import Made
 from lakehouse.storage import Span
-from lakehouse.tables import POSITION, Column, Table
-
-TOPIC = "T"
-THINGS = Table(
-    name="test.things",
-    meaning="Things by source position.",
-    grain="one thing",
-    key=("topic_id", "partition", "offset"),
-    columns=(*POSITION, Column("value", "bigint", "a number")),
-)
+from lakehouse.tables import Column, Table
+from tests.lakehouse.things import THINGS, TOPIC, things
 
 
 @pytest.fixture(scope="module")
@@ -51,19 +43,8 @@ Rows = Callable[..., DataFrame]
 
 @pytest.fixture
 def rows(spark: SparkSession) -> Rows:
-    """Makes one thing for every offset of a range (of those that `step` leaves), with the value `value`."""
-
-    def made(
-        start: int, end: int, value: int = 1, topic_id: str = TOPIC, partition: int = 0, step: int = 1
-    ) -> DataFrame:
-        return spark.range(start, end, step).select(
-            F.lit(topic_id).alias("topic_id"),
-            F.lit(partition).alias("partition"),
-            F.col("id").alias("offset"),
-            F.lit(value).cast("bigint").alias("value"),
-        )
-
-    return made
+    """Makes one thing for every offset of a range."""
+    return partial(things, spark)
 
 
 Append = Callable[..., None]
@@ -371,31 +352,3 @@ def test_what_the_contract_says_is_never_null_is_never_null(root: str, rows: Row
     with pytest.raises(Exception, match="lack value"):
         storage.append_once(rows(0, 5).withColumn("value", F.lit(None).cast("bigint")), root, THINGS, [_span(0, 5)])
     assert storage.written_ends(root, THINGS) == {}
-
-
-def test_a_table_that_was_not_made_is_empty(spark: SparkSession, tmp_path: Path) -> None:
-    assert not storage.exists(str(tmp_path), THINGS)
-    assert storage.version(str(tmp_path), THINGS) == -1
-    assert storage.written_ends(str(tmp_path), THINGS) == {}
-    frame = storage.read(spark, str(tmp_path), THINGS)
-    assert (frame.columns, frame.count()) == (["topic_id", "partition", "offset", "value"], 0)
-
-
-def _with(column: Column) -> Table:
-    return replace(THINGS, columns=(*THINGS.columns, column))
-
-
-def test_a_table_that_was_made_before_gets_the_nullable_columns_that_are_new(root: str, rows: Rows) -> None:
-    storage.append_once(rows(0, 2), root, THINGS, [_span(0, 2)])
-    wider = _with(Column("note", "string", "a note", nullable=True))
-    storage.ensure(root, wider)
-    storage.ensure(root, wider)
-    assert storage.written_ends(root, wider) == {"T/0": 2}
-    storage.append_once(rows(2, 3).withColumn("note", F.lit("new")), root, wider, [_span(2, 3)])
-    found = DeltaTable(wider.path(root)).to_pyarrow_table().sort_by("offset")
-    assert found.column("note").to_pylist() == [None, None, "new"]
-
-
-def test_a_table_that_was_made_without_a_required_column_is_refused(root: str) -> None:
-    with pytest.raises(ContractBroken, match=r"test\.things was made without size, which may not be null"):
-        storage.ensure(root, _with(Column("size", "int", "a size")))
