@@ -48,6 +48,9 @@ test-crash: setup ## kill real processes under load and count every record after
 	@$(PYTHON) -m tests.campaign.job $(if $(KILLS),--kills $(KILLS)) $(if $(EVENTS),--events $(EVENTS)) \
 	  $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(REPORT),--report "$(REPORT)")
 
+test-api: setup ## ask the API 10,000 requests (or CASES) made of its own document
+	@$(PYTHON) -m pytest tests/serving/test_conformance.py --api-cases $(or $(CASES),10000)
+
 check: setup ## format, lint, types, import contracts
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m ruff check .
@@ -72,4 +75,4 @@ wheel: setup ## the product as one wheel, in dist/
 lock: setup ## resolve pyproject.toml into requirements.lock again
 	@$(PYTHON) -m uv pip compile --quiet --generate-hashes --all-extras --no-header --no-annotate pyproject.toml -o requirements.lock
 
-.PHONY: help setup keys demo up down status wipe topics audit config test test-crash check fix generate bench wheel lock
+.PHONY: help setup keys demo up down status wipe topics audit config test test-crash test-api check fix generate bench wheel lock

@@ -21,6 +21,8 @@ DENIED: Mapping[int, str] = {
     429: "the key's rate is exceeded; Retry-After says for how long",
 }
 """What every route that needs a key may answer."""
+ADDRESS: Mapping[int, str] = {422: "a part of the address is wrong"}
+"""What every route with a part or a query that is checked may answer."""
 BODY: Mapping[int, str] = {
     411: "a body without its length",
     413: "a body that is too large",

@@ -25,7 +25,8 @@ router = APIRouter(tags=["in force"])
 Reader = Annotated[Caller, Depends(Allowed(READ, DECIDE))]
 MOST = 500
 _NEVER_MS = 2**62
-ANSWERS = problems.documented({**problems.DENIED, 503: "this replica does not know what is in force, and why"})
+REFUSED = {**problems.DENIED, 503: "this replica does not know what is in force, and why"}
+ANSWERS = problems.documented(REFUSED)
 
 
 class Known(BaseModel):
@@ -92,7 +93,9 @@ def rules(request: Request, _: Reader) -> Rules:
         return Rules(**_known(standing, now, "rules"), rules=[_rule(rule) for rule in now.rules.rules])
 
 
-@router.get("/v1/lists", summary="The entries of lists in force", responses=ANSWERS)
+@router.get(
+    "/v1/lists", summary="The entries of lists in force", responses=problems.documented({**REFUSED, **problems.ADDRESS})
+)
 def lists(
     request: Request,
     _: Reader,

@@ -54,7 +54,7 @@ async def decide(request: Request, caller: Annotated[Caller, Depends(Allowed(DEC
     responses=problems.documented(
         {
             **problems.DENIED,
-            **problems.BODY,
+            **problems.ADDRESS,
             404: "no decision is known by that id",
             503: "it is not among the recent ones, and the store of older ones does not answer",
         }

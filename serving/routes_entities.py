@@ -51,6 +51,7 @@ async def card(
     responses=problems.documented(
         {
             **problems.DENIED,
+            **problems.ADDRESS,
             404: "no profile, and why; or no such kind of entity",
             503: "the profile store does not answer",
         }

@@ -4,6 +4,7 @@ import time
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from lakehouse import key_age
@@ -21,7 +22,11 @@ async def live() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/health/ready", summary="The replica has read what it needs")
+@router.get(
+    "/health/ready",
+    summary="The replica has read what it needs",
+    responses=problems.documented({503: "it is still reading, a reader has ended, or a key is over its age"}),
+)
 async def ready(request: Request) -> Response:
     """503 until both readers have reached what was there at the start, when one has ended, or over a key's age."""
     if why := key_age.checked(request.app.state.settings):
@@ -33,7 +38,7 @@ async def ready(request: Request) -> Response:
     return problems.answer(503, "Not ready", failed)
 
 
-@router.get("/metrics", summary="Prometheus metrics")
+@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Prometheus text format."""
     key_age.checked(request.app.state.settings)

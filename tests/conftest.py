@@ -42,6 +42,11 @@ hypothesis.settings.register_profile("fraudlake", deadline=None, print_blob=True
 hypothesis.settings.load_profile("fraudlake")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What a long run asks for more of."""
+    parser.addoption("--api-cases", type=int, default=360, help="requests that are made of the API's document")
+
+
 def _seed(config: pytest.Config) -> int:
     given = config.getoption("--hypothesis-seed")
     if given is None or given == "random":
@@ -108,6 +113,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def seed(pytestconfig: pytest.Config) -> int:
     """The run's seed, for tests that draw random values without hypothesis."""
     return _seed(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def api_cases(pytestconfig: pytest.Config) -> int:
+    """How many requests to make of the API's document."""
+    return int(pytestconfig.getoption("--api-cases"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,7 +21,7 @@ from serving.problems import Problem
 MAX_ID = 64
 
 Keeper = Annotated[Caller, Depends(Allowed(ALERTS))]
-REFUSED = {**problems.DENIED, 503: "the outbox does not answer"}
+REFUSED = {**problems.DENIED, **problems.ADDRESS, 503: "the outbox does not answer"}
 
 
 class AlertShown(BaseModel):

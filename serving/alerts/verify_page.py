@@ -92,7 +92,7 @@ def amount_of(minor: int, settings: Verification) -> str:
 
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
-    **problems.documented({503: "the outbox does not answer"}),
+    **problems.documented({**problems.ADDRESS, 503: "the outbox does not answer"}),
     **{
         status: {"description": text, "content": {"text/html": {}}}
         for status, text in ((404, "not a link of ours"), (410, "answered, expired or out of tries"))
