@@ -95,6 +95,8 @@ class Answering:
     def _payments(self, challenged: Mapping[str, int], messages: list[Message]) -> dict[str, Message]:
         """The payments of transactions, each before the offset of its answer."""
         found = _of_transactions(messages, challenged)
+        if len(found) == len(challenged):
+            return found
         end = messages[0].offset() or 0
         low, _ = broker.watermarks(self._settings, self._name, self._place.partition)
         low = max(low, end - LOOK_BACK)
