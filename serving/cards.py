@@ -75,7 +75,12 @@ class Reads:
         return await self._asked(lambda: self._store.by_transaction(wanted) or self._store.by_decision(wanted))
 
     async def first_answer(self, transaction_id: str) -> Reply | None:
-        """What a payment of long ago was answered; None too where the store does not answer."""
+        """What a payment of long ago was answered; None too where the store does not answer, or was late just now.
+
+        While it hangs one payment without an engine in a while waits for it, not each of them.
+        """
+        if self._in_time.late:
+            return None
         try:
             found = await self._asked(lambda: self._store.by_transaction(storable(transaction_id)))
         except Problem:

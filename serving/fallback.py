@@ -4,7 +4,8 @@
     static_policy   lists in force, amount and channel (`decisions.ladder`)
 
 Whom a block list names is declined, while the entry has not expired on the engine's clock. A payment that admission
-would refuse is never approved, and no amount above the limit of the ladder, or without a rate.
+would refuse is neither approved nor challenged, and no amount above the limit of the ladder, or without a rate, is
+approved.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from decisions.identities import FIELDS
-from decisions.ladder import APPROVE, DECLINE, REVIEW, RUNGS, STATIC, in_base_currency, static_outcome
+from decisions.ladder import APPROVE, CHALLENGE, DECLINE, REVIEW, RUNGS, STATIC, in_base_currency, static_outcome
 from decisions.outcome import OUTCOMES
 from expectations.decoded import broken_rules, decode
 from expectations.reference import Reference, converted, short_codes
@@ -66,7 +67,8 @@ class Fallback:
             return Fallen(DECLINE, RUNGS[STATIC])
         amount = in_base_currency(self.reference(), payment.amount_minor, payment.currency)
         outcome = static_outcome(self.ladder, amount, payment.channel)
-        if outcome == APPROVE and refused(record, self.digests):
+        # Of what the engine will refuse nobody can be asked, either.
+        if outcome in (APPROVE, CHALLENGE) and refused(record, self.digests):
             outcome = REVIEW
         names = (_token(tokens, "card", payment.card_number) for tokens in reversed(every))
         last = next((found for name in names if (found := self.cards.outcome(name, now_ms())) is not None), None)

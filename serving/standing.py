@@ -19,6 +19,7 @@ from lakehouse.crypto import Digests
 from lakehouse.errors import ControlRefused, FraudlakeError
 from lakehouse.log import logger
 from lakehouse.settings import Settings, resolve
+from lakehouse.signing import Trust
 from serving.following import PARTITION
 
 AGAIN_S = 2.0
@@ -127,9 +128,14 @@ class Standing:
                 self._offer(event)
 
     def _offer(self, event: ControlEvent | Staged) -> None:
-        # As the engine does: what does not follow, or is not signed by two, changes nothing.
-        with self._mutex, suppress(ControlRefused):
-            if isinstance(event, Staged):
-                self._now.hear(event)
-            else:
-                self._now.offer(event, self._trust)
+        with self._mutex:
+            offered(self._now, event, self._trust)
+
+
+def offered(now: InForce, event: ControlEvent | Staged, trust: Trust) -> None:
+    """Take an event in as the engine does: what does not follow, or is not signed by two, changes nothing."""
+    with suppress(ControlRefused):
+        if isinstance(event, Staged):
+            now.hear(event)
+        else:
+            now.offer(event, trust)

@@ -1,4 +1,8 @@
-"""The outbox is filled from topic `decisions` as the store of decisions is: rows and progress together."""
+"""The outbox is filled from the topics as the store of decisions is: rows and progress together.
+
+Decisions give alerts and requests, on topic `events` the API's answers without the engine give requests: each topic has
+a thread of its own, so that nobody who alerts waits for what an answer needs.
+"""
 
 from dataclasses import dataclass
 
@@ -9,6 +13,7 @@ from lakehouse import keys, topics
 from lakehouse.fencing import Fence
 from lakehouse.moments import now_ms
 from lakehouse.settings import Settings
+from serving.alerts.answered import REQUESTED, Answering
 from serving.alerts.matched import Alert, alerts
 from serving.alerts.outbox import Outbox
 from serving.alerts.verifications import CHALLENGE, Request, request
@@ -17,9 +22,10 @@ from serving.filling import Filling, Part, Told, fence_of
 from serving.following import DecisionReader
 
 WAIT_S = 0.2
+EVENTS_AT_ONCE = 5_000
+"""Records of `events`, of which challenges are few; all others are passed by without being decoded."""
 
 STORED = Counter("fraudlake_alerts", "Alerts taken into the outbox", ["rule"])
-REQUESTED = Counter("fraudlake_verifications_requested", "Challenged payments whose customers are asked")
 FAILURES = Counter("fraudlake_alert_outbox_failures", "Calls that the outbox did not answer", ["call"])
 GAPS = Counter("fraudlake_alert_outbox_gaps", "Times that retention took decisions before they were looked at")
 LAG = Gauge("fraudlake_alert_outbox_lag", "Records of a topic that the outbox is behind", ["topic"])
@@ -59,10 +65,10 @@ class _Alerting:
         )
 
     def write(self, found: Found, progress: Progress) -> None:
-        self._outbox.take(found.alerts, found.requests, self._alerts.verification.channel or "", now_ms(), progress)
+        channel = self._alerts.verification.channel or ""
+        REQUESTED.inc(self._outbox.take(found.alerts, found.requests, channel, now_ms(), progress))
         for alert in found.alerts:
             STORED.labels(alert.rule).inc()
-        REQUESTED.inc(len(found.requests))
 
 
 class AlertWriter(Filling):
@@ -72,3 +78,11 @@ class AlertWriter(Filling):
         at_once = settings.decision_store.batch_records
         part = Part(topics.DECISIONS, at_once, WAIT_S, lambda began: _Alerting(settings, outbox, began))
         super().__init__(settings, outbox.progress, (part,), Told("alerts", FAILURES, GAPS, LAG))
+
+
+class AnswerWriter(Filling):
+    """A thread between topic `events` and the outbox."""
+
+    def __init__(self, settings: Settings, outbox: Outbox) -> None:
+        part = Part(topics.EVENTS, EVENTS_AT_ONCE, WAIT_S, lambda began: Answering(settings, outbox, began))
+        super().__init__(settings, outbox.progress, (part,), Told("requests", FAILURES, GAPS, LAG))

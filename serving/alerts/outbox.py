@@ -84,22 +84,27 @@ class Outbox:
 
     def take(
         self, alerts: Sequence[Alert], requests: Sequence[Request], channel: str, now: int, progress: Progress
-    ) -> None:
-        """Take in what decisions gave and note how far that is; what is there already stays as it is."""
+    ) -> int:
+        """Take in what the log gave and note how far that is; what is there already stays as it is.
 
-        def work(run: Run) -> None:
+        How many requests were not there.
+        """
+
+        def work(run: Run) -> int:
             for alert in alerts:
                 run(_ADD_ALERT, (*astuple(alert), NEW, 0))
+            added = 0
             for one in requests:
-                run(_ADD_REQUEST, astuple(one))
+                added += run(_ADD_REQUEST, astuple(one)).rowcount
                 told = message_id(one.verification_id)
                 run(
                     ADD_MESSAGE,
                     (told, channel, VERIFICATION, one.verification_id, 1, 0, WAITING, now, now, 0, None, None),
                 )
             run(_PROGRESS.note, astuple(progress))
+            return added
 
-        self.database.together(work)
+        return self.database.together(work)
 
     def add(self, alerts: Sequence[Alert]) -> list[Alert]:
         """Take in alerts that no decision gave; those that were not there yet."""

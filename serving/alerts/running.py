@@ -9,11 +9,12 @@ from lakehouse.log import logger
 from lakehouse.settings import Settings
 from serving.alerts.database import opened
 from serving.alerts.drift import DriftAlarms
-from serving.alerts.filling import FAILURES, AlertWriter
+from serving.alerts.filling import FAILURES, AlertWriter, AnswerWriter
 from serving.alerts.outbox import Outbox
 from serving.alerts.results import Results
 from serving.alerts.verifications import Verifications
 from serving.alerts.worker import Worker
+from serving.filling import Filling
 
 POLL_S = 0.5
 """How often the outbox is looked at."""
@@ -44,7 +45,10 @@ def running(settings: Settings) -> Iterator[Outbox]:
     """An outbox that is filled and emptied, in threads, until the end of the block."""
     database = opened(settings)
     outbox = Outbox(database)
-    writer, worker = AlertWriter(settings, outbox), Worker(settings, outbox)
+    writers: list[Filling] = [AlertWriter(settings, outbox)]
+    if settings.alerts.verification.channel:
+        writers.append(AnswerWriter(settings, outbox))
+    worker = Worker(settings, outbox)
     results = Results(settings, Verifications(database, settings.alerts.verification.tries))
     stop = threading.Event()
     steps = [(worker.step, "deliveries"), (results.step, "ends of challenges")]
@@ -54,14 +58,16 @@ def running(settings: Settings) -> Iterator[Outbox]:
         threading.Thread(target=again_and_again, args=(step, what, stop), name=what, daemon=True)
         for step, what in steps
     ]
-    writer.start()
+    for writer in writers:
+        writer.start()
     for thread in threads:
         thread.start()
     try:
         yield outbox
     finally:
         stop.set()
-        writer.stop()
+        for writer in writers:
+            writer.stop()
         for thread in threads:
             thread.join(5)
         if not any(thread.is_alive() for thread in threads):

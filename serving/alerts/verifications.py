@@ -58,13 +58,16 @@ class Request:
 
 
 def request(decision: Mapping[str, Any], settings: Verification, key_version: int) -> Request:
-    """The request of a challenged decision; the same whoever reads the log, while key and settings stay."""
+    """The request of a challenged decision; the same whoever reads the log, while key and settings stay.
+
+    A transaction has one, as a transaction has one end.
+    """
     of_payment = {
         name: storable(decision[name])
         for name in ("decision_id", "transaction_id", "topic_id", "customer_token", "merchant_id")
     }
     return Request(
-        verification_id=digest("verification", decision["decision_id"]),
+        verification_id=digest("verification", decision["topic_id"], decision["transaction_id"]),
         partition=decision["partition"],
         offset=decision["offset"],
         amount_base_minor=decision["amount_base_minor"],

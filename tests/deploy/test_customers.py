@@ -55,12 +55,12 @@ def bank():
 
 @pytest.fixture
 def customers(bank, settings, tmp_path):
-    """Customers of two challenged payments, one of them fraud; a third one was answered by the API for itself."""
+    """Customers of two challenged payments, one of them fraud, and that one by the API for itself; a third is not."""
     files = {name: tmp_path / name for name in ("truth", "live_results", "delivered")}
     truth = {"transaction_id": ["t1", "t2", "t3"], "is_fraud": [False, True, False], "scenario": [None, "x", None]}
     pq.write_table(pa.table({**truth, "episode": [None, 1, None]}, schema=SCHEMA), files["truth"])
-    results = {"transaction_id": ["t1", "t2", "t3"], "outcome": ["challenge"] * 3, "degraded": [False, False, True]}
-    pq.write_table(pa.table(results), files["live_results"])
+    outcomes = {"outcome": ["challenge", "challenge", "review"], "degraded": [False, True, True]}
+    pq.write_table(pa.table({"transaction_id": ["t1", "t2", "t3"], **outcomes}), files["live_results"])
     port = bank.server_port
     at = settings.model_copy(
         update={

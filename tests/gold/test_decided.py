@@ -95,9 +95,10 @@ def test_answers_and_ends_count_whether_they_arrive_before_the_decision_is_taken
 ) -> None:
     root = str(settings.lake.root)
     asked = [decision(offset, name, "challenge") for offset, name in zip(range(3, 9), "abcdef", strict=True)]
-    put(silver.DECISIONS, [*asked, decision(9, "a", "rejected", "conflict")], 20)
-    put(silver.ANSWERS, [answer(10, "d", "review"), answer(11, "e", "review")], 12)
-    put(silver.OUTCOMES, [end(12, "a", "approved"), end(13, "e", "declined")], 14)
+    # The engine approved `g`, too late: the API had challenged it.
+    put(silver.DECISIONS, [*asked, decision(9, "a", "rejected", "conflict"), decision(10, "g")], 21)
+    put(silver.ANSWERS, [answer(11, "d", "review"), answer(12, "e", "review"), answer(13, "g", "challenge")], 14)
+    put(silver.OUTCOMES, [end(14, "a", "approved"), end(15, "e", "declined")], 16)
     open_, refused = (None, None, "challenge"), (None, None, "rejected")
     approved, disowned = (None, "approved", "approve"), ("review", "declined", "decline")
     assert derived(context, settings) == {
@@ -108,12 +109,14 @@ def test_answers_and_ends_count_whether_they_arrive_before_the_decision_is_taken
         7: disowned,
         8: open_,
         9: refused,
+        10: ("challenge", None, "challenge"),
     }
     # The first word of each kind counts; a repeat that was refused never takes one; nobody knows `x`.
-    later = [end(14, "a", "declined"), end(15, "b", "approved"), end(16, "c", "expired"), end(17, "d", "approved")]
+    later = [end(16, "a", "declined"), end(17, "b", "approved"), end(18, "c", "expired"), end(19, "d", "approved")]
+    later += [end(20, "b", "declined"), end(21, "x", "approved"), end(22, "g", "expired")]
     # Who was told of an approval is not told otherwise because a customer kept silent.
-    put(silver.OUTCOMES, [*later, end(18, "b", "declined"), end(19, "x", "approved"), end(20, "f", "expired")], 21)
-    put(silver.ANSWERS, [answer(21, "f", "approve"), answer(22, "f", "decline"), answer(23, "c", "review")], 24)
+    put(silver.OUTCOMES, [*later, end(23, "f", "expired")], 24)
+    put(silver.ANSWERS, [answer(24, "f", "approve"), answer(25, "f", "decline"), answer(26, "c", "review")], 27)
     final = {
         3: approved,
         4: approved,
@@ -122,6 +125,7 @@ def test_answers_and_ends_count_whether_they_arrive_before_the_decision_is_taken
         7: disowned,
         8: ("approve", "expired", "approve"),
         9: refused,
+        10: ("challenge", "expired", "decline"),
     }
     assert derived(context, settings) == final
     before = storage.version(root, gold.DECISIONS)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from urllib.request import urlopen
 
 import pytest
@@ -14,9 +14,10 @@ import pytest
 from lakehouse import broker as log_broker
 from lakehouse import keys, signing, topics
 from lakehouse import settings as conf
-from lakehouse.crypto import Digests
+from lakehouse.crypto import Digests, Tokens
 from lakehouse.registry import PREFIX_BYTES, registry
 from lakehouse.single import read, written
+from serving.alerts.answered import REQUESTED, WITHOUT_PAYMENT
 from serving.alerts.database import opened as database_of
 from serving.alerts.filling import STORED
 from serving.alerts.outbox import Outbox
@@ -149,6 +150,61 @@ def test_a_decline_alerts_once_and_an_answered_challenge_is_outcome_and_label_of
     assert [store.by_transaction(name).ended for name in ("t1", "t2", "t3")] == ["declined", "expired", None]
     writer.stop()
     store.close()
+
+
+def test_a_challenge_of_the_api_alone_asks_the_customer_once_and_its_end_counts(world, receiver):
+    now = int(time.time() * 1000)
+    folder = conf.resolve(world.keys.folder)
+    times = {"event_time": now - 1500, "received_at": now - 1000}
+    dollars = {"currency": "USD", "amount_minor": 10_000}
+    payments = [raw("payment", transaction_id=f"t{n}", **times, **dollars) for n in (1, 2, 3)]
+    put(world, topics.EVENTS, raw_control(signed(folder), now - 2000), *payments)
+    topic_id = topics.identify(world, topics.EVENTS).topic_id
+    with running(world) as outbox:
+        until(lambda: (at := outbox.progress(topic_id, 0)) and at.next == 4, 20)
+
+    def answer(name, outcome):
+        return raw("answer", answer_id=f"{name} {outcome}", transaction_id=name, received_at=now, outcome=outcome)
+
+    # Behind what was read: who answered t1 had sent it again, as whoever spools does; `nobody` has no payment.
+    challenged = [answer(name, "challenge") for name in ("t1", "t2", "nobody")]
+    put(world, topics.EVENTS, payments[0], *challenged, answer("t3", "review"))
+    # The engine comes too late, and challenges t2 too.
+    decided = {"topic_id": topic_id, "received_at": now - 1000, "decided_at": now}
+    late = [decision(1, **decided, outcome="approve"), decision(2, **decided, outcome="challenge")]
+    put(world, topics.DECISIONS, *(raw("decision", **one) for one in late))
+    before = REQUESTED._value.get(), WITHOUT_PAYMENT._value.get()
+    with running(world) as outbox:
+        requests, ring = Verifications(outbox.database, 5), keys.source(world).keyring()
+        until(lambda: len(receiver.got) == 2, 30)
+        until(lambda: outbox.progress(topic_id, 0).next == 9 and not outbox.messages("waiting"), 20)
+        told = {one["transaction_id"]: one for one in receiver.bodies()}
+        (t1, t2) = (requests.find(told[name]["verification_id"]) for name in ("t1", "t2"))
+        assert (told["t1"]["amount_base_minor"], told["t1"]["customer_token"]) == (
+            8621,
+            Tokens(ring).texts("customer", [b"C-1"])[0],
+        )
+        # No rule has looked for a taken account, and the payment is in its own time.
+        assert (t1.suspected, t1.received_at, t1.expires_at - t1.decided_at) == (1, now - 1000, 600_000)
+        for one, result in ((t1, "declined"), (t2, "approved")):
+            assert requests.answer(one.verification_id, True, result, int(time.time() * 1000)) == "taken"
+        _, found = on_events(world, 13)
+    assert (REQUESTED._value.get() - before[0], WITHOUT_PAYMENT._value.get() - before[1]) == (2, 1)
+    labels = {fields["transaction_id"]: fields for kind, fields in found if kind == "label"}
+    assert {name: (one["is_fraud"], one["card_number"]) for name, one in labels.items()} == {
+        "t1": (True, CARD),
+        "t2": (False, CARD),
+    }
+    with closing(opened(world)) as store:
+        writer = DecisionWriter(world, store)
+        writer.start()
+        until(lambda: writer.behind == 0, 20)
+        known = [store.by_transaction(name) for name in ("t1", "t2")]
+        assert [(one.outcome, one.answered, one.effective) for one in known] == [
+            ("approve", "challenge", "decline"),
+            ("challenge", "challenge", "approve"),
+        ]
+        writer.stop()
 
 
 def test_the_outbox_can_be_lost_and_the_alerts_have_the_same_ids_again(world, receiver):

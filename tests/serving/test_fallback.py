@@ -60,6 +60,7 @@ def remembered(fallback, outcome, ago_s=0):
         ({"amount_minor": 1, "channel": "pigeon"}, "review"),
         ({"amount_minor": -1}, "review"),
         ({"amount_minor": 1, "card_number": "4000000000000003"}, "review"),
+        ({"amount_minor": 3001, "card_number": "4000000000000003"}, "review"),
         ({"amount_minor": 1, "merchant_country": "XX"}, "review"),
     ],
 )

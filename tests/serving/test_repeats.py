@@ -1,6 +1,7 @@
 """A transaction_id that comes again while neither log nor engine can say what its first payment was."""
 
 import asyncio
+import threading
 from datetime import UTC, datetime
 
 import orjson
@@ -12,6 +13,7 @@ from lakehouse import broker, keys, topics
 from lakehouse import settings as conf
 from lakehouse.crypto import Digests, Tokens
 from lakehouse.keys import KeySource
+from serving.cards import Reads
 from serving.decisions import Path
 from serving.fallback import Fallback
 from serving.log_writer import LogWriter
@@ -127,3 +129,36 @@ def test_of_the_same_payment_at_once_one_is_answered_and_written_and_the_others_
 
 def test_of_two_payments_of_one_id_at_once_the_second_is_refused_and_not_written(asked):
     assert asked.at_once({"amount_minor": 100}, {"amount_minor": 900_000}) == (["approve", 409], 1)
+
+
+class Hanging:
+    """A store that keeps who asks for a transaction until it may go on."""
+
+    def __init__(self):
+        self.may_go_on, self.asked = threading.Event(), 0
+
+    def by_transaction(self, _):
+        self.asked += 1
+        self.may_go_on.wait(60)
+
+    def of_card(self, *_):
+        return []
+
+    def close(self):
+        self.may_go_on.set()
+
+
+def test_while_the_store_hangs_one_payment_waits_for_it_until_it_answers_somebody():
+    store = Hanging()
+    reads = Reads(store, 1.0)
+
+    async def asked():
+        assert [await reads.first_answer(name) for name in ("t1", "t2", "t3")] == [None] * 3
+        hung = store.asked
+        store.may_go_on.set()
+        assert await reads.page("v1:card", 1, None) == []
+        await reads.first_answer("t4")
+        return hung, store.asked
+
+    assert asyncio.run(asked()) == (1, 2)
+    reads.close()
