@@ -66,6 +66,11 @@ class Engine:
         return self._driver.state
 
     @property
+    def refused(self) -> list[str]:
+        """Why control events did not take force; whoever reads them takes them away."""
+        return self._driver.refused
+
+    @property
     def stages(self) -> Stages:
         """Where the time goes."""
         return self._driver.stages
