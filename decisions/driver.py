@@ -54,6 +54,8 @@ class Driver:
         self.tokens = self.every_tokens[-1]
         self.stages = Stages()
         self.digests = Digests(keyring)
+        self.refused: list[str] = []
+        """Why control events did not take force; whoever reads them takes them away."""
 
     def take(self, messages: Sequence[Message]) -> Iterator[Segment]:
         """Segments of the next records of the log; the state moves behind each.
@@ -67,7 +69,8 @@ class Driver:
             if begin < at:
                 yield self._segment(messages[begin:at])
             if at < len(messages):
-                self.state.admission.admit(taken_in(messages[at : at + 1], self.digests).candidates)
+                found = self.state.admission.admit(taken_in(messages[at : at + 1], self.digests).candidates)
+                self.refused += [f"offset {messages[at].offset}: {why}" for why in found.refusals.values()]
                 if self.state.admission.in_force.token_version != self.state.token_version:
                     self._moved_behind(messages[at])
                     return

@@ -16,7 +16,7 @@ from decisions.intake import Message
 from decisions.judged import Judged
 from decisions.ladder import RULES_ONLY, RUNGS, WHOLE, name_of, rung_of
 from decisions.outcome import OUTCOMES, REJECTED
-from decisions.record import Body, Seen, decision_ids, lists_of, no_lists, repeated
+from decisions.record import Body, Seen, decision_ids, kept_short, lists_of, no_lists, repeated
 from decisions.seat import Seat
 from decisions.shelf import Shelf
 from decisions.stages import Stages
@@ -64,6 +64,11 @@ class Engine:
     def state(self) -> State:
         """Everything that the next decision depends on."""
         return self._driver.state
+
+    @property
+    def refused(self) -> list[str]:
+        """Why control events did not take force; whoever reads them takes them away."""
+        return self._driver.refused
 
     @property
     def stages(self) -> Stages:
@@ -141,7 +146,7 @@ class Engine:
         place, in_force = self.state.place, self.state.admission.in_force
         self.capped += int(segment.capped.sum())
         batch, offset, decoded = judged.batch.take(decided), judged.offset[decided], judged.part.decoded
-        rows = np.flatnonzero(accepted)
+        ids, rows = kept_short(batch.texts("transaction_id")), np.flatnonzero(accepted)
         split = self._split(judged) if len(rows) else None
         payments = segment.accepted() if len(rows) else None
         found = None if payments is None else self._reached(payments, offset[rows], split)
@@ -151,12 +156,12 @@ class Engine:
             "partition": np.full(n, place.partition, np.int64),
             "offset": offset,
             "decision_id": Texts.of(decision_ids(place.topic_id, place.partition, offset)),
-            "transaction_id": batch.columns["transaction_id"],
+            "transaction_id": ids,
             "event_time": batch.columns["event_time"],
             "received_at": batch.columns["received_at"],
             "engine_clock": judged.clock_ms[decided],
             "rejected_by": no_lists(n) if accepted.all() else Strings.of(judged.reasons()),
-            "merchant_id": batch.columns["merchant_id"],
+            "merchant_id": kept_short(batch.texts("merchant_id")),
             "amount_base_minor": judged.amount[decided],
             "feature_set": repeated(feature_set_hash(), n),
             "model_digest": repeated(in_force.model_digest or "", n),
@@ -174,14 +179,13 @@ class Engine:
             whose = _split_columns(split, in_force.model_digest or "", rows, n)
             columns |= whose
             valid |= dict.fromkeys(whose, accepted)
-        transaction_id = batch.texts("transaction_id").to_list()
         challenger = in_force.shadow_digest if in_force.shadow_digest != in_force.model_digest else None
         seen = None
         if challenger is not None and payments is not None and found is not None:
             seen = Seen(challenger, payments, found, rows)
         challenged = frozenset() if split is None else frozenset(rows[split.challenged].tolist())
         who = (self._champion.model, seen, self._challenger.model, challenged)
-        return Body(offset, transaction_id, columns, valid, adverse, *who)
+        return Body(offset, ids.to_list(), columns, valid, adverse, *who)
 
     def _verdict(
         self, n: int, at: Ints, segment: Segment, found: Verdicts | None, split: Arms | None

@@ -192,9 +192,11 @@ class Process:
             raise
 
     def _look_beside(self, epoch: int | None) -> None:
-        """Say what fell to a lower rung and why, and begin what is to be done beside."""
+        """Say what fell to a lower rung or was refused, and why, and begin what is to be done beside."""
         while self.engine.faults:
             self._log.warning("decisions fall to a lower rung of the ladder", reason=self.engine.faults.pop(0))
+        while self.engine.refused:
+            self._log.warning("a control event did not take force", reason=self.engine.refused.pop(0))
         self._stager.look(epoch)
 
     def _remember_place(self) -> None:

@@ -19,6 +19,9 @@ from lakehouse.version import VERSION
 
 BODY_ENDS_WITH = "content_digest"
 ENVELOPE_BEGINS_WITH = "body_digest"
+MOST_ID_BYTES = 1024
+"""Of a rejected payment's id, which may be as long as a record. An admissible one has at most 64 characters: none is
+cut, and nothing that was cut can be taken for one."""
 
 
 class Subject(NamedTuple):
@@ -109,6 +112,24 @@ def decision_ids(topic_id: str, partition: int, offsets: Ints) -> list[bytes]:
     """The decision id of each source position: 32 hex digits of SHA-256 over `topic/partition/offset`."""
     head = f"{topic_id}/{partition}/".encode()
     return [hashlib.sha256(head + str(o).encode()).hexdigest()[:32].encode() for o in offsets.tolist()]
+
+
+def kept_short(ids: Texts) -> Texts:
+    """Ids of payments as their decisions have them: those above MOST_ID_BYTES are cut, between two characters.
+
+    A decision names its payment twice, in body and key, and could otherwise be larger than any record that the broker
+    takes: no engine would come past that payment.
+    """
+    long = np.flatnonzero(ids.length > MOST_ID_BYTES).tolist()
+    if not long:
+        return ids
+    length = ids.length.copy()
+    for row in long:
+        end = MOST_ID_BYTES
+        while ids.buffer[ids.start[row] + end] & 0xC0 == 0x80:
+            end -= 1
+        length[row] = end
+    return Texts(ids.buffer, ids.start, length)
 
 
 def body_digest(body: bytes) -> bytes:

@@ -152,8 +152,10 @@ class History:
             if run.base is None
             else WaitingRoom.loaded(snapshot.part(snapshot.read(run.base, ("waiting",)).arrays, "waiting"))
         )
-        last = pa.scalar(run.last_clock_ms * 1000, pa.timestamp("us", "UTC"))
-        fresh = delta.within(span) & ((pc.field("effective_at") > last) | (pc.field("offset") > run.last_offset))
+        fresh = delta.within(span)
+        if run.last_offset >= 0:  # else no payment or authorisation came, and every label waits
+            last = pa.scalar(run.last_clock_ms * 1000, pa.timestamp("us", "UTC"))
+            fresh &= (pc.field("effective_at") > last) | (pc.field("offset") > run.last_offset)
         labels = delta.rows(self._context.root, silver.LABELS, columns_of(silver.LABELS), fresh).sort_by("offset")
         names = run.renaming.opened()
         for rows in labels.combine_chunks().to_batches():

@@ -6,6 +6,7 @@ A private key lies in `<role>.pem`; `trusted.json` holds {key id: {public, roles
 import base64
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,15 +32,29 @@ class Signer:
         return self._private.sign(message)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trust:
-    """Public keys and roles by key id."""
+    """Public keys and roles by key id. Where they come from a file, its newest content counts, not that of the start.
+
+    Else a job that runs for months would refuse who was trusted meanwhile, while others, started later, accept them.
+    """
 
     publics: Mapping[str, Ed25519PublicKey]
     roles: Mapping[str, frozenset[str]]
+    path: Path | None = None
+    seen: tuple[int, int, int] | None = None
+    """Which file it was that was read last."""
+
+    def _follow(self) -> None:
+        """Read the file again where it is another one; while it is not there or not whole, what was read stays."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            if self.path is not None and (found := _stamp(self.path)) != self.seen:
+                self.publics, self.roles = _entries(self.path)
+                self.seen = found
 
     def verifies(self, key_id: str, role: str, message: bytes, signature: bytes) -> bool:
         """Whether `key_id` has the role and made the signature."""
+        self._follow()
         if key_id not in self.publics or role not in self.roles[key_id]:
             return False
         try:
@@ -102,8 +117,17 @@ def trust_in(path: Path) -> Trust:
     """The trusted keys of a file."""
     if not path.exists():
         raise KeysMissing(f"There is no {path}.", "`make keys` creates local keys; in production it is distributed.")
+    seen = _stamp(path)
+    return Trust(*_entries(path), path, seen)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _entries(path: Path) -> tuple[Mapping[str, Ed25519PublicKey], Mapping[str, frozenset[str]]]:
+    """(public keys, roles) by key id."""
     entries = orjson.loads(path.read_bytes())
-    return Trust(
-        {k: Ed25519PublicKey.from_public_bytes(base64.b64decode(e["public"])) for k, e in entries.items()},
-        {k: frozenset(e["roles"]) for k, e in entries.items()},
-    )
+    publics = {k: Ed25519PublicKey.from_public_bytes(base64.b64decode(e["public"])) for k, e in entries.items()}
+    return publics, {k: frozenset(e["roles"]) for k, e in entries.items()}

@@ -8,6 +8,8 @@ import pytest
 from decisions.outcome import OUTCOMES
 from features import snapshot, store
 from lakehouse.errors import BundleRefused, Terminal
+from lakehouse.registry import registry
+from lakehouse.single import read, written
 
 
 @pytest.fixture
@@ -120,3 +122,19 @@ def test_a_model_that_cannot_be_verified_stops_the_engine(settings):
     messages = logs.messages(logs.model(settings, {}, "0" * 64))
     with pytest.raises(BundleRefused, match="missing"):
         logs.decided(logs.engine(settings), messages)
+
+
+def test_a_payment_with_an_id_of_any_length_is_rejected_in_a_record_that_the_broker_takes(world):
+    settings, messages = world
+    engine = logs.engine(settings)
+    logs.decided(engine, messages[:4])
+    payment = registry().latest("payment")
+    whole = read(payment, messages[4].value)
+    long = written(payment, {**whole, "transaction_id": "t" + "ü" * 200_000, "merchant_id": "m" * 300_000})
+    (body,) = engine.decide(logs.messages([long], 4))
+    (record,), (key,) = body.encoded(), body.transaction_id
+    assert len(record) + len(key) < 10_000
+    (found,) = logs.columns([record])
+    assert found["rejected_by"] == ["transaction_id_length", "merchant_id_length"]
+    cut = ("t" + "ü" * 511).encode()
+    assert (found["transaction_id"], found["merchant_id"], key) == (cut, b"m" * 1024, cut), "between two characters"

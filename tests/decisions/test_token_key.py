@@ -2,7 +2,7 @@
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import logs
 import models
@@ -22,7 +22,7 @@ from decisions.past import Past
 from decisions.shelf import Shelf
 from decisions.stages import Stages
 from expectations.rules.rule_set import payload_of
-from features import snapshot
+from features import snapshot, store
 from features.history import History
 from features.parity import Vectors, compared, logged
 from lakehouse import broker as kafka
@@ -255,6 +255,20 @@ def test_the_lake_has_the_vectors_of_the_engine_to_the_bit(world):
     assert compared(engine, lake).described()[1:] == []
     again = History(world.context).recomputed(span, None, world.settings.engine.state_folder / "again")
     assert compared(engine, Vectors.of(again["offset"], again["vector"])).mismatches == 0
+
+
+def test_a_stretch_without_payments_and_authorisations_leaves_a_snapshot_too(world):
+    moving = {
+        row["offset"]
+        for table in (tables.PAYMENTS, tables.AUTHORISATIONS)
+        for row in delta.rows(world.root, table, ["offset"]).to_pylist()
+    }
+    quiet = next(at for at in range(world.switch + 1, len(world.messages)) if at not in moving)
+    topic_id = topics.identify(world.settings, topics.EVENTS).topic_id
+    again = replace(world.context, interval=Interval(quiet, quiet + 1))
+    History(again).take(Span(topic_id, 0, quiet, quiet + 1))
+    left = store.load(world.settings.features.snapshot_folder / snapshot.file_name(quiet + 1), world.settings, topic_id)
+    assert left.place.next_offset == quiet + 1
 
 
 def test_both_sides_of_the_switch_are_decided_again_from_silver_as_they_were(world):
