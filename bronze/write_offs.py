@@ -68,11 +68,10 @@ def write_off(settings: Settings, one: Missing, reason: str) -> None:
     Transient where somebody else wrote to the table meanwhile.
     """
     root, span, table = conf.lake_root(settings), one.span, one.table
-    told = {"topic": one.name, "topic_id": span.topic_id, "partition": span.partition}
-    told |= {"from_offset": span.start, "to_offset": span.end}
-    trail.record(settings, "range.written_off", table.name, {**told, "reason": reason})
-    row = {"topic_id": span.topic_id, "partition": span.partition, "place": table.name, "reason": reason}
-    row |= {"actor": trail.actor(), "written_off_at": datetime.now(UTC)}
+    told: trail.Details = {"topic": one.name, "from_offset": span.start, "to_offset": span.end, "reason": reason}
+    place: dict[str, str | int] = {"topic_id": span.topic_id, "partition": span.partition}
+    trail.record(settings, "range.written_off", table.name, {**place, **told})
+    row = {**place, "place": table.name, "reason": reason, "actor": trail.actor(), "written_off_at": datetime.now(UTC)}
     new = holes(named(root, table, span), span.start, span.end)
     if new:
         delta.append(root, WRITE_OFFS, [{**row, "start_offset": start, "end_offset": end} for start, end in new])
