@@ -1,6 +1,6 @@
 """A topic beside the bronze table that it lands in: every record once, at its position, with its own digest."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
@@ -17,6 +17,7 @@ from audit.purges import PURGED, PURGES, VANISHED
 from audit.schemas import PREFIX_BYTES, Schema
 from audit.tables import NO_END, Columns, Numbers, Span, Table
 from audit.witnesses import Flags, Witness, Wrong, agreed, blaming, found_in, placed, witness
+from audit.write_offs import WriteOff, within
 
 TOPIC = "the topic"
 SEAL_BYTES = 28
@@ -183,16 +184,30 @@ def read(topic: Topic | None, bronze: Table, span: Span, reading: Reading, said:
     return Arrived(span, joined, held, {kind: _joined(some) for kind, some in kinds.items()})
 
 
-def compare(hop: Hop, arrived: Arrived, bronze: Table, start: int, holes: bool, purged: Ints) -> None:
-    """Topic and bronze, record by record; the log has no holes, so bronze holds every offset from `start` on.
+def compare(
+    hop: Hop,
+    arrived: Arrived,
+    bronze: Table,
+    bounds: tuple[int, int],
+    holes: bool,
+    purged: Ints,
+    written_off: Sequence[WriteOff],
+) -> None:
+    """Topic and bronze, record by record; the log has no holes, so bronze holds every offset in `bounds`.
 
     With `holes`, as a transactional engine leaves them, it holds what the topic has; what is older is not asked for.
-    Nothing is sealed of `purged` positions, and of no others.
+    Nor is what was `written_off`, where the topic has it no more. Nothing is sealed of `purged` positions, and of no
+    others.
     """
     span, source = arrived.span, arrived.span.source
-    first, end = max(span.start, start), min(span.end, bronze.end(source))
+    first, end = max(span.start, bounds[0]), min(span.end, bounds[1])
     *told, landed = arrived.witness("envelope", bronze.name)
     whole = _whole(first, max(first, end), told)
+    accepted = within(whole.offset, written_off)
+    for one in (landed, *told):
+        accepted &= ~found_in(whole.offset, one.once.offset)[0]
+    hop.line(bronze.name).written_off += int(accepted.sum())
+    whole = whole.at(~accepted)
     if holes:
         begin = min((int(one.offset[0]) for one in told), default=NO_END)
         older = (whole.offset < begin) & found_in(whole.offset, landed.once.offset)[0]

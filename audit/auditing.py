@@ -17,6 +17,7 @@ from audit.progress import Progress
 from audit.purges import Purges
 from audit.schemas import Schema
 from audit.tables import NO_END, OF_DECISION, OF_SHADOW, Columns, Source, Span, Table
+from audit.write_offs import WriteOffs, around
 
 EVENTS, DECISIONS, SHADOW = "bronze.events", "bronze.decisions", "bronze.shadow"
 _READ_FIRST = (*scoring.TABLES, "gold.decisions")
@@ -44,6 +45,7 @@ class _Lake:
         names = [*_READ_FIRST, "silver.balance", *belonging.TABLES]
         self.tables: dict[str, Table] = {name: Table(root, name) for name in names}
         self.purges = Purges.of(root, self.tables)
+        self.write_offs = WriteOffs.of(root)
         self.decisions = Table(root, office.SILVER, OF_DECISION)
         self.by_event = Table(root, office.SILVER, version=self.decisions.version)
         self.shadow = Table(root, challenged.SILVER, OF_SHADOW)
@@ -108,9 +110,12 @@ class _Auditing:
                 self._decided.withdraw(
                     fact, f"{table} has to be repaired before gold can be compared with its {column}s"
                 )
+        topics = {EVENTS: self._events, DECISIONS: self._decisions, SHADOW: self._shadow}
         for hop in hops:
             for finding in hop.findings.values():
-                finding.repair = repairs.command(finding, self._places.root)
+                topic = topics.get(finding.table)
+                kept_from = 0 if topic is None else topic.range(finding.source)[0]
+                finding.repair = repairs.command(finding, self._places.root, kept_from)
         return hops
 
     def _sources(self, topic: Topic | None, bronze: Table, others: list[Table]) -> list[Source]:
@@ -134,7 +139,7 @@ class _Auditing:
             return
         low, high = topic.range(source)
         hop.line(arrival.topic_of(bronze.name))
-        hop.line(bronze.name).behind += max(0, high - bronze.end(source)) if topic.topic_id == source.topic_id else 0
+        hop.line(bronze.name).behind += max(0, high - max(low, bronze.end(source)))
         if low:
             hop.note(
                 f"partition {source.partition}: the topic keeps offsets from {low:,} on; "
@@ -157,11 +162,15 @@ class _Auditing:
                 "what is older was compared among the tables behind it"
             )
         purged = self._lake.purges.offsets(source, bronze.name)
+        written_off = self._lake.write_offs.of_table(source, bronze.name)
+        for one in written_off:
+            hop.note(one.text)
+        holes = self._places.transactional and bronze.name == DECISIONS
+        # What the topic forgot before a table that had begun came to it is lost, not behind.
+        end = max([bronze.end(source), *(kept if source in bronze.ends and not holes else [])])
         for span in spans:
             arrived = arrival.read(topic, bronze, span, reading, self._progress.more)
-            arrival.compare(
-                hop, arrived, bronze, start, self._places.transactional and bronze.name == DECISIONS, purged
-            )
+            arrival.compare(hop, arrived, bronze, (start, end), holes, purged, written_off)
             yield arrived
 
     def _begins(self, source: Source) -> list[int]:
@@ -189,6 +198,7 @@ class _Auditing:
         known = self._offices.setdefault(source.partition, Office())
         bronze = self._lake.bronze[DECISIONS]
         end = max(bronze.end(source), 0 if self._decisions is None else self._decisions.range(source)[1])
+        known.written_off = around(self._lake.decisions, source, self._lake.write_offs.of_table(source, DECISIONS))
         spans = self._spans(source, end, [])
         for arrived in self._arrivals(self._decided, self._decisions, bronze, spans, office.KINDS):
             office.compare(self._decided, arrived, bronze, self._lake.decisions, self._known, known)

@@ -26,6 +26,8 @@ class Line:
     bound: int = 0
     behind: int = 0
     """Positions that the source of the hop has beyond what the table says it holds."""
+    written_off: int = 0
+    """Positions that it lacks and whose loss was accepted (lake.write_offs)."""
 
     def add(self, offsets: Ints, digest: Digests, amount: Ints | None = None) -> None:
         """Count some rows."""

@@ -32,6 +32,8 @@ class Office:
     """First record that an engine was to decide; None where no start record was read."""
     told_from: int = NO_END
     """First source offset whose decision was read from the topic."""
+    written_off: list[tuple[int, int]] = field(default_factory=list)
+    """Source offsets [start, end) whose decisions may be among records that were written off."""
     _lost: list[Ints] = field(default_factory=list)
     _altered: list[Ints] = field(default_factory=list)
 
@@ -81,6 +83,13 @@ class Office:
         if len(sources):
             self.decided = max(self.decided, int(sources.max()))
             self.told_from = min(self.told_from, int(sources.min()))
+
+    def excused(self, sources: Ints) -> Flags:
+        """Of which source offsets the decision may be among records that were written off."""
+        found = np.zeros(len(sources), np.bool_)
+        for start, end in self.written_off:
+            found |= (sources >= start) & (sources < end)
+        return found
 
     def amiss(self, expected: Witness, sources: Ints, placement: list[Wrong], content: list[Wrong]) -> None:
         """Take in what silver lacks, or holds otherwise."""

@@ -102,7 +102,7 @@ def compare(hop: Hop, admitted: Admitted, arrived: Arrived, decided: Columns, go
     """A span of payments beside their decisions, and these beside gold."""
     span, source = admitted.span, admitted.span.source
     final = gold.table.taken(span, readings.FINAL, readings.final)
-    hop.found(source, _one_each(admitted, decided, office))
+    hop.found(source, _one_each(hop, admitted, decided, office))
     taken = decided.offset < gold.table.end(source)
     hop.found(source, _placed(span, decided, taken, final, office))
     payments = [admitted.witness(PAYMENTS, name) for name in ("payment", "amount", "parties", "own content")]
@@ -130,7 +130,7 @@ def compare(hop: Hop, admitted: Admitted, arrived: Arrived, decided: Columns, go
     hop.line(GOLD).behind += int((~taken & ~np.isin(decided.offset, final.offset)).sum())
 
 
-def _one_each(admitted: Admitted, decided: Columns, office: Office) -> list[Wrong]:
+def _one_each(hop: Hop, admitted: Admitted, decided: Columns, office: Office) -> list[Wrong]:
     """Every live payment, accepted or rejected, has one decision: from the first that an engine was to decide."""
     wrong = []
     again = np.unique(decided.offset[1:][decided.offset[1:] == decided.offset[:-1]])
@@ -142,6 +142,9 @@ def _one_each(admitted: Admitted, decided: Columns, office: Office) -> list[Wron
         payments = distinct(admitted.payments, refused.offset[refused.flags("decided")])
         live = payments[(payments >= office.live_from) & (payments <= office.decided)]
         without = live[~np.isin(live, np.concatenate([decided.offset, office.lost]))]
+        excused = office.excused(without)
+        hop.line(SILVER).written_off += int(excused.sum())
+        without = without[~excused]
         if len(without):
             wrong.append(Wrong("lost", SILVER, "decisions of live payments", without, PAYMENTS))
     return wrong

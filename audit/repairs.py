@@ -12,6 +12,7 @@ _BY_POSITION = {
     "gold.decisions": "gold.job",
 }
 
+_LANDED = ("bronze.events", "bronze.decisions", "bronze.shadow")
 _ENGINES = ("silver.decisions", "silver.shadow")
 """Of topics of the engine: no interval of topic `events` does them again."""
 
@@ -29,9 +30,14 @@ def _restored(table: str, root: str, then: str) -> str:
     return f"{restore}   # VERSION: the last good one, see .history(); then: {then}"
 
 
-def command(finding: Finding, root: str) -> str:
-    """What to run; layers are repaired from left to right, and the audit run again after each."""
+def command(finding: Finding, root: str, kept_from: int = 0) -> str:
+    """What to run; layers are repaired from left to right, and the audit run again after each.
+
+    `kept_from` is the first offset that the topic of a table of bronze still has.
+    """
     table = finding.table
+    if table in _LANDED and finding.what == "lost" and finding.end <= kept_from:
+        return f"python -m bronze.write_offs --topic {table.split('.')[1]}   # Kafka has no record of them any more"
     if finding.fact == PURGED:
         return "python -m silver.erasure purge --erasure-id ID   # ID: lake.purges has it by position"
     job = _job(table)
@@ -43,7 +49,7 @@ def command(finding: Finding, root: str) -> str:
         return _restored(table, root, f"python -m {job} --available-now")
     if table in _ENGINES:
         return _restored(table, root, "python -m silver.job --available-now")
-    if table in ("bronze.decisions", "bronze.shadow"):
+    if table in _LANDED:
         checkpoint = f"{root}/_checkpoints/{table}"
         return _restored(table, root, f"rm -r {checkpoint} && python -m bronze.job --available-now")
     return "restore the broker's data"

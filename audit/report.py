@@ -7,7 +7,7 @@ from audit.auditing import Audit
 from audit.findings import Finding, Hop, Line
 from audit.witnesses import WHAT
 
-_HEAD = ("table", "rows", "amount, minor units", *WHAT, "behind")
+_HEAD = ("table", "rows", "amount, minor units", *WHAT, "behind", "written off")
 
 
 def as_json(audit: Audit) -> str:
@@ -39,6 +39,7 @@ def _line(hop: Hop, line: Line) -> dict[str, Any]:
         "position_digest": f"{line.bound:016x}",
         **{what: hop.count(line.table, what) for what in WHAT},
         "behind": line.behind,
+        "written_off": line.written_off,
     }
 
 
@@ -82,6 +83,7 @@ def _cells(hop: Hop, line: Line) -> tuple[str, ...]:
         amount,
         *(f"{hop.count(line.table, what):,}" for what in WHAT),
         f"{line.behind:,}",
+        f"{line.written_off:,}",
     )
 
 

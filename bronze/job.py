@@ -30,6 +30,8 @@ FETCH = {
 DENSE = (topics.EVENTS,)
 """Topics whose offsets have no holes. A transactional engine leaves some on `decisions`: the broker's own marks."""
 TABLES = {topics.EVENTS: bronze.EVENTS, topics.DECISIONS: bronze.DECISIONS, topics.SHADOW: bronze.SHADOW}
+DELETED = "Restore the broker's data, or see what can be written off: python -m bronze.write_offs"
+"""What to do where retention was faster than this job."""
 
 
 def _kafka_options(context: Context, identity: TopicIdentity) -> dict[str, str]:
@@ -94,8 +96,7 @@ def _refuse_deleted(context: Context, identity: TopicIdentity, table: Table) -> 
             raise RangeMissing(
                 f"{table.name} ends at offset {held} of partition {partition}, topic {identity.name} begins at {low}: "
                 f"offsets {held} to {low} were deleted before they were read.",
-                "Restore the broker's data, or start a new lake root; kafka's retention has to outlast an outage of "
-                "this job.",
+                DELETED,
             )
 
 
@@ -142,7 +143,7 @@ def landing(context: Context, topic: str) -> Stream:
         for span in spans:
             log.info("landed", table=table.name, partition=span.partition, start=span.start, end=span.end)
 
-    return Stream(table.name, opened, write, settings.bronze.trigger_s)
+    return Stream(table.name, opened, write, settings.bronze.trigger_s, DELETED)
 
 
 def _begun(context: Context, topic: str, ends: Sequence[int]) -> bool:

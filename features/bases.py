@@ -6,8 +6,9 @@ from pathlib import Path
 from expectations.switching import token_version
 from features import snapshot, store
 from lakehouse import delta
-from lakehouse.contracts import silver
+from lakehouse.contracts import bronze, silver
 from lakehouse.errors import RangeMissing, SnapshotRefused
+from lakehouse.expired import first_held
 from lakehouse.log import logger
 from lakehouse.settings import Settings
 from lakehouse.spans import Span
@@ -22,9 +23,14 @@ def refuse_holes(root: str, span: Span) -> None:
         if (row["topic_id"], row["partition"]) != (span.topic_id, span.partition):
             continue
         if row["start_offset"] > end:
+            lacking = f"silver lacks offsets {end} to {row['start_offset']} of partition {span.partition}"
+            if first_held(root, bronze.EVENTS, span.key) > end:
+                raise RangeMissing(
+                    f"{lacking}, and bronze.events does not hold them: a state without them is not the engine's.",
+                    'What can be done: lakehouse/RUNBOOK.md, "Records that Kafka deleted too early".',
+                )
             raise RangeMissing(
-                f"silver lacks offsets {end} to {row['start_offset']} of partition {span.partition}.",
-                f"python -m silver.job --from-position {end} --to-position {row['start_offset']}",
+                f"{lacking}.", f"python -m silver.job --from-position {end} --to-position {row['start_offset']}"
             )
         end = max(end, row["offset"] + 1)
     if end < span.end:

@@ -29,6 +29,7 @@ from lakehouse.log import configure
 from lakehouse.runs import recorded
 from lakehouse.settings import Settings
 from lakehouse.storage import Span, written_ends
+from lakehouse.write_offs import undecided
 
 SHOWN = 20
 
@@ -120,6 +121,15 @@ def replayed(settings: Settings, span: Span, base: Path | None) -> Vectors:
     return Vectors.of(rows.column("offset"), rows.column("vector"))
 
 
+def told(engine: Vectors, lake: Vectors, lost: Sequence[Span]) -> Vectors:
+    """The lake's vectors without those that the engine lacks because its decisions there were written off."""
+    kept = np.ones(len(lake.offset), np.bool_)
+    for span in lost:
+        kept &= (lake.offset < span.start) | (lake.offset >= span.end)
+    kept |= np.isin(lake.offset, engine.offset)
+    return Vectors(lake.offset[kept], lake.bits[kept])
+
+
 def recomputed(context: Context, span: Span, base: Path | None) -> Vectors:
     """The vectors that the history driver makes of silver's rows."""
     with tempfile.TemporaryDirectory() as folder:
@@ -150,7 +160,12 @@ def _report(context: Context, given: argparse.Namespace) -> Report:
     print(f"offsets {span.start:,} to {span.end:,} of partition {span.partition}", flush=True)
     engine = replayed(context.settings, span, given.snapshot) if given.replay else logged(context.root, span)
     print(f"the engine has {len(engine.offset):,} vectors; making silver's", flush=True)
-    return compared(engine, recomputed(context, span, given.snapshot))
+    lake = recomputed(context, span, given.snapshot)
+    lost = [] if given.replay else [one for one in undecided(context.root) if one.key == span.key]
+    found = told(engine, lake, lost)
+    if left_out := len(lake.offset) - len(found.offset):
+        print(f"{left_out:,} payments are left out: their decisions were written off (lake.write_offs)", flush=True)
+    return compared(engine, found)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -49,8 +49,13 @@ class Context:
         return conf.lake_root(self.settings)
 
     def checkpoint(self, name: str) -> str:
-        """Where a stream keeps its bookkeeping; losing it loses no row."""
-        return f"{self.root}/_checkpoints/{name}"
+        """Where a stream keeps its bookkeeping."""
+        return checkpoint(self.root, name)
+
+
+def checkpoint(root: str, name: str) -> str:
+    """Where a stream keeps its bookkeeping below a lake root; losing it loses no row."""
+    return f"{root}/_checkpoints/{name}"
 
 
 def parser(prog: str, description: str | None) -> argparse.ArgumentParser:

@@ -41,6 +41,8 @@ class Stream:
     open: Callable[[], DataFrame]
     write: Write
     trigger_s: int
+    deleted: str = ""
+    """What to do where records were deleted before they were read."""
     query: StreamingQuery | None = None
     error: BaseException | None = field(default=None, repr=False)
     wait_s: float = FIRST_WAIT_S
@@ -87,7 +89,7 @@ class Stream:
         if any(sign in text for sign in _LOST):
             return RangeMissing(
                 f"{self.name}: records were deleted from the topic before they were read.",
-                "Kafka's message names the offsets: " + _cause(found),
+                f"Kafka's message names the offsets: {_cause(found)} {self.deleted}".rstrip(),
             )
         return _torn(context, self.name, text) or found
 

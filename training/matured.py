@@ -19,6 +19,7 @@ from lakehouse import delta
 from lakehouse.contracts import silver
 from lakehouse.label_ledger import COLUMNS, Trust, findings
 from lakehouse.moments import DAY_MS
+from lakehouse.write_offs import undecided
 from training.data import Dataset, Matrix
 from training.paired import Doubles, Flags, Ints, Pairs
 
@@ -64,6 +65,9 @@ def read(root: str, champion: str | None, challenger: str, label_gap_d: int, tru
     about = ["channel", "merchant_country", "issuer_country", "account_opened_on"]
     paid = delta.rows(root, silver.PAYMENTS, [*delta.PLACE, *about], pc.field("event_time") < moment)
     rows = said.join(paid, list(delta.PLACE), join_type="inner") if said.num_rows else said
+    # Whether exploration let a payment through, nobody knows where its decision was written off.
+    for span in undecided(root):
+        rows = rows.filter(~delta.within(span))
     if not rows.num_rows:
         nothing = np.zeros(0, np.int64)
         no_score = np.zeros(0)

@@ -1,4 +1,4 @@
-"""What the lake keeps of itself: the runs of its jobs, and which records were purged on request."""
+"""What the lake keeps of itself: runs of its jobs, records that were purged on request, losses that were accepted."""
 
 from lakehouse.tables import POSITION, Column, Table
 
@@ -43,4 +43,22 @@ PURGES = Table(
     position=None,
 )
 
-TABLES = (RUNS, PURGES)
+WRITE_OFFS = Table(
+    name="lake.write_offs",
+    meaning="Ranges of topics that bronze lacks and Kafka holds no more, and whose loss somebody has accepted.",
+    grain="one range of one partition",
+    key=("topic_id", "partition", "place", "start_offset"),
+    columns=(
+        *POSITION[:2],
+        Column("start_offset", "bigint", "first offset that is written off"),
+        Column("end_offset", "bigint", "offset after the last one"),
+        Column("place", "string", "the table of bronze that lacks them"),
+        Column("reason", "string", "why, as given"),
+        Column("actor", "string", "who accepted it: account and machine"),
+        Column("written_off_at", "timestamp", "when"),
+    ),
+    event_time="written_off_at",
+    position=None,
+)
+
+TABLES = (RUNS, PURGES, WRITE_OFFS)

@@ -66,7 +66,7 @@ def test_people_get_a_table_a_hop(lake, capsys):
         "topic decisions -> bronze.decisions -> silver.decisions -> gold.decisions",
         "topic shadow -> bronze.shadow -> silver.shadow",
     ]
-    assert re.search(r"gold\.decisions +17 +[\d,]+ +0 +0 +0 +0 +0 +0\n", out)
+    assert re.search(r"gold\.decisions +17 +[\d,]+ +0 +0 +0 +0 +0 +0 +0\n", out)
     assert out.splitlines()[-1].startswith("clean, ")
 
 

@@ -11,7 +11,9 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 import bronze.job
+from bronze.missing import missing
 from bronze.spans import spans_of
+from bronze.write_offs import write_off
 from lakehouse import broker as log
 from lakehouse import topics
 from lakehouse.contracts import bronze as tables
@@ -123,6 +125,22 @@ def test_retention_that_overtook_a_topic_with_holes_stops_the_job_without_its_ch
     with pytest.raises(RangeMissing, match=r"bronze\.decisions ends at offset 10 .*: offsets 10 to 14 were deleted"):
         bronze.job.run(landed)
     assert _offsets(landed, tables.DECISIONS) == list(range(10))
+
+
+def test_a_range_that_was_written_off_is_passed_over_and_the_topic_goes_on(landed: Context) -> None:
+    _produce(landed.settings, 10, topics.SHADOW)
+    bronze.job.run(landed)
+    _produce(landed.settings, 10, topics.SHADOW)
+    _delete_below(landed.settings, 14, topics.SHADOW)
+    with pytest.raises(
+        RangeMissing, match=r"deleted from the topic .*what can be written off: python -m bronze\.write"
+    ):
+        bronze.job.run(landed)
+    (lost,) = missing(landed.settings, topics.SHADOW)
+    write_off(landed.settings, lost, "the disk was full")
+    bronze.job.run(landed)
+    assert _offsets(landed, tables.SHADOW) == [*range(10), *range(14, 20)]
+    assert missing(landed.settings, topics.SHADOW) == []
 
 
 def test_an_interval_that_is_landed_again_closes_a_gap(landed: Context, context: NewContext) -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 
 from features.catalogue import NAMES
-from features.parity import Report, Vectors, compared
+from features.parity import Report, Vectors, compared, told
+from lakehouse.spans import Span
 
 WIDTH = len(NAMES)
 
@@ -43,6 +44,12 @@ def test_a_payment_that_one_side_lacks_differs_in_every_value():
         "  only the engine has 1 payments, the first at offset 7",
         "  only silver has 2 payments, the first at offset 8",
     ]
+
+
+def test_payments_whose_decisions_were_written_off_are_left_out_where_the_engine_lacks_them():
+    engine, lake = vectors((3, {}), (5, {})), vectors((3, {}), (4, {}), (5, {}), (6, {}))
+    assert told(engine, lake, [Span("T", 0, 4, 6)]).offset.tolist() == [3, 5, 6]
+    assert told(engine, lake, []).offset.tolist() == [3, 4, 5, 6]
 
 
 def test_bytes_and_lists_in_any_order_are_the_same_vectors():

@@ -126,6 +126,7 @@ def test_every_table_that_follows_from_another_has_a_way_back() -> None:
         "quality.drift",
         "lake.runs",
         "lake.purges",
+        "lake.write_offs",
     }
 
 

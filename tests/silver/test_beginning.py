@@ -1,11 +1,15 @@
 """A lake that begins when the topic has forgotten its first records."""
 
+import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from lakehouse import delta, topics
+from features.bases import refuse_holes
+from lakehouse import delta, storage, topics
 from lakehouse.contracts import silver
+from lakehouse.errors import RangeMissing
 from lakehouse.settings import Settings
+from lakehouse.spans import Span
 from tests.conftest import NewContext
 from tests.lakehouse.records import raw
 from tests.silver.conftest import Sent, land, produce
@@ -22,3 +26,6 @@ def test_silver_begins_where_bronze_begins(broker: str, settings: Settings, cont
         land(now)
         rows = delta.rows(now.root, silver.BALANCE, ["start_offset", "offset", "received"]).to_pylist()
         assert rows == [{"start_offset": 5, "offset": 7, "received": 3}]
+    (key,) = storage.written_ends(now.root, silver.BALANCE)
+    with pytest.raises(RangeMissing, match=r"silver lacks offsets 0 to 5 .*bronze\.events does not hold them.*RUNBOOK"):
+        refuse_holes(now.root, Span(key.rpartition("/")[0], 0, 0, 8))

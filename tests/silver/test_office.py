@@ -81,6 +81,20 @@ def test_an_engine_that_was_taken_over_from_stays_out_of_office_without_any_star
     assert _take(now, *bounds) == [(2, 0), (3, 1), (6, 2)]
 
 
+def test_silver_passes_over_a_range_that_bronze_lacks_for_good_and_the_engine_that_began_in_it_counts(
+    lake: Lake,
+) -> None:
+    now = lake(
+        *(START, _decision(0, 0), _decision(1, 0)),
+        *(START, _decision(1, 3)),
+        *(_decision(2, 3), _decision(2, 0), _decision(3, 3)),
+    )
+    DeltaTable(bronze.DECISIONS.path(now.root)).delete("offset >= 3 AND offset < 5")
+    delta.followed(now.root, bronze.DECISIONS)
+    assert _take(now, 0, 3, 5, 8) == [(1, 0), (2, 1), (5, 2), (7, 3)]
+    assert storage.written_ends(now.root, silver.DECISIONS) == {"T/0": 8}
+
+
 def test_an_epoch_at_which_bronze_has_another_record_proves_nothing(lake: Lake) -> None:
     now = lake(START, _decision(0, 0), _decision(1, 1), _decision(1, 7), _decision(1, 0))
     _expire(now, 1)

@@ -10,6 +10,7 @@ from expectations.rules.rule_set import OUTCOMES
 from lakehouse import delta
 from lakehouse import settings as conf
 from lakehouse.contracts import silver
+from lakehouse.contracts.lake import WRITE_OFFS
 from lakehouse.label_ledger import Trust
 from lakehouse.moments import DAY_MS
 from tests.decisions import models
@@ -106,7 +107,15 @@ def test_on_history_the_time_to_score_is_the_challenger_s_payment_by_payment():
     assert newest.event_ms.tolist() == [at * DAY_MS for at in range(360, 460)]
 
 
-def test_what_exploration_let_through_was_declined_and_a_rule_s_label_is_none(settings):
+@pytest.mark.parametrize(
+    ("lost", "champion", "fraud"),
+    [
+        ([], ["approve", "decline", "decline"], [False, True, True]),
+        # Without its decision nobody knows that the champion alone would have declined it.
+        ([1], ["approve", "decline"], [False, True]),
+    ],
+)
+def test_what_exploration_let_through_was_declined_and_a_rule_s_label_is_none(settings, lost, champion, fraud):
     root, late = settings.lake.root, DAY_1 + timedelta(days=30)
     models = {"model_digest": "b" * 64, "champion_digest": "a" * 64, "champion_score": 0.9, "score": 0.9}
     said = [
@@ -124,7 +133,13 @@ def test_what_exploration_let_through_was_declined_and_a_rule_s_label_is_none(se
     delta.append(root, silver.SHADOW, said)
     delta.append(root, silver.PAYMENTS, [row(silver.PAYMENTS, n, transaction_id=f"t{n}") for n in range(3)])
     delta.append(root, silver.BALANCE, [row(silver.BALANCE, 9, engine_clock=late)])
-    decided = [row(silver.DECISIONS, n, explored_from="decline" if n == 1 else None) for n in range(3)]
+    decided = [
+        row(silver.DECISIONS, n, decision_offset=n, explored_from="decline" if n == 1 else None)
+        for n in range(3)
+        if n not in lost
+    ]
+    written_off = [{"topic_id": "x", "start_offset": n, "end_offset": n + 1, "place": "bronze.decisions"} for n in lost]
+    delta.append(root, WRITE_OFFS, [row(WRITE_OFFS, 0) | one for one in written_off])
     delta.append(root, silver.DECISIONS, decided)
     words = ((0, "rule", True), (1, "customer", False), (1, "chargeback", True), (2, "customer", True))
     labels = [
@@ -133,5 +148,5 @@ def test_what_exploration_let_through_was_declined_and_a_rule_s_label_is_none(se
     ]
     delta.append(root, silver.LABELS, labels)
     found = reading.read(root, "a" * 64, "b" * 64, 7, TRUST).pairs
-    assert [OUTCOMES[one] for one in found.champion] == ["approve", "decline", "decline"]
-    assert found.fraud.tolist() == [False, True, True]
+    assert [OUTCOMES[one] for one in found.champion] == champion
+    assert found.fraud.tolist() == fraud
