@@ -72,12 +72,13 @@ class Arrived:
 
 def _of_bronze(batch: pa.RecordBatch) -> Mapping[str, Numbers]:
     column, n = batch.column, batch.num_rows
+    sealed_bytes = pc.binary_length(pc.cast(column("sealed"), pa.large_binary()))
     return {
         "schema_id": np.asarray(pc.cast(column("schema_id"), pa.int64()).fill_null(NO_SCHEMA)),
         "envelope": digests.rows([column(name) for name in ("schema_id", "record_bytes", "broker_time")], n),
         "payload": digests.values(column("payload_digest")),
-        "sealed_bytes": digests.values(pc.binary_length(pc.cast(column("sealed"), pa.large_binary()))),
-        "empty": np.asarray(pc.equal(pc.binary_length(column("sealed")), 0).fill_null(True), np.bool_),
+        "sealed_bytes": digests.values(sealed_bytes),
+        "empty": np.asarray(pc.equal(sealed_bytes, 0).fill_null(True), np.bool_),
         "seal": digests.rows([column("sealed"), column("sealing_key")], n),
         "landing": digests.values(column("ingested_at")),
         "broker_time": digests.values(column("broker_time")),

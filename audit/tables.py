@@ -93,6 +93,8 @@ class Table:
         self, root: str, name: str, position: tuple[str, str, str] = POSITION, version: int | None = None
     ) -> None:
         self.name, self.position = name, position
+        self.followed_by: tuple[Table, ...] = ()
+        """Tables made of this one alone, at the same positions: it held whatever they have reached."""
         self.path = f"{root}/{name.replace('.', '/')}"
         self._table: DeltaTable | None = None
         try:
@@ -195,8 +197,8 @@ class Table:
         return {source: extent.end for source, extent in self.extents.items()}
 
     def end(self, source: Source) -> int:
-        """Up to which offset it says it holds a source; 0 where it holds nothing of it."""
-        return self.ends.get(source, 0)
+        """Up to which offset it says it holds a source, or what follows from it proves; 0 where nobody says so."""
+        return max([self.ends.get(source, 0), *(table.end(source) for table in self.followed_by)])
 
     @cached_property
     def expired(self) -> dict[Source, int]:
