@@ -6,7 +6,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from audit import admission, arrival, belonging, challenged, keys, log, office, outcomes, repairs, schemas, scoring
+from audit import (
+    admission,
+    arrival,
+    belonging,
+    challenged,
+    keys,
+    log,
+    marks,
+    office,
+    outcomes,
+    purges,
+    repairs,
+    schemas,
+    scoring,
+)
 from audit.arrival import Arrived, Reading
 from audit.challenged import Said
 from audit.errors import CannotLook
@@ -45,6 +59,7 @@ class _Lake:
 
     def __init__(self, root: str) -> None:
         names = [*_READ_FIRST, "silver.balance", *belonging.TABLES]
+        known = marks.read(root, [*names, purges.PURGES, office.SILVER, challenged.SILVER, SHADOW, DECISIONS, EVENTS])
         self.tables: dict[str, Table] = {name: Table(root, name) for name in names}
         self.purges = Purges.of(root, self.tables)
         self.decisions = Table(root, office.SILVER, OF_DECISION)
@@ -52,6 +67,8 @@ class _Lake:
         self.shadow = Table(root, challenged.SILVER, OF_SHADOW)
         self.shadow_by_event = Table(root, challenged.SILVER, version=self.shadow.version)
         self.bronze = {name: Table(root, name) for name in (SHADOW, DECISIONS, EVENTS)}
+        others = (self.purges.table, self.decisions, self.shadow)
+        marks.refuse_set_back([*self.tables.values(), *others, *self.bronze.values()], known)
         vectors, balance = self.tables[scoring.VECTORS], self.tables[admission.BALANCE]
         vectors.followed_by = (self.tables[scoring.FEATURES], self.tables[scoring.SCORES])
         balance.followed_by = (vectors,)

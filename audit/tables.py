@@ -86,6 +86,14 @@ class Extent:
     end: int
 
 
+def filesystem(path: str) -> tuple[pa.fs.FileSystem, str]:
+    """The file system of a path or URI, and the path within it."""
+    if "://" not in path or path.startswith("file://"):
+        return pa.fs.LocalFileSystem(), path.removeprefix("file://")
+    where, inside = pa.fs.FileSystem.from_uri(path)
+    return where, inside
+
+
 class Table:
     """A table at one version; a table that has not been made has no rows."""
 
@@ -128,11 +136,8 @@ class Table:
 
     def _files(self) -> tuple[list[str], pa.fs.FileSystem]:
         assert self._table is not None
-        uris = self._table.file_uris()
-        if "://" not in self.path or self.path.startswith("file://"):
-            return [uri.removeprefix("file://") for uri in uris], pa.fs.LocalFileSystem()
-        where, _ = pa.fs.FileSystem.from_uri(self.path)
-        return [uri.split("://", 1)[1] for uri in uris], where
+        where, _ = filesystem(self.path)
+        return [uri.split("://", 1)[-1] for uri in self._table.file_uris()], where
 
     def batches(self, columns: Sequence[str], where: pc.Expression | None = None) -> Iterator[pa.RecordBatch]:
         """Columns of the rows, some thousand at a time; CannotLook where a file is lacking or cannot be read."""
