@@ -244,6 +244,8 @@ class _Auditing:
         start = min([self._start(self._events, bronze, source), *(low for low, _ in cuts)])
         spans = self._spans(source, end, cuts)
         known = self._offices.get(source.partition, Office())
+        if (live := self._lake.by_event.extents.get(source)) is not None:
+            known.held(live.first, live.end - 1)
         for arrived in self._arrivals(self._landed, self._events, bronze, spans, tuple(belonging.KINDS)):
             span = arrived.span
             here = (ranges.offset >= span.start) & (ranges.offset < span.end)
