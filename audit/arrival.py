@@ -13,12 +13,15 @@ from audit.digests import Digests, Ints
 from audit.errors import CannotLook
 from audit.findings import Hop
 from audit.log import Records, Topic
-from audit.purges import PURGED, PURGES, VANISHED
 from audit.schemas import PREFIX_BYTES, Schema
 from audit.tables import NO_END, Columns, Numbers, Span, Table
 from audit.witnesses import Flags, Witness, Wrong, agreed, blaming, found_in, placed, witness
 
-TOPIC = "the topic"
+TOPIC, PURGES = "the topic", "lake.purges"
+PURGED = "purged record"
+"""The fact of a record that is to be empty, and is not."""
+VANISHED = "sealed record"
+"""The fact of one that is empty, and nobody asked for it."""
 SEAL_BYTES = 28
 """AES-GCM adds a nonce of 12 and a tag of 16 bytes."""
 NO_SCHEMA = -1

@@ -16,7 +16,6 @@ from audit import (
     marks,
     office,
     outcomes,
-    purges,
     repairs,
     schemas,
     scoring,
@@ -59,7 +58,7 @@ class _Lake:
 
     def __init__(self, root: str) -> None:
         names = [*_READ_FIRST, "silver.balance", *belonging.TABLES]
-        known = marks.read(root, [*names, purges.PURGES, office.SILVER, challenged.SILVER, SHADOW, DECISIONS, EVENTS])
+        known = marks.read(root, [*names, arrival.PURGES, office.SILVER, challenged.SILVER, SHADOW, DECISIONS, EVENTS])
         self.tables: dict[str, Table] = {name: Table(root, name) for name in names}
         self.purges = Purges.of(root, self.tables)
         self.decisions = Table(root, office.SILVER, OF_DECISION)
