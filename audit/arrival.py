@@ -13,13 +13,16 @@ from audit.digests import Digests, Ints
 from audit.errors import CannotLook
 from audit.findings import Hop
 from audit.log import Records, Topic
-from audit.purges import PURGED, PURGES, VANISHED
 from audit.schemas import PREFIX_BYTES, Schema
 from audit.tables import NO_END, Columns, Numbers, Span, Table
 from audit.witnesses import Flags, Witness, Wrong, agreed, blaming, found_in, placed, witness
 from audit.write_offs import WriteOff, within
 
-TOPIC = "the topic"
+TOPIC, PURGES = "the topic", "lake.purges"
+PURGED = "purged record"
+"""The fact of a record that is to be empty, and is not."""
+VANISHED = "sealed record"
+"""The fact of one that is empty, and nobody asked for it."""
 SEAL_BYTES = 28
 """AES-GCM adds a nonce of 12 and a tag of 16 bytes."""
 NO_SCHEMA = -1
@@ -73,12 +76,13 @@ class Arrived:
 
 def _of_bronze(batch: pa.RecordBatch) -> Mapping[str, Numbers]:
     column, n = batch.column, batch.num_rows
+    sealed_bytes = pc.binary_length(pc.cast(column("sealed"), pa.large_binary()))
     return {
         "schema_id": np.asarray(pc.cast(column("schema_id"), pa.int64()).fill_null(NO_SCHEMA)),
         "envelope": digests.rows([column(name) for name in ("schema_id", "record_bytes", "broker_time")], n),
         "payload": digests.values(column("payload_digest")),
-        "sealed_bytes": digests.values(pc.binary_length(pc.cast(column("sealed"), pa.large_binary()))),
-        "empty": np.asarray(pc.equal(pc.binary_length(column("sealed")), 0).fill_null(True), np.bool_),
+        "sealed_bytes": digests.values(sealed_bytes),
+        "empty": np.asarray(pc.equal(sealed_bytes, 0).fill_null(True), np.bool_),
         "seal": digests.rows([column("sealed"), column("sealing_key")], n),
         "landing": digests.values(column("ingested_at")),
         "broker_time": digests.values(column("broker_time")),

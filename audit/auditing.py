@@ -4,7 +4,22 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from audit import admission, arrival, belonging, challenged, keys, log, office, outcomes, repairs, schemas, scoring
+import numpy as np
+
+from audit import (
+    admission,
+    arrival,
+    belonging,
+    challenged,
+    keys,
+    log,
+    marks,
+    office,
+    outcomes,
+    repairs,
+    schemas,
+    scoring,
+)
 from audit.arrival import Arrived, Reading
 from audit.challenged import Said
 from audit.errors import CannotLook
@@ -17,7 +32,8 @@ from audit.progress import Progress
 from audit.purges import Purges
 from audit.schemas import Schema
 from audit.tables import NO_END, OF_DECISION, OF_SHADOW, Columns, Source, Span, Table
-from audit.write_offs import WriteOffs, around
+from audit.witnesses import Wrong
+from audit.write_offs import WRITE_OFFS, WriteOffs, around
 
 EVENTS, DECISIONS, SHADOW = "bronze.events", "bronze.decisions", "bronze.shadow"
 _READ_FIRST = (*scoring.TABLES, "gold.decisions")
@@ -43,14 +59,24 @@ class _Lake:
 
     def __init__(self, root: str) -> None:
         names = [*_READ_FIRST, "silver.balance", *belonging.TABLES]
+        beside = (arrival.PURGES, WRITE_OFFS, office.SILVER, challenged.SILVER, SHADOW, DECISIONS, EVENTS)
+        known = marks.read(root, [*names, *beside])
         self.tables: dict[str, Table] = {name: Table(root, name) for name in names}
         self.purges = Purges.of(root, self.tables)
-        self.write_offs = WriteOffs.of(root)
+        written_off = Table(root, WRITE_OFFS)
+        self.write_offs = WriteOffs.of(written_off)
         self.decisions = Table(root, office.SILVER, OF_DECISION)
         self.by_event = Table(root, office.SILVER, version=self.decisions.version)
         self.shadow = Table(root, challenged.SILVER, OF_SHADOW)
         self.shadow_by_event = Table(root, challenged.SILVER, version=self.shadow.version)
         self.bronze = {name: Table(root, name) for name in (SHADOW, DECISIONS, EVENTS)}
+        others = (self.purges.table, written_off, self.decisions, self.shadow)
+        marks.refuse_set_back([*self.tables.values(), *others, *self.bronze.values()], known)
+        vectors, balance = self.tables[scoring.VECTORS], self.tables[admission.BALANCE]
+        vectors.followed_by = (self.tables[scoring.FEATURES], self.tables[scoring.SCORES])
+        balance.followed_by = (vectors,)
+        for name, follower in ((EVENTS, balance), (DECISIONS, self.decisions), (SHADOW, self.shadow)):
+            self.bronze[name].followed_by = (follower,)
         if not any(table.version >= 0 for table in (*self.tables.values(), *self.bronze.values())):
             raise CannotLook(f"There is no lake at {root}.", "--lake names its root; `make demo` makes one.")
 
@@ -139,7 +165,12 @@ class _Auditing:
             return
         low, high = topic.range(source)
         hop.line(arrival.topic_of(bronze.name))
-        hop.line(bronze.name).behind += max(0, high - max(low, bronze.end(source)))
+        landed = bronze.end(source)
+        hop.line(bronze.name).behind += max(0, high - max(low, landed))
+        if topic.topic_id == source.topic_id and landed > high:
+            # What is written to it from now on takes offsets that mean other records in the lake.
+            gone = np.arange(high, landed, dtype=np.int64)
+            hop.found(source, [Wrong("lost", arrival.topic_of(bronze.name), "rows", gone, bronze.name)])
         if low:
             hop.note(
                 f"partition {source.partition}: the topic keeps offsets from {low:,} on; "
@@ -152,9 +183,7 @@ class _Auditing:
         reading = Reading(self._known, kinds, self._key)
         source = spans[0].source
         self._say_kept(hop, topic, source, bronze)
-        first = [extent.first for extent in [bronze.extents.get(source)] if extent is not None]
-        kept = [topic.range(source)[0]] if topic is not None and topic.range(source)[1] else []
-        start = min([*first, *kept, *self._begins(source)], default=0)
+        start = self._start(topic, bronze, source)
         if expired := bronze.expired.get(source, 0):
             start = max(start, expired)
             hop.note(
@@ -167,17 +196,17 @@ class _Auditing:
             hop.note(one.text)
         holes = self._places.transactional and bronze.name == DECISIONS
         # What the topic forgot before a table that had begun came to it is lost, not behind.
-        end = max([bronze.end(source), *(kept if source in bronze.ends and not holes else [])])
+        end = max([bronze.end(source), *(_kept(topic, source) if source in bronze.ends and not holes else [])])
         for span in spans:
             arrived = arrival.read(topic, bronze, span, reading, self._progress.more)
             arrival.compare(hop, arrived, bronze, (start, end), holes, purged, written_off)
             yield arrived
 
-    def _begins(self, source: Source) -> list[int]:
-        """First offsets that the tables behind bronze hold of a source."""
+    def _start(self, topic: Topic | None, bronze: Table, source: Source) -> int:
+        """The first offset that the topic, bronze or a table behind it holds of a source; 0 where none does."""
         extents = [self._lake.tables[name].extents.get(source) for name in belonging.TABLES]
-        extents += [table.extents.get(source) for table in (self._lake.decisions, self._lake.shadow)]
-        return [extent.first for extent in extents if extent is not None]
+        extents += [table.extents.get(source) for table in (bronze, self._lake.decisions, self._lake.shadow)]
+        return min([*_kept(topic, source), *(extent.first for extent in extents if extent is not None)], default=0)
 
     def _spans(self, source: Source, end: int, cuts: list[tuple[int, int]]) -> list[Span]:
         """Windows over all offsets that do not cut one of silver's ranges; the last one has no end."""
@@ -221,9 +250,11 @@ class _Auditing:
         cuts = [(int(low), int(last) + 1) for low, last in zip(ranges["start_offset"], ranges["offset"], strict=True)]
         done = tables["silver.balance"].end(source)
         end = max(bronze.end(source), done)
-        start = min([*self._begins(source), *(low for low, _ in cuts)], default=0)
+        start = min([self._start(self._events, bronze, source), *(low for low, _ in cuts)])
         spans = self._spans(source, end, cuts)
         known = self._offices.get(source.partition, Office())
+        if (live := self._lake.by_event.extents.get(source)) is not None:
+            known.held(live.first, live.end - 1)
         for arrived in self._arrivals(self._landed, self._events, bronze, spans, tuple(belonging.KINDS)):
             span = arrived.span
             here = (ranges.offset >= span.start) & (ranges.offset < span.end)
@@ -251,6 +282,11 @@ class _Auditing:
         if tables["gold.scores"].ends:
             behind = tables["features.vectors"].end(source) - tables["gold.scores"].end(source)
             self._scored.line("gold.scores").behind += max(0, behind)
+
+
+def _kept(topic: Topic | None, source: Source) -> list[int]:
+    """The first offset that a topic keeps of a source; empty where it never held a record."""
+    return [topic.range(source)[0]] if topic is not None and topic.range(source)[1] else []
 
 
 def _left_out(places: Places, key: bytes | None) -> list[str]:

@@ -29,7 +29,7 @@ class Office:
     decided: int = -1
     """Highest source offset decided so far."""
     live_from: int | None = None
-    """First record that an engine was to decide; None where no start record was read."""
+    """First record that an engine was to decide; None where neither a start record nor a decision was read."""
     told_from: int = NO_END
     """First source offset whose decision was read from the topic."""
     written_off: list[tuple[int, int]] = field(default_factory=list)
@@ -54,6 +54,11 @@ class Office:
             self.starts += told.offset.tolist()
             first = int(told.numbers["next_offset"].min())
             self.live_from = first if self.live_from is None else min(first, self.live_from)
+
+    def held(self, first: int, last: int) -> None:
+        """Take in the first and the last source offset of which silver holds a decision: an engine was live between."""
+        self.live_from = first if self.live_from is None else min(first, self.live_from)
+        self.decided = max(self.decided, last)
 
     def proven(self, offset: Ints, epoch: Ints, bronze: Table, source: Source) -> None:
         """Take in what decisions prove: an engine started at its epoch, where bronze has no other record there."""

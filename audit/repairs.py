@@ -1,7 +1,7 @@
 """The command that repairs a finding: the jobs' own flags, over the positions that it names."""
 
+from audit.arrival import PURGED
 from audit.findings import Finding
-from audit.purges import PURGED
 
 _BY_POSITION = {
     "bronze.events": "bronze.job",

@@ -86,6 +86,14 @@ class Extent:
     end: int
 
 
+def filesystem(path: str) -> tuple[pa.fs.FileSystem, str]:
+    """The file system of a path or URI, and the path within it."""
+    if "://" not in path or path.startswith("file://"):
+        return pa.fs.LocalFileSystem(), path.removeprefix("file://")
+    where, inside = pa.fs.FileSystem.from_uri(path)
+    return where, inside
+
+
 class Table:
     """A table at one version; a table that has not been made has no rows."""
 
@@ -93,6 +101,8 @@ class Table:
         self, root: str, name: str, position: tuple[str, str, str] = POSITION, version: int | None = None
     ) -> None:
         self.name, self.position = name, position
+        self.followed_by: tuple[Table, ...] = ()
+        """Tables made of this one alone, at the same positions: it held whatever they have reached."""
         self.path = f"{root}/{name.replace('.', '/')}"
         self._table: DeltaTable | None = None
         try:
@@ -126,11 +136,8 @@ class Table:
 
     def _files(self) -> tuple[list[str], pa.fs.FileSystem]:
         assert self._table is not None
-        uris = self._table.file_uris()
-        if "://" not in self.path or self.path.startswith("file://"):
-            return [uri.removeprefix("file://") for uri in uris], pa.fs.LocalFileSystem()
-        where, _ = pa.fs.FileSystem.from_uri(self.path)
-        return [uri.split("://", 1)[1] for uri in uris], where
+        where, _ = filesystem(self.path)
+        return [uri.split("://", 1)[-1] for uri in self._table.file_uris()], where
 
     def batches(self, columns: Sequence[str], where: pc.Expression | None = None) -> Iterator[pa.RecordBatch]:
         """Columns of the rows, some thousand at a time; CannotLook where a file is lacking or cannot be read."""
@@ -195,8 +202,8 @@ class Table:
         return {source: extent.end for source, extent in self.extents.items()}
 
     def end(self, source: Source) -> int:
-        """Up to which offset it says it holds a source; 0 where it holds nothing of it."""
-        return self.ends.get(source, 0)
+        """Up to which offset it says it holds a source, or what follows from it proves; 0 where nobody says so."""
+        return max([self.ends.get(source, 0), *(table.end(source) for table in self.followed_by)])
 
     @cached_property
     def expired(self) -> dict[Source, int]:

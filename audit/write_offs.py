@@ -43,10 +43,10 @@ class WriteOffs:
     ranges: Sequence[WriteOff]
 
     @staticmethod
-    def of(root: str) -> "WriteOffs":
+    def of(table: Table) -> "WriteOffs":
         """The write-offs of a lake; none where the table has not been made."""
         found = []
-        for batch in Table(root, WRITE_OFFS).batches(_COLUMNS):
+        for batch in table.batches(_COLUMNS):
             for row in batch.to_pylist():
                 source, day = Source(row["topic_id"], row["partition"]), f"{row['written_off_at']:%Y-%m-%d}"
                 span = row["start_offset"], row["end_offset"]

@@ -215,8 +215,10 @@ def create(folder: Path) -> list[str]:
         made.append(KEYRING)
     made += signing.create(folder, ("author", "approver", chain.ROLE), write_private)
     if not (folder / API_KEYS).exists():
-        made += [api_key(folder, name, roles) for name, roles in LOCAL_KEYS.items()]
-        made.append(API_KEYS)
+        # The list last: until it is there, all of them are made again.
+        listed = [_api_key(folder, name, roles) for name, roles in LOCAL_KEYS.items()]
+        write_private(folder / API_KEYS, orjson.dumps(listed, option=orjson.OPT_INDENT_2))
+        made += [*map(_key_file, LOCAL_KEYS), API_KEYS]
     return made
 
 
@@ -226,10 +228,18 @@ def api_key(folder: Path, name: str, roles: Sequence[str]) -> str:
     entries = orjson.loads(path.read_bytes()) if path.exists() else []
     if any(entry["name"] == name for entry in entries):
         raise KeysMissing(f"There is a key {name} in {path}.", "Take another name, or remove that entry first.")
+    write_private(path, orjson.dumps([*entries, _api_key(folder, name, roles)], option=orjson.OPT_INDENT_2))
+    return _key_file(name)
+
+
+def _api_key(folder: Path, name: str, roles: Sequence[str]) -> dict[str, object]:
+    """A new API key in a file of its own; what the list says of it."""
     key = secrets.token_urlsafe(32)
-    write_private(folder / f"api-{name}.key", key.encode())
-    entries.append({"name": name, "sha256": api_key_digest(key), "roles": list(roles)})
-    write_private(path, orjson.dumps(entries, option=orjson.OPT_INDENT_2))
+    write_private(folder / _key_file(name), key.encode())
+    return {"name": name, "sha256": api_key_digest(key), "roles": list(roles)}
+
+
+def _key_file(name: str) -> str:
     return f"api-{name}.key"
 
 

@@ -74,28 +74,26 @@ def key_id(role: str, public: Ed25519PublicKey) -> str:
 
 
 def create(folder: Path, roles: tuple[str, ...], write: Callable[[Path, bytes], None]) -> list[str]:
-    """Make the pairs that are missing and trust them; the names of the files that were made."""
-    made = []
+    """Make the pairs that are missing and trust them; the names of the files that were made.
+
+    Trusted first: a crash leaves a trusted key that nobody has, never one whose signatures nobody would accept.
+    """
+    new = {role: Ed25519PrivateKey.generate() for role in roles if not (folder / f"{role}.pem").exists()}
+    if not new:
+        return []
     path = folder / TRUSTED
     entries = orjson.loads(path.read_bytes()) if path.exists() else {}
-    for role in roles:
-        if (folder / f"{role}.pem").exists():
-            continue
-        private = Ed25519PrivateKey.generate()
+    for role, private in new.items():
+        public = private.public_key()
+        told = {"public": base64.b64encode(_public_bytes(public)).decode(), "roles": [role]}
+        entries[key_id(role, public)] = told
+    write(path, orjson.dumps(entries, option=orjson.OPT_INDENT_2))
+    for role, private in new.items():
         pem = private.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         write(folder / f"{role}.pem", pem)
-        public = private.public_key()
-        entries[key_id(role, public)] = {
-            "public": base64.b64encode(_public_bytes(public)).decode(),
-            "roles": [role],
-        }
-        made.append(f"{role}.pem")
-    if made:
-        write(path, orjson.dumps(entries, option=orjson.OPT_INDENT_2))
-        made.append(TRUSTED)
-    return made
+    return [*(f"{role}.pem" for role in new), TRUSTED]
 
 
 def signer(path: Path) -> Signer:

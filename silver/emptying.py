@@ -54,7 +54,7 @@ def _refused(settings: Settings, root: str, topic_id: str, partition: int, one: 
     here = delta.within(Span(topic_id, partition, 0, one.offset + 1))
     for batch in delta.rows(root, silver.QUARANTINE, _SEALED, here).to_batches():
         for offset, value in zip(batch.column("offset").to_pylist(), open_values(batch, data_keys, {}), strict=True):
-            named = _named(value)
+            named = customer_of(value)
             if tokens.texts("customer", [named])[0] == one.customer_token if named else _holds(value, customer):
                 yield offset
 
@@ -75,7 +75,7 @@ def _schema(value: bytes) -> Schema | None:
     return registry().by_id().get(int.from_bytes(value[1:PREFIX_BYTES], "big")) if framed else None
 
 
-def _named(value: bytes) -> bytes | None:
+def customer_of(value: bytes) -> bytes | None:
     """The customer id of a record; None where it cannot be decoded, or names none."""
     schema = _schema(value)
     if schema is None:

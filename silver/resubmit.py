@@ -24,7 +24,7 @@ from lakehouse import broker, delta, jobs, keys, topics, trail
 from lakehouse import settings as conf
 from lakehouse.agreement import agreed
 from lakehouse.contracts import silver
-from lakehouse.crypto import Digests, RecordSeal
+from lakehouse.crypto import Digests, RecordSeal, Tokens, version_of
 from lakehouse.data_keys import DataKeys
 from lakehouse.envelope import REPAIRS, position, repaired_position, value_of
 from lakehouse.errors import BrokerUnavailable, KeyDestroyed, KeyUnknown
@@ -33,6 +33,8 @@ from lakehouse.moments import now_ms
 from lakehouse.settings import Settings
 from lakehouse.spans import Span
 from lakehouse.topics import EVENT_KINDS
+from silver import erasing
+from silver.emptying import customer_of
 from silver.repairing import RepairRefused, changed, fields_of, reasons_to_refuse, record_of
 from silver.repairs import QUARANTINED, Position
 
@@ -117,7 +119,10 @@ def row_at(settings: Settings, place: Position) -> dict[str, Any]:
 
 
 def record_of_row(settings: Settings, place: Position, row: Mapping[str, Any]) -> bytes:
-    """The bytes of a refused record; RepairRefused once it was purged, or the key of its day was destroyed."""
+    """The bytes of a refused record; RepairRefused once it was purged, its key destroyed or its customer erased.
+
+    What enters the log again behind an erasure is sealed with a key that the erasure did not destroy.
+    """
     if not row["sealed"]:
         raise RepairRefused(
             f"The record at offset {place.offset} was purged with a customer's erasure.",
@@ -131,7 +136,27 @@ def record_of_row(settings: Settings, place: Position, row: Mapping[str, Any]) -
             "Give all of it anew: --event or --wire.",
         ) from None
     (sealed,) = seal.open([row["sealed"]], [position(place.topic_id, place.partition, place.offset)])
-    return value_of(sealed) or b""
+    value = value_of(sealed) or b""
+    if (erasure_id := _erased_by(settings, place, value)) is not None:
+        raise RepairRefused(
+            f"The record at offset {place.offset} is of a customer who was erased after it, by erasure {erasure_id}.",
+            "What it holds is not to come back; `python -m silver.erasure purge` empties it. What the customer gives "
+            "anew: --event or --wire.",
+        )
+    return value
+
+
+def _erased_by(settings: Settings, place: Position, value: bytes) -> str | None:
+    """The first erasure behind a position of the customer whom the record there names, as far as silver knows."""
+    customer = customer_of(value)
+    if customer is None:
+        return None
+    known = erasing.held(conf.lake_root(settings), place.topic_id, place.partition)
+    later = [one for one in known if one.offset > place.offset]
+    keyring = keys.source(settings).keyring()
+    versions = {version_of(token) for one in later for token in one.tokens}
+    names = {token for version in versions for token in Tokens(keyring, version).texts("customer", [customer])}
+    return next((one.erasure_id for one in later if names.intersection(one.tokens)), None)
 
 
 def line(row: Mapping[str, Any], made: Repairs) -> str:

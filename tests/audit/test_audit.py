@@ -196,6 +196,16 @@ def test_an_engine_whose_start_nobody_keeps_is_in_office_and_a_decision_that_is_
     ]
 
 
+def test_a_decision_that_silver_and_gold_lack_is_lost_though_no_topic_tells_of_it_any_more(lake, copied, look):
+    row = lake.rows["silver.decisions"][4]
+    for name in ("silver.decisions", "gold.decisions"):
+        DeltaTable(TABLES[name].path(str(copied))).delete(f"`offset` = {row['offset']}")
+    code, found = look(copied, "--without-topics")
+    told = [(f["what"], f["fact"], f["tables"], f["examples"]) for f in found["findings"]]
+    expected = ("lost", "decisions of live payments", ["silver.decisions"], [{"offset": row["offset"]}])
+    assert (code, told) == (1, [expected])
+
+
 def refused(capsys, *given):
     """What it says when it cannot look."""
     assert main(given) == 2

@@ -9,6 +9,7 @@ from deltalake import DeltaTable
 
 from lakehouse import delta, topics
 from lakehouse.contracts.lake import PURGES
+from tests.audit.literal import token
 from tests.audit.little_lake import TABLES
 
 
@@ -64,6 +65,37 @@ def test_what_vanished_without_a_purge_or_for_an_erasure_that_never_was_is_found
     assert told(look(root, *more)[1]) == expected
     asked(lake, root, "nobody's", 5)
     assert told(look(root, *more)[1]) == expected
+
+
+@pytest.mark.parametrize("of_another", ["payment of another customer", "repeat of it", "control event"])
+def test_what_a_purge_names_of_somebody_else_vanished(lake, look, emptied, of_another):
+    others = [
+        row["offset"] for row in lake.rows["silver.payments"] if row["customer_token"] != token("customer", "C-1")
+    ]
+    offset = {
+        "payment of another customer": others[0],
+        "repeat of it": next(r["offset"] for r in lake.rows["silver.duplicates"] if r["first_offset"] in others),
+        "control event": 0,
+    }[of_another]
+    root = emptied(offset)
+    asked(lake, root, "e1", offset)
+    assert [one[:3] for one in told(look(root)[1])] == [(["bronze.events"], "sealed record", [{"offset": offset}])]
+
+
+def test_what_repeats_a_record_of_the_erased_customer_goes_with_it(lake, look, emptied):
+    first = next(row["offset"] for row in lake.rows["silver.payments"])
+    offset = next(row["offset"] for row in lake.rows["silver.duplicates"] if row["first_offset"] == first)
+    root = emptied(first, offset)
+    asked(lake, root, "e1", first, offset)
+    assert look(root)[0] == 0
+
+
+def test_a_purge_is_judged_where_silver_has_no_table_of_repeats(lake, look, emptied):
+    root = emptied(5)
+    asked(lake, root, "e1", 5)
+    for gone in (TABLES["silver.duplicates"].path(str(root)), f"{root}/_high_water"):
+        shutil.rmtree(gone)
+    assert {tuple(f["tables"]) for f in look(root)[1]["findings"]} == {("silver.duplicates",)}
 
 
 def test_a_purge_that_has_not_ended_is_found_with_the_command_that_ends_it(lake, look, emptied):

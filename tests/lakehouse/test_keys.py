@@ -169,6 +169,27 @@ def test_what_is_missing_of_local_keys_is_made_and_the_rest_stays(tmp_path: Path
     assert keys.from_file(tmp_path).masters == ring
 
 
+MADE = ("author.pem", "approver.pem", "trail.pem", "trusted.json", "api-local.key", "api-officer.key", "api_keys.json")
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_ended_before_a_file_was_made_is_finished_by_the_next(tmp_path: Path, name: str) -> None:
+    """Every signature is trusted, and every API key is listed as the file that holds it."""
+    in_the_way = tmp_path / f"{name}.new"
+    in_the_way.mkdir()
+    with pytest.raises(IsADirectoryError):
+        keys.create(tmp_path)
+    in_the_way.rmdir()
+    keys.create(tmp_path)
+    trust = signing.trust(tmp_path)
+    for role in ("author", "approver", "trail"):
+        signer = signing.signer(tmp_path / f"{role}.pem")
+        assert trust.verifies(signer.key_id, role, b"message", signer.sign(b"message"))
+    listed = {entry["name"]: entry["sha256"] for entry in orjson.loads((tmp_path / "api_keys.json").read_bytes())}
+    held = {name: (tmp_path / f"api-{name}.key").read_text() for name in keys.LOCAL_KEYS}
+    assert listed == {name: keys.api_key_digest(key) for name, key in held.items()}
+
+
 def test_api_keys_are_stored_as_digests(tmp_path: Path) -> None:
     keys.create(tmp_path)
     entries = orjson.loads((tmp_path / "api_keys.json").read_bytes())
