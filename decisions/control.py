@@ -33,7 +33,7 @@ from decisions import key_control, list_control, rule_control, split_control
 from decisions.control_arguments import parsed
 from decisions.model_control import WAIT_S, looked_at, waited_for
 from expectations.control import BUNDLE_SCOPES, ControlEvent, InForce, Staged, Version, bundle_digest
-from expectations.decoded import heard
+from expectations.decoded import heard_at
 from expectations.rules.changing import DELTA_SCOPES
 from expectations.rules.rule_set import OUTCOMES, payload_of
 from lakehouse import broker, delta, jobs, keys, topics, trail
@@ -57,10 +57,11 @@ _CHUNK = 50_000
 
 
 class Past(NamedTuple):
-    """Everything that was put into force: the fold of it, and the payload of every version by scope."""
+    """Everything that was put into force: the fold of it, and payload and offset of every version by scope."""
 
     now: InForce
     payloads: dict[tuple[str, int], str]
+    offsets: dict[tuple[str, int], int]
 
 
 def in_silver(settings: Settings) -> tuple[Past, int]:
@@ -69,7 +70,7 @@ def in_silver(settings: Settings) -> tuple[Past, int]:
     now = InForce(first_token_version=keys.source(settings).keyring().token_version)
     seen = delta.rows(root, silver.BALANCE, ["topic_id", "offset"]).to_pylist()
     if not seen:
-        return Past(now, {}), 0
+        return Past(now, {}, {}), 0
 
     def told(table: Table, *columns: str) -> list[dict[str, Any]]:
         found = delta.rows(root, table, ["topic_id", "offset", *columns]).sort_by("offset").to_pylist()
@@ -78,7 +79,8 @@ def in_silver(settings: Settings) -> tuple[Past, int]:
     topic_id = topics.identify(settings, topics.EVENTS).topic_id
     rows = told(silver.CONTROL, "scope", "version", "previous_digest", "payload")
     now.fold(rows, told(silver.STAGED, "model_digest", "refused"))
-    past = Past(now, {(row["scope"], row["version"]): row["payload"] for row in rows})
+    payloads, offsets = ({(row["scope"], row["version"]): row[name] for row in rows} for name in ("payload", "offset"))
+    past = Past(now, payloads, offsets)
     return past, max((row["offset"] + 1 for row in seen if row["topic_id"] == topic_id), default=0)
 
 
@@ -90,7 +92,7 @@ def past(settings: Settings, trusted: Trust) -> Past:
     digests = Digests(keys.source(settings).keyring())
     for begin in range(max(start, low), end, _CHUNK):
         messages = broker.read_range(settings, name, PARTITION, begin, min(begin + _CHUNK, end))
-        for event in heard(messages, digests):
+        for offset, event in heard_at(messages, digests):
             if isinstance(event, Staged):
                 found_before.now.hear(event)
                 continue
@@ -99,6 +101,7 @@ def past(settings: Settings, trusted: Trust) -> Past:
             except ControlRefused:
                 continue
             found_before.payloads[event.scope, event.version] = event.payload
+            found_before.offsets[event.scope, event.version] = offset
     return found_before
 
 

@@ -186,6 +186,12 @@ def staged_word(batch: Batch, row: int) -> Staged:
 
 def heard(messages: Sequence[Message], digests: Digests) -> Iterator[ControlEvent | Staged]:
     """The sound control events and `staged` records among some records, in log order."""
+    for _, event in heard_at(messages, digests):
+        yield event
+
+
+def heard_at(messages: Sequence[Message], digests: Digests) -> Iterator[tuple[int, ControlEvent | Staged]]:
+    """The same, each with its offset."""
     texts = Texts.of([m.value() or b"" for m in messages])
     ends = texts.start + texts.length
     ids = schema_ids(texts.buffer, texts.start, ends)
@@ -202,4 +208,4 @@ def heard(messages: Sequence[Message], digests: Digests) -> Iterator[ControlEven
             if not names:
                 found[int(ours[row])] = read(decoded.batch, row)
     for at in sorted(found):
-        yield found[at]
+        yield messages[at].offset(), found[at]

@@ -8,13 +8,13 @@ from functools import partial
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from decisions.champion import champion, needed
 from expectations.gate import refuse_held
 from expectations.trend import scored
 from gold.daily import fraud_daily
 from gold.decided import caught_up, decided_ends, decisions, words
 from gold.maturity import label_maturity
 from gold.named import NAMED, named
-from gold.registry import champion_digest
 from gold.scores import scores
 from gold.training_set import Recipe, due, write
 from lakehouse import delta, jobs, storage
@@ -59,18 +59,15 @@ class Gold:
         """Score a span of vectors by the champion."""
         self._refuse_held([span])
         settings = self._context.settings
-        digest = champion_digest(settings)
-        assert digest is not None
-        found = scores(
-            self._span(gold.VECTORS, span), resolve(settings.models.store), digest, resolve(settings.keys.folder)
-        )
+        digest, keys_folder = needed(self._context.root), resolve(settings.keys.folder)
+        found = scores(self._span(gold.VECTORS, span), resolve(settings.models.store), digest, keys_folder)
         self._put(found, gold.SCORES, span)
 
     def scorable(self) -> bool:
         """Whether there is a champion yet; scores wait for one."""
-        found = champion_digest(self._context.settings)
+        found = champion(self._context.root)
         if found is None:
-            self._log.info("no champion in the registry yet: gold.scores waits for one")
+            self._log.info("no model in force in silver.control yet: gold.scores waits for one")
         return found is not None
 
     def derive(self) -> None:

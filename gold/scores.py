@@ -1,4 +1,4 @@
-"""gold.scores: payments scored in batch by the registry's champion."""
+"""gold.scores: payments scored in batch by the champion."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path

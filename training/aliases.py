@@ -69,11 +69,6 @@ class Aliases:
             found = self._asked(lambda asked: asked.get_model_version_by_alias(self._name, name))
         return None if found is None else Aliased(str(found.version), found.tags.get(DIGEST_TAG))
 
-    def champion_digest(self) -> str | None:
-        """Digest of the champion's bundle; None where there is no champion, or one that names no bundle."""
-        found = self.champion()
-        return None if found is None else found.digest
-
     def version_of(self, digest: str) -> str | None:
         """The newest version that names a bundle."""
         query = f"name = '{self._name}' and tags.{DIGEST_TAG} = '{digest}'"

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
 from decisions import bundle
 from decisions.bundle import Model
+from decisions.champion import needed
 from lakehouse import delta, jobs
 from lakehouse import settings as conf
 from lakehouse.contracts.quality import DRIFT
@@ -25,15 +26,12 @@ from lakehouse.moments import day_floor, moment_ms
 from lakehouse.runs import recorded
 from lakehouse.settings import Settings, resolve
 from lakehouse.signing import trust
-from training.aliases import Aliases
-from training.watch import DriftRefused, Row, Watch, newest
+from training.watch import Row, Watch, newest
 
 
 def champion(settings: Settings) -> Model:
-    """The verified champion; DriftRefused before there is one."""
-    digest = Aliases(settings).champion_digest()
-    if digest is None:
-        raise DriftRefused("The registry has no champion yet.", "Train one: python -m training.job")
+    """The verified champion; ControlRefused before there is one."""
+    digest = needed(conf.lake_root(settings))
     return bundle.load(resolve(settings.models.store), digest, trust(resolve(settings.keys.folder)))
 
 

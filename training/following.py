@@ -11,11 +11,13 @@ from pathlib import Path
 
 from lakehouse import settings as conf
 from lakehouse.errors import BundleRefused, ControlRefused, RegistryUnavailable, Transient
+from lakehouse.moments import now_ms
 from lakehouse.settings import Settings
 from training import traffic
 from training.aliases import REFUSED, Aliased, Aliases
 from training.approval import APPROVAL
 from training.guarding import Watch, split_seen
+from training.promoted import promoted
 from training.promotion import in_force, promote, rollback
 
 Say = Callable[[str], None]
@@ -32,12 +34,18 @@ class Watcher:
         self._guard: Watch | None = None
         self._guard_until = 0.0
         self._split: Watch | None = None
-        self._left = ""
-        """Digest of a challenger whose split could not be ended."""
-        self._away = False
+        self._left = 0
+        """Version of scope `split` that could not be ended; a later one is another split."""
+        self._away = self._begun = False
 
     def look(self) -> None:
-        """Promote what may be, refuse what may not, and go back where a guard rail is broken."""
+        """Promote what may be, refuse what may not, and go back where a guard rail is broken.
+
+        The first look takes up the watch over a promotion that was made before.
+        """
+        if not self._begun:
+            self._take_up()
+            self._begun = True
         self._look_at_guard()
         self._look_at_split()
         try:
@@ -69,6 +77,8 @@ class Watcher:
 
     def _take(self, wanted: Aliased) -> None:
         if wanted.digest is not None and wanted.digest == in_force(self._settings):
+            if self._guard is None or self._guard.digest != wanted.digest:
+                self._take_up()
             return
         if wanted.digest is None:
             self._refuse(wanted, "The version names no bundle. Register it by training.job.")
@@ -82,15 +92,26 @@ class Watcher:
             self._refuse(wanted, str(error))
             return
         except Transient:
-            self._guarded_by(guard)
+            self._guarded_by(guard, self._settings.guard.watch_s)
             raise
-        self._guarded_by(guard)
+        self._guarded_by(guard, self._settings.guard.watch_s)
         self._tag(wanted, None)
         self._say(f"version {wanted.version}, model {wanted.digest[:12]}, is in force from offset {offset} on")
 
-    def _guarded_by(self, guard: Watch) -> None:
+    def _take_up(self) -> None:
+        """Watch what somebody else, or this command before it was started again, promoted, for what is left of it."""
+        found = promoted(self._settings)
+        if found is None:
+            return
+        ago_s = (now_ms() - found.at_ms) / 1000
+        left_s = min(self._settings.guard.watch_s, self._settings.guard.watch_s - ago_s)
+        if left_s > 0:
+            self._guarded_by(Watch(self._settings, found.digest), left_s)
+            self._say(f"model {found.digest[:12]} was promoted {ago_s:.0f} s ago, and is watched for {left_s:.0f} s")
+
+    def _guarded_by(self, guard: Watch, for_s: float) -> None:
         self._unguard()
-        self._guard, self._guard_until = guard, time.monotonic() + self._settings.guard.watch_s
+        self._guard, self._guard_until = guard, time.monotonic() + for_s
 
     def _refuse(self, wanted: Aliased, why: str) -> None:
         self._say(f"version {wanted.version} was refused, the serving model stays: {why}")
@@ -123,21 +144,22 @@ class Watcher:
 
     def _look_at_split(self) -> None:
         if self._split is None:
-            digest = traffic.challenger(self._settings) if split_seen(self._settings) else None
-            if digest in (None, self._left):
+            on = traffic.on(self._settings) if split_seen(self._settings) else None
+            if on is None or on.version == self._left:
                 return
-            self._split = Watch(self._settings, digest)
+            self._split = Watch(self._settings, on.challenger)
         watch = self._split
         broken = watch.look(0.0)
         if not broken and not watch.displaced:
             return
-        if traffic.challenger(self._settings) == watch.digest:
+        on = traffic.on(self._settings)
+        if on is not None and on.challenger == watch.digest:
             if not broken:
                 return
             try:
                 self._say(split_ended(self._settings, watch.digest, broken))
             except ControlRefused as error:
-                self._left = watch.digest
+                self._left = on.version
                 self._say(f"the split was not ended, though {'; '.join(broken)}: {error}")
         watch.close()
         self._split = None

@@ -326,15 +326,21 @@ def rollback(
     return digest, offset
 
 
-def _one_before(before: Past, serving: str) -> str:
-    """The model before the one in force; one that was gone back from is not before it."""
+def way_to(before: Past, version: int) -> list[str]:
+    """The models up to a version of scope `model`, that one included, without those that were gone back from."""
     way: list[str] = []
-    for version in range(1, before.now.versions["model"].version + 1):
-        digest = bundle_digest(before.payloads["model", version])
+    for one in range(1, version + 1):
+        digest = bundle_digest(before.payloads["model", one])
         if digest in way:
             del way[way.index(digest) :]
         if digest is not None:
             way.append(digest)
+    return way
+
+
+def _one_before(before: Past, serving: str) -> str:
+    """The model before the one in force; one that was gone back from is not before it."""
+    way = way_to(before, before.now.versions["model"].version)
     if len(way) < 2 or way[-1] != serving:
         raise ControlRefused("There was no other model before the one in force.")
     return way[-2]

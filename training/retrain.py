@@ -12,19 +12,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from decisions.champion import needed
 from lakehouse import jobs
 from lakehouse import settings as conf
-from lakehouse.errors import Terminal
 from lakehouse.log import configure, logger
 from lakehouse.runs import recorded
 from lakehouse.settings import Settings
-from training.aliases import Aliases
 from training.job import train
 from training.watch import newest
-
-
-class RetrainRefused(Terminal):
-    """There is no champion to be challenged, or another one than before."""
 
 
 def alarms(root: str, model_digest: str) -> list[str]:
@@ -33,24 +28,15 @@ def alarms(root: str, model_digest: str) -> list[str]:
 
 
 def retrained(settings: Settings, on_drift: bool, folder: Path | None) -> str | None:
-    """Digest of the new challenger; None where there was no need."""
-    aliases = Aliases(settings)
-    before = aliases.champion_digest()
-    if before is None:
-        raise RetrainRefused(
-            "The registry has no champion to be challenged.", "Train the first: python -m training.job"
-        )
+    """Digest of the new challenger; None where there was no need. ControlRefused before there is a champion."""
+    root = conf.lake_root(settings)
+    challenged = needed(root)
     if on_drift:
-        found = alarms(conf.lake_root(settings), before)
+        found = alarms(root, challenged)
         logger("training").info("alarms of the drift watch", alarms=len(found), first=", ".join(found[:3]))
         if not found:
             return None
-    digest = train(settings, None, None, folder=folder)
-    if aliases.champion_digest() != before:
-        raise RetrainRefused(
-            "The champion was changed while the challenger was trained.", "Look who did: python -m lakehouse.trail show"
-        )
-    return digest
+    return train(settings, None, None, folder=folder)
 
 
 def main(argv: Sequence[str]) -> int:

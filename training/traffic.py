@@ -9,6 +9,7 @@ Every step is in the audit trail.
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 from decisions import control, split_control
 from decisions.model_control import WAIT_S
@@ -31,10 +32,25 @@ from training.sequential import best_rho
 BEGAN = "split.began"
 
 
+class On(NamedTuple):
+    """A split that is on."""
+
+    challenger: str
+    """Digest of its bundle."""
+    version: int
+    """Of scope `split`: another beginning, or another share, is another one."""
+
+
+def on(settings: Settings) -> On | None:
+    """The split that is on at the end of the log."""
+    now = past_of(settings).now
+    return None if now.split is None else On(now.split.digest, now.versions["split"].version)
+
+
 def challenger(settings: Settings) -> str | None:
     """Digest of the challenger of the split that is on at the end of the log."""
-    split = past_of(settings).now.split
-    return None if split is None else split.digest
+    found = on(settings)
+    return None if found is None else found.challenger
 
 
 def planned_from_decisions(settings: Settings, champion: str, share_bp: int) -> Plan:

@@ -30,7 +30,7 @@ FEATURES = Table(
 )
 SCORES = Table(
     name="gold.scores",
-    meaning="Payments scored in batch by the registry's champion.",
+    meaning="Payments scored in batch by the model that was in force when they were scored.",
     grain="one accepted payment and model",
     key=("topic_id", "partition", "offset", "model_digest"),
     columns=(

@@ -8,10 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from lakehouse.errors import RegistryUnavailable
-from training import retrain
 from training.aliases import Aliases
-from training.drift import champion
-from training.watch import DriftRefused
 
 
 class Broken(BaseHTTPRequestHandler):
@@ -53,21 +50,12 @@ def at(settings, uri, name="nobody"):
 
 def test_a_registry_that_fails_is_not_one_without_a_champion(settings, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with answering() as uri:
-        for work in (champion, lambda given: retrain.retrained(given, False, None)):
-            with pytest.raises(RegistryUnavailable, match="does not answer"):
-                work(at(settings, uri))
+    with answering() as uri, pytest.raises(RegistryUnavailable, match="does not answer"):
+        Aliases(at(settings, uri)).champion()
 
 
-def test_a_registry_without_a_champion_says_so_and_what_is_gone_is_neither_tagged_nor_pointed_to(
-    settings, mlflow_server
-):
-    here = at(settings, settings.models.registry_uri)
-    with pytest.raises(DriftRefused, match="no champion yet"):
-        champion(here)
-    with pytest.raises(retrain.RetrainRefused, match="no champion to be challenged"):
-        retrain.retrained(here, False, None)
-    aliases = Aliases(here)
+def test_what_is_gone_is_neither_tagged_nor_pointed_to(settings, mlflow_server):
+    aliases = Aliases(at(settings, settings.models.registry_uri))
     aliases.make_champion("ab" * 32)
     aliases.tag("7", "refused", "why")
     aliases.tag("7", "refused", None)
