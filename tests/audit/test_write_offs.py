@@ -102,8 +102,7 @@ def test_what_was_accepted_is_written_off_by_name_and_not_lost(gone, copied, cap
     _accept(gone.lake, copied, topics.SHADOW, *gone.shadow)
     code, found = _look(gone.lake, copied, capsys, *more)
     assert (code, _found(found)) == (0, [])
-    of_payments = {} if "--without-topics" in more else {"silver.decisions": gone.payments}
-    assert _written_off(found) == {"bronze.decisions": 5, "bronze.shadow": 2, **of_payments}
+    assert _written_off(found) == {"bronze.decisions": 5, "bronze.shadow": 2, "silver.decisions": gone.payments}
     start, end = gone.decisions
     notes = [note for hop in found["hops"] for note in hop["notes"] if "written off" in note]
     assert notes == [
