@@ -17,9 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from decisions.bundle import Model
 from decisions.exploration import key_of
 from decisions.keeping import folders
@@ -46,6 +43,7 @@ from training.backtest_report import Asked, Report
 from training.effects import Collected, Effects, Known
 from training.interval import Interval, interval
 from training.policy import Changes, Judge
+from training.truth import told
 
 PROGRESS_S = 2.0
 THEN, NOW = "then", "now"
@@ -63,19 +61,7 @@ def known(root: str, as_of_ms: int, settings: Settings, truth: Path | None) -> K
     """What is known of payments now."""
     found = findings(delta.rows(root, silver.LABELS, COLUMNS), as_of_ms, Trust.of(settings.labels))
     frauds = found.filter(found.column("is_fraud")).column("transaction_id").combine_chunks()
-    return Known(frauds, as_of_ms - settings.training.label_gap_d * DAY_MS, None if truth is None else _told(truth))
-
-
-def _told(path: Path) -> pa.Table:
-    """(transaction_id, pattern) of the frauds in a truth file of the simulator."""
-    try:
-        rows = pq.read_table(path, columns=["transaction_id", "scenario"])
-    except (OSError, pa.ArrowException) as error:
-        raise FraudlakeError(
-            f"{path} cannot be read: {error}.", "--truth takes Parquet with transaction_id and scenario."
-        ) from None
-    named = rows.filter(rows.column("scenario").is_valid())
-    return named.rename_columns(["transaction_id", "pattern"])
+    return Known(frauds, as_of_ms - settings.training.label_gap_d * DAY_MS, None if truth is None else told(truth))
 
 
 def effects(past: Past, judge: Judge, of: Known) -> Effects:

@@ -3,7 +3,8 @@
 python -m training.drift             every window since the last run, up to the newest whole day
 python -m training.drift --json      the alarms as JSON lines
 
-Each figure has limits from the windows of the reference (training/null.py). Rows go to quality.drift; those that are
+Each figure has limits from the windows of the reference (training/null.py): of scores and calibration from those that
+the champion did not learn from, where there are enough. Rows go to quality.drift; those that are
 there are not made again. Exit code 1: an alarm in a window that is new; 2: it could not look.
 """
 
@@ -26,6 +27,7 @@ from lakehouse.moments import day_floor, moment_ms
 from lakehouse.runs import recorded
 from lakehouse.settings import Settings, resolve
 from lakehouse.signing import trust
+from training.promotion import learnt_until_ms, tested_until_ms
 from training.watch import Row, Watch, newest
 
 
@@ -39,8 +41,8 @@ def watched(
     settings: Settings, model: Model, until_ms: int | None, reference_end_ms: int | None, importances: bool
 ) -> list[Row]:
     """Measure what is new of a champion and write it; the new rows."""
-    end_ms = int(model.manifest["split"]["fitted_until_ms"]) if reference_end_ms is None else reference_end_ms
-    rows = list(Watch(settings, model, day_floor(end_ms)).rows(until_ms, importances))
+    end_ms = tested_until_ms(model) if reference_end_ms is None else reference_end_ms
+    rows = list(Watch(settings, model, day_floor(end_ms), learnt_until_ms(model)).rows(until_ms, importances))
     if rows:
         delta.append(conf.lake_root(settings), DRIFT, rows)
     for row in rows:
@@ -81,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--env", help="environment: conf/<env>.yml (default FRAUDLAKE_ENV, else local)")
     parser.add_argument("--until", type=moment_ms, metavar="TIME", help="windows that end by then (default: all)")
     parser.add_argument(
-        "--reference-end", type=moment_ms, metavar="TIME", help="default: until when the champion was fitted"
+        "--reference-end", type=moment_ms, metavar="TIME", help="default: the end of the champion's fit and test days"
     )
     parser.add_argument("--without-importance", action="store_true", help="do not fit again for importances")
     parser.add_argument("--metrics", type=Path, metavar="FILE", help="for Prometheus's textfile collector")

@@ -1,9 +1,10 @@
 """What models are worth on the test days: every metric, money, segments, intervals; a table for each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
 
 from decisions.forests import Doubles
 from features.catalogue import NAMES
@@ -16,9 +17,11 @@ from training.matured import NEW_CUSTOMER_D, amount_bands
 from training.metrics import budget_rows, measured
 from training.money import Money, earned, outcomes
 from training.ranking import CARDS_A_DAY, Ranked, card_days, card_precision
+from training.truth import by_pattern as true_patterns
 
 Table = Mapping[str, Mapping[str, float]]
 """Figures by row and column."""
+RECALL = "recall_at_budget"
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,15 @@ class HeldOut:
     day: Ints
     """Days from zero on."""
     segments: Mapping[str, Flags]
+    patterns: Mapping[str, Flags] = field(default_factory=dict)
+    """Frauds by their true pattern, labelled or not, where somebody knows it."""
 
     @staticmethod
-    def of(data: Dataset, rows: Ints, by_pattern: Mapping[str, Flags]) -> "HeldOut":
-        """Rows of a data set; its cards and days are numbered anew. What rules of a pattern flag is a segment, too."""
+    def of(data: Dataset, rows: Ints, by_pattern: Mapping[str, Flags], truth: pa.Table | None = None) -> "HeldOut":
+        """Rows of a data set; its cards and days are numbered anew. What rules of a pattern flag is a segment, too.
+
+        `truth` (`training.truth.told`) names the patterns of frauds.
+        """
         day = data.event_ms[rows] // DAY_MS
         amount = data.amount_base_minor[rows]
         return HeldOut(
@@ -45,6 +53,7 @@ class HeldOut:
             np.unique(data.card[rows], return_inverse=True)[1].astype(np.int64),
             day - (day.min() if len(day) else 0),
             _segments(data, rows, amount) | {f"rules of {name}": one for name, one in by_pattern.items() if one.any()},
+            {} if truth is None else true_patterns(truth, data.transaction_id.take(pa.array(rows))),
         )
 
     def __len__(self) -> int:
@@ -110,12 +119,17 @@ def as_decided(outcome: Ints, tested: HeldOut, of: Costs) -> dict[str, float]:
     }
 
 
+def _flagged(scores: Doubles, budget_per_1000: float) -> Flags:
+    flagged = np.zeros(len(scores), np.bool_)
+    flagged[budget_rows(scores, budget_per_1000)] = True
+    return flagged
+
+
 def parts(
     scores: Doubles, tested: HeldOut, which: Mapping[str, Flags], budget_per_1000: float, of: Costs
 ) -> dict[str, dict[str, float]]:
     """Segments under the outcomes of the whole: payments, frauds, found, false alarms, money."""
-    flagged = np.zeros(len(tested), np.bool_)
-    flagged[budget_rows(scores, budget_per_1000)] = True
+    flagged = _flagged(scores, budget_per_1000)
     outcome = outcomes(scores, budget_per_1000)
     found = {}
     for name, rows in which.items():
@@ -125,7 +139,7 @@ def parts(
         found[name] = {
             "payments": float(rows.sum()),
             "frauds": float(fraud.sum()),
-            "recall_at_budget": float(flagged[fraud].mean()) if fraud.any() else float("nan"),
+            RECALL: float(flagged[fraud].mean()) if fraud.any() else float("nan"),
             "precision_at_budget": float(tested.fraud[flagged & rows].mean())
             if (flagged & rows).any()
             else float("nan"),
@@ -142,8 +156,7 @@ def spread(
     ranked = Ranked.of(scores, tested.fraud)
     by_day = card_days(scores, tested.fraud, tested.card, tested.day)
     days, at = np.unique(tested.day, return_inverse=True)
-    flagged = np.zeros(len(tested), np.bool_)
-    flagged[budget_rows(scores, budget_per_1000)] = True
+    flagged = _flagged(scores, budget_per_1000)
     amount = tested.amount_minor.astype(np.float64)
     approved = np.where(tested.fraud, amount, 0.0)
     net = approved - costs(outcomes(scores, budget_per_1000), tested.fraud, amount, of)
@@ -154,13 +167,47 @@ def spread(
         return {
             "auc": auc,
             "average_precision": precision,
-            "recall_at_budget": _share(weights, flagged, tested.fraud),
+            RECALL: _share(weights, flagged, tested.fraud),
             "precision_at_budget": _share(weights, tested.fraud, flagged),
             f"card_precision_{CARDS_A_DAY}": card_precision(by_day, of_card, of_day),
             "net_minor": float((weights * net).sum() / weights.sum()) if weights.any() else float("nan"),
         }
 
     return intervals(statistics, int(tested.card.max()) + 1, len(days), seed)
+
+
+def recalls(
+    scores: Doubles, tested: HeldOut, frauds: Mapping[str, Flags], budget_per_1000: float, seed: int
+) -> dict[str, dict[str, float]]:
+    """Of kinds of frauds the share within the budget, with 95 % intervals by bootstrap over cards and days."""
+    flagged = _flagged(scores, budget_per_1000)
+    days, at = np.unique(tested.day, return_inverse=True)
+    kinds = {name: np.flatnonzero(rows) for name, rows in frauds.items()}
+
+    def statistics(of_card: Doubles, of_day: Doubles) -> dict[str, float]:
+        return {
+            name: _share(of_card[tested.card[rows]] * of_day[at[rows]], flagged[rows], np.ones(len(rows), np.bool_))
+            for name, rows in kinds.items()
+        }
+
+    cards = int(tested.card.max()) + 1
+    found = statistics(np.ones(cards), np.ones(len(days)))
+    sure = intervals(statistics, cards, len(days), seed) if kinds else {}
+    return {
+        name: {RECALL: found[name], f"{RECALL}_low": low, f"{RECALL}_high": high} for name, (low, high) in sure.items()
+    }
+
+
+def by_pattern(scores: Doubles, tested: HeldOut, budget_per_1000: float, seed: int) -> dict[str, dict[str, float]]:
+    """Of every true pattern its frauds, how many of them labels know, and their recall.
+
+    No precision: a false alarm is of no pattern.
+    """
+    found = recalls(scores, tested, tested.patterns, budget_per_1000, seed)
+    return {
+        name: {"frauds": float(rows.sum()), "labelled": float(tested.fraud[rows].sum()), **found[name]}
+        for name, rows in tested.patterns.items()
+    }
 
 
 def _share(weights: Doubles, part: Flags, whole: Flags) -> float:
@@ -182,6 +229,8 @@ class Evaluation:
 
     models: Table
     segments: Table
+    patterns: Table
+    """By true pattern: `by_pattern`; empty where nobody told."""
     intervals: Mapping[str, tuple[float, float]]
     curves: Mapping[str, Mapping[str, Sequence[float]]]
     """Of the first model, x and y by name: `curves`."""
@@ -199,9 +248,13 @@ def evaluated(
 ) -> Evaluation:
     """All models side by side; segments, intervals and curves of the first; what rules alone decide."""
     first = next(iter(scores.values()))
+    frauds = {name: tested.fraud & rows for name, rows in tested.segments.items()}
+    sure = recalls(first, tested, frauds, budget_per_1000, seed)
+    segments = parts(first, tested, tested.segments, budget_per_1000, of)
     return Evaluation(
         {name: judged(one, tested, budget_per_1000, of) for name, one in scores.items()},
-        parts(first, tested, tested.segments, budget_per_1000, of),
+        {name: one | sure[name] for name, one in segments.items()},
+        by_pattern(first, tested, budget_per_1000, seed),
         spread(first, tested, budget_per_1000, of, seed),
         curves(first, tested.fraud),
         as_decided(by_rules, tested, of),

@@ -26,7 +26,9 @@ LOOKED_BACK = 5_000
 """Records of topics `shadow` and `decisions` that say what is usual."""
 _LATENCY_SHARE = 95
 _NEWEST = 20
-"""Records of topic `decisions` that say whether a split is on: every accepted payment names its arm."""
+"""Decisions that say whether a split is on: every accepted payment names its arm."""
+_STEP = 200
+"""Records that they are looked for in at a time: others, such as reasons, lie between them."""
 Doubles = npt.NDArray[np.float64]
 
 
@@ -76,10 +78,13 @@ def broken(window: list[Decided], usual: Usual, of: Guard) -> list[str]:
 def split_seen(settings: Settings) -> bool:
     """Whether the newest decisions are of a traffic split."""
     schema, name = registry().latest("decision"), topics.topic_name(settings, topics.DECISIONS)
-    low, high = broker.watermarks(settings, name, PARTITION)
-    messages = broker.read_range(settings, name, PARTITION, max(low, high - _NEWEST), high)
-    values = (message.value() or b"" for message in messages)
-    return any(read(schema, one)["arm"] is not None for one in values if one[:PREFIX_BYTES] == schema.prefix)
+    low, start = broker.watermarks(settings, name, PARTITION)
+    low, found = max(low, start - LOOKED_BACK), list[bytes]()
+    while low < start and len(found) < _NEWEST:
+        end, start = start, max(low, start - _STEP)
+        values = [message.value() or b"" for message in broker.read_range(settings, name, PARTITION, start, end)]
+        found = [one for one in values if one[:PREFIX_BYTES] == schema.prefix] + found
+    return any(read(schema, one)["arm"] is not None for one in found[-_NEWEST:])
 
 
 class Watch:

@@ -34,6 +34,7 @@ from training.pipeline import cuts_of, fitted_again, fitted_on, test_scores
 from training.refusing import refuse_overlap, refuse_unfit
 from training.rules_alone import RulesAlone, rules_alone, shipped
 from training.split import Split, by_time
+from training.truth import told
 
 
 def _write_predictions(path: Path, data: Dataset, split: Split, scores: dict[str, Doubles]) -> None:
@@ -55,15 +56,19 @@ def train(
     now_ms: int | None = None,
     rules: Path | None = None,
     kind: str = bundle.XGBOOST_KIND,
+    truth: Path | None = None,
 ) -> str:
-    """Train on the lake's training set, or on an export of it; evaluate, sign, register; the digest of the bundle."""
+    """Train on the lake's training set, or on an export of it; evaluate, sign, register; the digest of the bundle.
+
+    `truth` names the patterns of frauds to the report, and to nothing else.
+    """
     say, training = logger("training").info, settings.training
     root = conf.lake_root(settings)
     if folder is None:
         refuse_held(root, spans(root), settings.quality)
     if kind == bundle.NEURAL_KIND:
         needed()
-    baseline = shipped(rules)
+    baseline, patterns = shipped(rules), None if truth is None else told(truth)
     author = signer(conf.resolve(settings.keys.folder) / "author.pem")
     registry.client(settings)
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
@@ -88,7 +93,7 @@ def train(
     by_rules = rules_alone(baseline, data.X[split.test], data.amount_base_minor[split.test], data.event_ms[split.test])
     scores = test_scores(data, split, fitted, by_rules, training, say)
     say("evaluating")
-    tested = HeldOut.of(data, split.test, by_rules.by_pattern)
+    tested = HeldOut.of(data, split.test, by_rules.by_pattern, patterns)
     found = evaluated(scores, by_rules.outcome, tested, training.alert_budget_per_1000, costs, training.seed)
     if predictions is not None:
         _write_predictions(predictions, data, split, scores)
@@ -114,8 +119,8 @@ def train(
     store = resolve(settings.models.store)
     with tempfile.TemporaryDirectory() as scratch:
         digest = packed(store, Path(scratch), final, bands, data.X[split.test], about, author)
-        told = report.Told(settings.models.name, digest, _described(split, data, by_rules, settings, fitted_until))
-        report.write(Path(scratch) / "report", told, found, final, data.X[split.test], costs)
+        titled = report.Told(settings.models.name, digest, _described(split, data, by_rules, settings, fitted_until))
+        report.write(Path(scratch) / "report", titled, found, final, data.X[split.test], costs)
         _register(settings, digest, found, about, final, Path(scratch) / "report")
     say("done", seconds=round(time.monotonic() - began, 1), digest=digest)
     return digest
@@ -153,6 +158,7 @@ def _register(
     flat = {f"{model}.{name}": value for model, one in found.models.items() for name, value in one.items()}
     for name, (low, high) in found.intervals.items():
         flat |= {f"ensemble.{name}_low": low, f"ensemble.{name}_high": high}
+    flat |= {f"pattern.{name}.recall_at_budget": one["recall_at_budget"] for name, one in found.patterns.items()}
     flat |= {f"rules_as_decided.{name}": value for name, value in found.rules.items()}
     flat = {name: value for name, value in flat.items() if value == value}
     described = {
@@ -199,6 +205,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--rules", type=Path, metavar="FILE", help="the rules that the report compares with (default conf/rules.json)"
     )
+    parser.add_argument(
+        "--truth", type=Path, metavar="FILE", help="the simulator's truth: the report has recall by true pattern"
+    )
     arguments = parser.parse_args(argv)
 
     def work() -> None:
@@ -213,6 +222,7 @@ def main(argv: Sequence[str]) -> int:
                 arguments.from_parquet,
                 rules=arguments.rules,
                 kind=arguments.kind,
+                truth=arguments.truth,
             )
         print(digest)
 

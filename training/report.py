@@ -97,6 +97,7 @@ def page(title: str, found: Evaluation, about: Mapping[str, str], importance: Ma
         ("95 % intervals of the first, by bootstrap over cards and days", _table(spread, "figure")),
         ("Curves of the first", plots),
         ("By segment", _table(found.segments, "segment")),
+        ("By true pattern, labelled or not; a false alarm is of none", _table(found.patterns, "pattern")),
         ("Importance", _table(weights, "feature")),
     )
     body = "".join(f"<h2>{name}</h2>{content}" for name, content in sections if content)
@@ -173,6 +174,7 @@ def write(folder: Path, told: Told, found: Evaluation, fitted: Fitted, examples:
     figures = {
         "models": found.models,
         "segments": found.segments,
+        "patterns": found.patterns,
         "intervals": found.intervals,
         "curves": found.curves,
         "rules": found.rules,

@@ -33,14 +33,18 @@ class DriftRefused(Terminal):
 
 
 class Watch:
-    """One champion, its reference, and what is measured against it."""
+    """One champion, its reference, and what is measured against it.
 
-    def __init__(self, settings: Settings, model: Model, reference_end_ms: int) -> None:
+    Its scores of payments that it learnt from until `learnt_until_ms` are better than those to come, so scores and
+    calibration are measured against windows behind that, where the reference has enough of them.
+    """
+
+    def __init__(self, settings: Settings, model: Model, reference_end_ms: int, learnt_until_ms: int) -> None:
         self._drift, self._gap_d, self._seed = settings.drift, settings.training.label_gap_d, settings.training.seed
         self._root, self._model = conf.lake_root(settings), model
         self._store = resolve(settings.models.store)
         self._lake = Lake(self._root, model)
-        self._end_ms = reference_end_ms
+        self._end_ms, self._learnt_ms = reference_end_ms, learnt_until_ms
         self._windows = before(reference_end_ms, self._drift.reference_windows, self._drift.window_d)
         self._say = logger("drift").info
 
@@ -66,7 +70,8 @@ class Watch:
         if importances and comparable and until > 0 and (window.end, "importance") not in held:
             yield from self._importance(window)
 
-    def _row(self, window: Window, one: Measure) -> Row:
+    def _row(self, window: Window, one: Measure, places: Sequence[int] | None = None) -> Row:
+        reference = self._windows if places is None else [self._windows[at] for at in places]
         return {
             "window_start": window.start,
             "window_end": window.end,
@@ -77,8 +82,8 @@ class Watch:
             "high": one.high,
             "alarm": one.alarm,
             "rows": one.rows,
-            "reference_start": self._windows[0].start,
-            "reference_end": self._windows[-1].end,
+            "reference_start": reference[0].start,
+            "reference_end": reference[-1].end,
             "model_digest": self._model.digest,
         }
 
@@ -92,6 +97,14 @@ class Watch:
                 "Give another --reference-end, or longer windows in drift.window_d.",
             )
         return enough
+
+    def _not_learnt(self, places: list[int]) -> list[int]:
+        """Of windows of the reference those that the champion did not learn from, or all where these are too few."""
+        new = [at for at in places if self._windows[at].start_ms >= self._learnt_ms]
+        if len(new) >= LEAST_WINDOWS:
+            return new
+        self._say("scores are compared with days that the champion learnt from", others=len(new), needed=LEAST_WINDOWS)
+        return places
 
     def _subjects(self, window: Window) -> list[tuple[str, Any]]:
         X = self._lake.vectors(window)
@@ -107,22 +120,24 @@ class Watch:
             step = max(1, sizes[-1] * len(self._windows) // SAMPLE)
             samples.append([values[::step].copy() for _, values in subjects])
             self._say("reference sampled", day=f"{window.start:%Y-%m-%d}", payments=sizes[-1])
-        kept = [self._windows[at] for at in self._reference("vectors", sizes)]
-        every = [Bins.of(np.concatenate(parts)) for parts in zip(*samples, strict=True)]
+        kept = self._reference("vectors", sizes)
+        against = [*([kept] * len(NAMES)), self._not_learnt(kept)]
+        every = [Bins.of(np.concatenate([samples[at][n] for at in places])) for n, places in enumerate(against)]
         counts: list[list[Any]] = [[] for _ in every]
-        for window in kept:
-            for at, (_, values) in enumerate(self._subjects(window)):
-                counts[at].append((every[at].counts(values), every[at].below(values)))
-            self._say("reference counted", day=f"{window.start:%Y-%m-%d}")
+        for at in kept:
+            for n, (_, values) in enumerate(self._subjects(self._windows[at])):
+                if at in against[n]:
+                    counts[n].append((every[n].counts(values), every[n].below(values)))
+            self._say("reference counted", day=f"{self._windows[at].start:%Y-%m-%d}")
         past = [Counted(b, *(np.stack(p) for p in zip(*c, strict=True))) for b, c in zip(every, counts, strict=True)]
         for window in new:
             subjects = self._subjects(window)
-            for counted, (name, values) in zip(past, subjects, strict=True):
+            for counted, places, (name, values) in zip(past, against, subjects, strict=True):
                 seen = (counted.counts.sum(axis=1) >= self._drift.least_rows).sum()
                 if len(values) >= self._drift.least_rows and seen >= LEAST_WINDOWS:
                     found = counted.bins.counts(values), counted.bins.below(values)
                     for one in distribution(name, counted, *found, alpha):
-                        yield self._row(window, one)
+                        yield self._row(window, one, places)
             self._say("window measured", day=f"{window.start:%Y-%m-%d}", payments=len(subjects[0][1]))
 
     def _decisions(self, new: Sequence[Window]) -> Iterator[Row]:
@@ -142,17 +157,19 @@ class Watch:
                 yield self._row(window, rate("decisions", name, *asked))
 
     def _calibration(self, mature: Sequence[Window]) -> Iterator[Row]:
-        past = [self._lake.found(window, self._gap_d) for window in self._windows]
-        past = [one for one in past if one.payments >= self._drift.least_rows]
-        if len(past) < LEAST_WINDOWS:
-            self._say("calibration has no reference yet", windows=len(past), needed=LEAST_WINDOWS)
+        every = [self._lake.found(window, self._gap_d) for window in self._windows]
+        places = [at for at, one in enumerate(every) if one.payments >= self._drift.least_rows]
+        if len(places) < LEAST_WINDOWS:
+            self._say("calibration has no reference yet", windows=len(places), needed=LEAST_WINDOWS)
             return
+        places = self._not_learnt(places)
+        past = [every[at] for at in places]
         frauds, expected = (np.array([getattr(one, name) for one in past], float) for name in ("frauds", "expected"))
         for window in mature:
             now = self._lake.found(window, self._gap_d)
             if now.payments >= self._drift.least_rows:
                 found = (now.frauds, now.expected, now.payments)
-                yield self._row(window, calibration(frauds, expected, *found, self._drift.false_alarm))
+                yield self._row(window, calibration(frauds, expected, *found, self._drift.false_alarm), places)
 
     def _importance(self, window: Window) -> Iterator[Row]:
         self._say("fitting the champion's settings again for its importances")

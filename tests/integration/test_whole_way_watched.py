@@ -47,6 +47,13 @@ def test_gold_holds_the_maturity_of_every_source_s_labels(env):
     assert first[7]["share"] > 0.8
 
 
+def test_payments_are_scored_in_batch_by_the_model_in_force(env):
+    root = env.settings.lake.root
+    scored = delta.rows(root, gold.SCORES, ["model_digest"]).column("model_digest")
+    assert scored.unique().to_pylist() == [env.digest]
+    assert len(scored) == delta.count(root, gold.VECTORS)
+
+
 def test_an_export_holds_the_payments_that_the_lake_holds(env, exported):
     folder, said = exported
     one, other = read(env.settings.lake.root), read_exported(folder)

@@ -1,5 +1,6 @@
 """The watch over a lake: what is new is measured once, a change is an alarm, and too short a reference is said."""
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -20,8 +21,12 @@ from lakehouse.tables import Table
 from tests.conftest import NewSettings
 from tests.decisions import models
 from tests.filled import DAY_1, row
+from training.boosted import Boosted
+from training.data import read
 from training.drift import _exported, _lines
+from training.fit import refitted
 from training.package import model_of
+from training.promotion import learnt_until_ms, tested_until_ms
 from training.retrain import alarms
 from training.watch import DriftRefused, Watch, newest
 
@@ -97,7 +102,8 @@ def watched(new_settings: NewSettings, tmp_path_factory: pytest.TempPathFactory)
 
 def looked(settings: Settings, days: int, reference_end: int = REFERENCE, seed: int = 0) -> list[dict[str, Any]]:
     """Rows of a run whose newest data is of so many days; written as the command does."""
-    watch = Watch(settings, champion(seed), START_MS + reference_end * DAY_MS)
+    end_ms = START_MS + reference_end * DAY_MS
+    watch = Watch(settings, champion(seed), end_ms, end_ms)
     rows = list(watch.rows(START_MS + days * DAY_MS, importances=False))
     if rows:
         delta.append(str(settings.lake.root), DRIFT, rows)
@@ -154,6 +160,35 @@ def test_decisions_that_come_later_are_measured_when_they_come(
     second = looked(settings, DAYS)
     assert {row["measure"] for row in second} == {"approval_rate", "alert_rate"}
     assert {row["window_end"] for row in second} == {DAY_1 + timedelta(days=DAYS)}
+
+
+def overfitted(settings: Settings, days: int) -> Model:
+    """A champion that knows the payments of the first days by heart."""
+    data = read(str(settings.lake.root))
+    rows = data.between(START_MS, START_MS + days * DAY_MS)
+    booster = refitted(data.X, data.is_fraud, rows, {"max_depth": 6, "learning_rate": 0.5}, 60, 0)
+    fitted = replace(models.fitted(0), supervised=Boosted(booster, {"max_depth": 6}, 60), share=1.0)
+    split = {"fitted_until_ms": START_MS + days * DAY_MS, "test_end_ms": START_MS + REFERENCE * DAY_MS}
+    model = model_of(fitted, {}, f"{days:064x}")
+    return replace(model, manifest={**model.manifest, "split": split})
+
+
+@pytest.mark.parametrize(("learnt_d", "start_d"), [(4, 4), (5, 0), (REFERENCE, 0)])
+def test_scores_are_compared_with_days_that_the_champion_did_not_learn_from_where_there_are_enough(
+    watched: Settings, learnt_d: int, start_d: int
+) -> None:
+    model = overfitted(watched, learnt_d)
+    assert tested_until_ms(model) == START_MS + REFERENCE * DAY_MS
+    watch = Watch(watched, model, tested_until_ms(model), learnt_until_ms(model))
+    rows = list(watch.rows(START_MS + (DAYS - 1) * DAY_MS, importances=False))
+    of_scores = {"score", "labels"}
+    starts = {(row["subject"] in of_scores, row["reference_start"]) for row in rows}
+    assert starts == {(True, DAY_1 + timedelta(days=start_d)), (False, DAY_1)}
+    assert {row["reference_end"] for row in rows} == {DAY_1 + timedelta(days=REFERENCE)}
+    # Nothing has changed; but its scores of days that it knows by heart are not what they are of others.
+    alarmed = {row["subject"] for row in rows if row["alarm"]}
+    assert learnt_d != 4 or alarmed == set()
+    assert learnt_d != REFERENCE or "score" in alarmed
 
 
 def test_too_short_a_reference_is_refused(watched: Settings) -> None:

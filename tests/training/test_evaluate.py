@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from decisions.bundle import Model
@@ -10,13 +11,14 @@ from tests.decisions import models
 from tests.training.pricing import COSTS
 from training import report
 from training.ensemble import by_money
-from training.evaluate import HeldOut, as_decided, at_false_positive_rate, evaluated, judged, parts
+from training.evaluate import HeldOut, as_decided, at_false_positive_rate, by_pattern, evaluated, judged, parts
 from training.metrics import measured
 from training.money import earned, outcomes
 from training.package import model_of
+from training.truth import by_pattern as by_true_pattern
 
 
-def held_out(fraud, amount, card=None, day=None, segments=None):
+def held_out(fraud, amount, card=None, day=None, segments=None, patterns=None):
     n = len(fraud)
     return HeldOut(
         np.array(fraud),
@@ -24,6 +26,7 @@ def held_out(fraud, amount, card=None, day=None, segments=None):
         np.arange(n) if card is None else np.array(card),
         np.zeros(n, np.int64) if day is None else np.array(day),
         segments or {},
+        patterns or {},
     )
 
 
@@ -97,6 +100,27 @@ def test_a_part_is_judged_by_what_the_whole_flags():
     assert found["second"]["false_positive_rate_at_budget"] == pytest.approx(8 / 500)
 
 
+def test_frauds_are_counted_by_their_true_pattern_labelled_or_not_with_an_interval():
+    ids = [f"t{at}" for at in range(1000)]
+    truth = pa.table({"transaction_id": ["t9", "t1", "t2", "t3", "gone"], "pattern": [*"babb", "c"]})
+    patterns = by_true_pattern(truth, pa.array(ids))
+    assert {name: np.flatnonzero(rows).tolist() for name, rows in patterns.items()} == {"a": [1], "b": [2, 3, 9]}
+    # The ten first are looked at, but the fourth: a fraud that nobody disputed.
+    scores = 1 - np.arange(1000) / 1000
+    scores[3] = 0
+    fraud = np.isin(np.arange(1000), [1, 2, 9])
+    tested = held_out(fraud, np.full(1000, 5000), day=np.arange(1000) % 7, patterns=patterns)
+    found = by_pattern(scores, tested, 10, seed=1)
+    assert {name: (one["frauds"], one["labelled"], one["recall_at_budget"]) for name, one in found.items()} == {
+        "a": (1, 1, 1.0),
+        "b": (3, 2, pytest.approx(2 / 3)),
+    }
+    assert (found["a"]["recall_at_budget_low"], found["a"]["recall_at_budget_high"]) == (1.0, 1.0)
+    assert found["b"]["recall_at_budget_low"] < 2 / 3 < found["b"]["recall_at_budget_high"]
+    assert not any("precision" in name for name in found["b"])
+    assert by_pattern(scores, held_out(fraud, np.full(1000, 5000)), 10, seed=1) == {}
+
+
 def test_a_false_positive_rate_is_never_exceeded_by_ties():
     fraud = np.array([True, False, False, False, False])
     scores = np.array([0.9, 0.8, 0.8, 0.2, 0.1])
@@ -117,6 +141,7 @@ def evaluation():
         np.arange(3000) % 700,
         np.arange(3000) // 600,
         {"even": np.arange(3000) % 2 == 0},
+        {"bust_out": fraud & (np.arange(3000) % 3 == 0)},
     )
     by_rules = (np.arange(3000) % 4) * (np.arange(3000) % 5 == 0)
     return X, fitted, rows, {"ensemble": found.ensemble, "amount_only": rows.amount_minor.astype(float)}, by_rules
@@ -129,6 +154,8 @@ def test_every_model_has_every_figure_and_the_first_its_intervals(evaluation):
     assert found.models["ensemble"] == judged(scores["ensemble"], rows, 50, COSTS)
     for name, (low, high) in found.intervals.items():
         assert low <= found.models["ensemble"][name] <= high, name
+    for one in (found.segments["even"], found.patterns["bust_out"]):
+        assert one["recall_at_budget_low"] <= one["recall_at_budget"] <= one["recall_at_budget_high"]
     assert found.models["ensemble"]["net_minor"] > found.models["amount_only"]["net_minor"]
 
 
@@ -146,6 +173,8 @@ def test_the_same_model_and_payments_give_the_same_report(evaluation, tmp_path):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
     page = (tmp_path / "one/report.html").read_text()
     assert "two &lt;of&gt; them" in page
+    assert "By true pattern" in page
+    assert "<td>bust_out</td>" in page
     assert not any(word in page for word in ("http:", "https:", "<script", "src="))
     example = json.loads((tmp_path / "one/input_example.json").read_text())
     assert [len(row) for row in example["data"]] == [len(example["columns"])] * 5

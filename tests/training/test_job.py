@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from decisions.bundle import NETWORK
@@ -77,8 +78,11 @@ def small(settings, mlflow_server, tmp_path):
 
 
 def test_a_run_is_registered_with_its_report_and_again_gives_the_same_bytes(small, tmp_path):
-    folder = written(tmp_path / "set", training_set())
-    digest = train(small, None, None, folder=folder)
+    folder, truth = written(tmp_path / "set", training_set()), tmp_path / "truth.parquet"
+    ids = [f"t{i}" for i in range(DAYS * PER_DAY)]
+    patterns = [[None, "bust_out", "card_testing"][(i % 20 == 0) + (i % 40 == 0)] for i in range(len(ids))]
+    pq.write_table(pa.table({"transaction_id": ids, "scenario": patterns}), truth)
+    digest = train(small, None, None, folder=folder, truth=truth)
     client = registry.client(small)
     version = client.get_model_version_by_alias(small.models.name, registry.CHAMPION)
     found = {one.path for one in client.list_artifacts(version.run_id, "report")}
@@ -90,8 +94,14 @@ def test_a_run_is_registered_with_its_report_and_again_gives_the_same_bytes(smal
     assert metrics["ensemble.average_precision"] > metrics["amount_only.average_precision"] > 0.1
     assert {"ensemble.net_minor", "ensemble.net_minor_low", "tree.auc", "logistic.f1_at_budget"} <= set(metrics)
     assert {"rules_only.net_minor", "rules_only.average_precision", "rules_as_decided.net_minor"} <= set(metrics)
+    assert {name for name in metrics if name.startswith("pattern.")} == {
+        *("pattern.bust_out.recall_at_budget", "pattern.card_testing.recall_at_budget")
+    }
+    path = client.download_artifacts(version.run_id, "report/report.html", str(tmp_path))
+    assert "<td>card_testing</td>" in Path(path).read_text()
     card = client.download_artifacts(version.run_id, "report/model_card.md", str(tmp_path))
     assert digest in Path(card).read_text()
+    # The truth is told to the report, and never to the model.
     assert train(small, None, None, folder=folder) == digest
 
 

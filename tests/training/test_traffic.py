@@ -16,7 +16,7 @@ from tests.decisions import logs, models
 from tests.filled import row
 from tests.serving.running import until
 from tests.training.live import AS_OF, CUTS, Live
-from training import following, guarding, promote, promotion, traffic
+from training import approval, following, guarding, promote, promotion, traffic
 from training.promotion import Signers
 
 SHARE_BP = 2_000
@@ -177,16 +177,27 @@ def test_a_challenger_that_breaks_a_guard_rail_decides_nothing_any_more_and_the_
     assert {(one["arm"], one["model_digest"]) for one in paid(world, payments[150:200])} == {(None, champion)}
     watcher._look_at_split()
     assert (len(said), watcher._split) == (1, None)
-    # Another model in force ends a split, on record; it is no longer watched, and nobody is rolled back for it.
+    # A split that cannot be ended is left alone, and the next one, be it of the same challenger, is watched again.
     traffic.begin(settings, other, SHARE_BP, world.by, print)
-    paid(world, payments[200:300])
+    (settings.models.store / other / approval.SPLIT_END).unlink()
+    assert {one["arm"] for one in paid(world, payments[200:300])} == {"champion", "challenger"}
+    watcher._look_at_split()
+    watcher._split._approved, watcher._split._of = np.zeros(100), settings.guard
+    until(lambda: watcher._look_at_split() or len(said) > 1)
+    assert said[1].startswith("the split was not ended, though ")
+    watcher._look_at_split()
+    assert (len(said), watcher._split) == (2, None)
+    traffic.begin(settings, other, SHARE_BP // 2, world.by, print)
+    watcher._look_at_split()
+    assert watcher._split.digest == other
+    # Another model in force ends a split, on record; it is no longer watched, and nobody is rolled back for it.
     _, offset = control.put_model(settings, challenger, *world.by)
     paid(world, payments[300:330])
     assert following.guarded_split(settings, other, said.append)
-    assert len(said) == 1
+    assert len(said) == 2
     assert promotion.in_force(settings) == challenger
     assert steps(settings, other) == (
-        ["split.began", "split.ended"],
+        ["split.began", "split.began", "split.ended"],
         {"reason": "model version 2 is in force", "offset": offset},
     )
     shown = split_control.shown(promotion.past_of(settings).now)
