@@ -94,6 +94,7 @@ class Keeper:
     def save(self, state: State) -> float:
         """Fork a child that writes the state; seconds for which this process stood still."""
         began = time.monotonic()
+        self._drop_torn()
         self._last, self._saved_offset = began, state.place.next_offset
         child = os.fork()
         if child == 0:
@@ -110,6 +111,7 @@ class Keeper:
         """Write the state in this process."""
         self.reap(wait=True)
         if state.place.next_offset > self._saved_offset:
+            self._drop_torn()
             self._write(state)
             self._saved_offset = state.place.next_offset
             self._drop_old()
@@ -121,5 +123,8 @@ class Keeper:
     def _drop_old(self) -> None:
         for path in snapshot.newest([self._folder])[self._kept :]:
             path.unlink(missing_ok=True)
-        for torn in self._folder.glob("*.new"):
+
+    def _drop_torn(self) -> None:
+        """Delete what writers left that were killed: their parts of snapshots must not take the room of whole ones."""
+        for torn in self._folder.glob(f"*{snapshot.TORN}"):
             torn.unlink(missing_ok=True)

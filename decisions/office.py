@@ -44,16 +44,22 @@ class Writer:
 
     With `engine.delivery: transactional` what is put between two commits becomes visible at once or never, and a writer
     that was opened later ends this one; else a record is visible when the broker has it, and `commit` does nothing.
+
+    What is on the topic is always the beginning of what was put. A writer that fails never writes what still waits: the
+    engine after it takes everything up to the newest decision for decided.
     """
 
-    def __init__(self, settings: Settings, partition: int) -> None:
+    def __init__(self, settings: Settings, partition: int, patience_s: float = broker.UNWRITTEN_MS / 1000) -> None:
         self._name = topics.topic_name(settings, topics.DECISIONS)
         self._partition = partition
         self._transactional = settings.engine.delivery == "transactional"
         own = f"{self._name}-engine-{partition}" if self._transactional else None
-        self._producer: Producer = broker.producer(settings, compression="lz4", transactional_id=own)
+        self._producer: Producer = broker.producer(
+            settings, compression="lz4", transactional_id=own, expires=self._transactional
+        )
         self._open = False
-        self._failed: KafkaError | None = None
+        self._failed: str | None = None
+        self._patience_s, self._moved = patience_s, time.monotonic()
         self._timeout_s = settings.kafka.request_timeout_s
         self.last_place = self.next_place = -1
         """Offset of the topic that our next record gets when nobody else writes; -1 before the first one."""
@@ -62,19 +68,32 @@ class Writer:
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
-            self._failed = error
+            self._failed = self._failed or error.str()
             return
+        self._moved = time.monotonic()
         place: int = message.offset()
         if place != self.next_place and self.next_place >= 0:
             self.gaps.append((self.next_place, place))
         self.last_place, self.next_place = place, place + 1
 
     def _check(self) -> None:
+        """BrokerUnavailable where a record failed or nothing moved for too long; then nothing that waits is written."""
+        if not len(self._producer):
+            self._moved = time.monotonic()
+        elif self._failed is None and time.monotonic() - self._moved > self._patience_s:
+            self._failed = f"nothing was acknowledged for {self._patience_s:g} s"
         if self._failed is not None:
-            raise BrokerUnavailable(f"A decision was not written: {self._failed.str()}.", "Start the engine again.")
+            self._producer.purge()
+            raise BrokerUnavailable(f"A decision was not written: {self._failed}.", "Start the engine again.")
+
+    def _heard(self) -> None:
+        """Take in what the broker has said, without waiting."""
+        self._carefully(lambda: self._producer.poll(0))
+        self._check()
 
     def put(self, records: Sequence[bytes], keys: Sequence[bytes]) -> None:
         """Hand records over; they are on their way when this returns."""
+        self._heard()
         if self._transactional and records and not self._open:
             self._carefully(self._producer.begin_transaction)
             self._open = True
@@ -86,11 +105,11 @@ class Writer:
                     )
                     break
                 except BufferError:
-                    self._producer.poll(0.01)
+                    self._carefully(lambda: self._producer.poll(0.01))
+                    self._check()
                 except KafkaException as error:
                     raise _ended(error) from None
-        self._carefully(lambda: self._producer.poll(0))
-        self._check()
+        self._heard()
 
     def take_over(self) -> None:
         """End whoever wrote under this partition's transactional id before, and abort what it left open."""
@@ -109,15 +128,16 @@ class Writer:
     def flush(self) -> None:
         """Wait until the broker has everything, and it is visible."""
         self.commit()
-        while self._producer.flush(self._timeout_s):
+        while self._carefully(lambda: self._producer.flush(min(self._timeout_s, self._patience_s))):
             self._check()
         self._check()
 
-    def _carefully(self, step: Callable[[], object]) -> None:
-        for left in reversed(range(_TRIES)):
+    def _carefully(self, step: Callable[[], object]) -> object:
+        left = _TRIES
+        while True:
+            left -= 1
             try:
-                step()
-                return
+                return step()
             except KafkaException as error:
                 if not left or not error.args[0].retriable():
                     raise _ended(error) from None

@@ -30,6 +30,8 @@ from lakehouse.state_files import newest as newest
 from lakehouse.state_files import position as position
 
 MAGIC = b"FRAUDLK2"
+TORN = ".new"
+"""What a file ends with that is not whole yet."""
 _HEADER_AT = 48
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -73,14 +75,19 @@ def write(path: Path, meta: Mapping[str, Any], arrays: Arrays) -> None:
     header = orjson.dumps({"meta": meta, "arrays": entries})
     header += b" " * (_padded(_HEADER_AT + len(header)) - _HEADER_AT - len(header))
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(f".{os.getpid()}.new")
-    with beside.open("wb") as file:
-        file.write(MAGIC + struct.pack("<Q", len(header)) + hashlib.sha256(header).digest() + header)
-        for part in raw:
-            file.write(part)
-            file.write(bytes(_padded(len(part)) - len(part)))
-        file.flush()
-        os.fsync(file.fileno())
+    beside = path.with_suffix(f".{os.getpid()}{TORN}")
+    try:
+        with beside.open("wb") as file:
+            file.write(MAGIC + struct.pack("<Q", len(header)) + hashlib.sha256(header).digest() + header)
+            for part in raw:
+                file.write(part)
+                file.write(bytes(_padded(len(part)) - len(part)))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        # Of a full disk it would be what keeps the disk full.
+        beside.unlink(missing_ok=True)
+        raise
     crash_point("snapshot-before-rename")
     beside.rename(path)
     folder = os.open(path.parent, os.O_RDONLY)

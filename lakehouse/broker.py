@@ -21,6 +21,8 @@ Delivered = Callable[[KafkaError | None, Message], None]
 
 TRANSACTION_MS = 30_000
 """An open transaction of a writer that stands still is aborted after so long, or by its successor."""
+UNWRITTEN_MS = 120_000
+"""A record that the broker has not acknowledged for so long has failed."""
 
 
 class Reader(Consumer):  # type: ignore[misc]
@@ -36,13 +38,15 @@ def producer(
     compression: str = "none",
     transactional_id: str | None = None,
     failures_only: bool = False,
+    expires: bool = True,
 ) -> Producer:
     """An idempotent producer; `linger_ms` trades latency for batches.
 
     With a transactional id records are written in transactions, and whoever opens the same id later ends this one.
-    With `failures_only` nobody is called for a record that was written.
+    With `failures_only` nobody is called for a record that was written. Without `expires` a record waits for ever, so
+    that none is written behind one that expired; whoever writes gives up by `purge`.
     """
-    transactions: dict[str, object] = {"message.timeout.ms": 120_000}
+    transactions: dict[str, object] = {"message.timeout.ms": UNWRITTEN_MS if expires else 0}
     if transactional_id is not None:
         timeouts = ("message.timeout.ms", "transaction.timeout.ms")
         transactions = {"transactional.id": transactional_id, **dict.fromkeys(timeouts, TRANSACTION_MS)}

@@ -192,10 +192,27 @@ def _run(
 
 
 def _pattern(like: str) -> Callable[[bytes], float]:
-    """1 for texts that a pattern of LIKE takes whole, else 0."""
-    wild = {"%": ".*", "_": "."}
-    regex = re.compile("".join(wild.get(c) or re.escape(c) for c in like), re.DOTALL)
-    return lambda raw: float(regex.fullmatch(raw.decode()) is not None)
+    """1 for texts that a pattern of LIKE takes whole, else 0.
+
+    Part by part between the %, each at its first place: what follows then has the most room. As one regular expression
+    it would take a power of the text's length, and whoever pays can write a long one.
+    """
+    first, *more = (
+        re.compile("".join("." if c == "_" else re.escape(c) for c in part), re.DOTALL) for part in like.split("%")
+    )
+    ending = len(like) - like.rfind("%") - 1
+
+    def taken(raw: bytes) -> float:
+        text = raw.decode()
+        if not more:
+            return float(first.fullmatch(text) is not None)
+        found = first.match(text)
+        for part in more[:-1]:
+            found = found and part.search(text, found.end())
+        end = len(text) - ending
+        return float(found is not None and found.end() <= end and more[-1].match(text, end) is not None)
+
+    return taken
 
 
 def _characters(raw: bytes) -> float:

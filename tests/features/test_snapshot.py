@@ -1,10 +1,12 @@
 """A snapshot is whole, of this feature set and of this topic, or it is refused and says what to do."""
 
+import resource
+
 import numpy as np
 import pytest
 import worlds
 
-from decisions.keeping import newest_good
+from decisions.keeping import Keeper, newest_good
 from features import snapshot, store
 from features.store import Place
 from lakehouse.errors import SnapshotRefused
@@ -123,3 +125,23 @@ def test_nothing_is_under_its_name_until_it_is_complete(state, tmp_path, monkeyp
     assert len(seen) == 1
     assert seen[0].endswith(".new")
     assert [p.name for p in tmp_path.iterdir()] == [snapshot.file_name(7)]
+
+
+def test_what_could_not_be_written_or_was_killed_at_it_takes_no_room(settings, state):
+    folder = settings.engine.state_folder
+    folder.mkdir()
+    keeper = Keeper(settings, 0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # the child's disk is full
+        keeper.save(state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    keeper.reap(wait=True)
+    assert list(folder.iterdir()) == []
+    killed = (folder / snapshot.file_name(800)).with_suffix(f".123{snapshot.TORN}")
+    killed.write_bytes(b"FRAUDLK2")
+    keeper.save(state)
+    assert not killed.exists(), "gone before the next one is written"
+    keeper.reap(wait=True)
+    assert [path.name for path in folder.iterdir()] == [snapshot.file_name(900)]
