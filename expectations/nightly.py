@@ -170,6 +170,11 @@ def run(context: Context) -> str:
     for table in TABLES:
         if delta.exists(context.root, table):
             findings += validated(made, looked_at(context, table), table, name)
+    if not findings:
+        raise ContractBroken(
+            f"There is no table of silver or gold at {context.root}: nothing was validated.",
+            "Setting lake.root names the lake; silver.job and gold.job make its tables.",
+        )
     made.build_data_docs(site_names=[_SITE])
     storage.ensure(context.root, quality.VALIDATIONS)
     rows = context.spark.createDataFrame(_rows(context, findings, name, now), quality.VALIDATIONS.ddl)

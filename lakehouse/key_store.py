@@ -8,7 +8,6 @@ keep what was destroyed.
 
 import os
 import sqlite3
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Literal, NamedTuple
 import orjson
 
 from lakehouse.errors import KeysMissing
+from lakehouse.private import refuse_shared
 
 FILE = "data_keys.sqlite"
 PATIENCE_S = 60.0
@@ -201,15 +201,7 @@ class KeyStore:
             database.execute("COMMIT")
 
     def _refuse_readable_by_others(self) -> None:
-        try:
-            mode = self.path.stat().st_mode
-        except FileNotFoundError:
-            raise KeysMissing(
-                f"There is no {self.path}.",
-                "bronze.job makes it with its first key; restore a lost one from its backup.",
-            ) from None
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise KeysMissing(f"{self.path} can be read by others.", f"chmod 600 {self.path}")
+        refuse_shared(self.path, "bronze.job makes it with its first key; restore a lost one from its backup.")
 
 
 def _found(database: sqlite3.Connection, names: Sequence[KeyName]) -> dict[KeyName, Wrapped]:

@@ -15,7 +15,6 @@ import hashlib
 import os
 import re
 import secrets
-import stat
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from lakehouse import chain, signing, trail
 from lakehouse import settings as conf
 from lakehouse.errors import FraudlakeError, KeysMissing
+from lakehouse.private import refuse_shared
 
 VARIABLE = "FRAUDLAKE_MASTER_KEY_V"
 MADE_AT = "_MADE_AT"
@@ -149,11 +149,7 @@ def _cached_file(path: Path, _mtime_ns: int) -> Keyring:
 def from_file(folder: Path) -> Keyring:
     """The keyring of a folder; KeysMissing when there is none or others can read it."""
     path = folder / KEYRING
-    if not path.exists():
-        raise KeysMissing(f"There is no {path}.", "`make keys` creates local keys; nothing starts without them.")
-    status = path.stat()
-    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise KeysMissing(f"{path} can be read by others.", f"chmod 600 {path}")
+    status = refuse_shared(path, "`make keys` creates local keys; nothing starts without them.")
     return _cached_file(path, status.st_mtime_ns)
 
 

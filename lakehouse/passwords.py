@@ -1,11 +1,10 @@
 """Passwords of stores: each in a file of its own that only its owner can read, and nowhere else."""
 
 import secrets
-import stat
 from pathlib import Path
 
-from lakehouse.errors import KeysMissing
 from lakehouse.keys import write_private
+from lakehouse.private import refuse_shared
 from lakehouse.settings import resolve
 
 
@@ -16,10 +15,7 @@ def password(file: Path, service: str) -> str:
 
 def secret_of(path: Path, do: str) -> str:
     """The secret in a file; KeysMissing, with what to `do`, when there is none, or when others can read it."""
-    if not path.exists():
-        raise KeysMissing(f"There is no {path}.", do)
-    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise KeysMissing(f"{path} can be read by others.", f"chmod 600 {path}")
+    refuse_shared(path, do)
     return path.read_text().strip()
 
 

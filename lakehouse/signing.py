@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from lakehouse.errors import KeysMissing
+from lakehouse.private import refuse_shared
 
 TRUSTED = "trusted.json"
 
@@ -97,9 +98,8 @@ def create(folder: Path, roles: tuple[str, ...], write: Callable[[Path, bytes], 
 
 
 def signer(path: Path) -> Signer:
-    """The signer of a PEM file; its key id follows from its file name and public key."""
-    if not path.exists():
-        raise KeysMissing(f"There is no signing key {path}.", "`make keys` creates the local ones that are missing.")
+    """The signer of a PEM file that nobody else can read; its key id follows from its file name and public key."""
+    refuse_shared(path, "`make keys` creates the local ones that are missing.")
     private = serialization.load_pem_private_key(path.read_bytes(), password=None)
     if not isinstance(private, Ed25519PrivateKey):
         raise KeysMissing(f"{path} is not an Ed25519 key.")

@@ -109,6 +109,11 @@ def test_a_key_that_comes_twice_is_found(
         nightly.run(context(settings))
 
 
+def test_a_root_without_tables_is_no_lake_that_holds_what_it_promises(context: NewContext, settings: Settings) -> None:
+    with pytest.raises(ContractBroken, match="There is no table of silver or gold at"):
+        nightly.run(context(settings))
+
+
 def test_a_rule_that_both_count_differently_is_a_disagreement() -> None:
     def finding(rule: str, kind: str, unexpected: int, by_predicate: int) -> Finding:
         return Finding(silver.PAYMENTS, f"{rule}: {kind}", "x", unexpected == 0, 9, unexpected, by_predicate, None)

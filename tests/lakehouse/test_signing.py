@@ -56,13 +56,20 @@ def test_the_trusted_file_holds_no_private_key(folder: Path) -> None:
 
 
 def test_missing_and_foreign_keys_are_named(tmp_path: Path) -> None:
-    with pytest.raises(KeysMissing, match=r"no signing key .*nobody\.pem\. `make keys`"):
+    with pytest.raises(KeysMissing, match=r"There is no .*nobody\.pem\. `make keys`"):
         signing.signer(tmp_path / "nobody.pem")
     with pytest.raises(KeysMissing, match=r"There is no .*trusted\.json"):
         signing.trust(tmp_path)
     pem = X25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    (tmp_path / "author.pem").write_bytes(pem)
+    keys.write_private(tmp_path / "author.pem", pem)
     with pytest.raises(KeysMissing, match=r"author\.pem is not an Ed25519 key"):
+        signing.signer(tmp_path / "author.pem")
+
+
+def test_a_signing_key_that_others_can_read_signs_nothing(tmp_path: Path) -> None:
+    signing.create(tmp_path, ("author",), keys.write_private)
+    (tmp_path / "author.pem").chmod(0o640)
+    with pytest.raises(KeysMissing, match=r"author\.pem can be read by others\. chmod 600 .*author\.pem"):
         signing.signer(tmp_path / "author.pem")

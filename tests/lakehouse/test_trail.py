@@ -240,7 +240,7 @@ def test_show_filters(here: Settings) -> None:
 
 def test_what_cannot_be_recorded_is_refused(here: Settings, tmp_path: Path) -> None:
     (here.keys.folder / "trail.pem").rename(tmp_path / "trail.pem")
-    with pytest.raises(KeysMissing, match=r"There is no signing key .*trail\.pem\. `make keys`"):
+    with pytest.raises(KeysMissing, match=r"There is no .*trail\.pem\. `make keys`"):
         trail.record(here, "a", "b", {})
     (tmp_path / "trail.pem").rename(here.keys.folder / "trail.pem")
     here.trail.heads_folder.parent.write_text("a file where a folder should be")
