@@ -27,7 +27,7 @@ from lakehouse.moments import day_floor, moment_ms
 from lakehouse.runs import recorded
 from lakehouse.settings import Settings, resolve
 from lakehouse.signing import trust
-from training.promotion import learnt_until_ms, tested_until_ms
+from training.promotion import learnt_until_ms, seen_until_ms
 from training.watch import Row, Watch, newest
 
 
@@ -41,7 +41,7 @@ def watched(
     settings: Settings, model: Model, until_ms: int | None, reference_end_ms: int | None, importances: bool
 ) -> list[Row]:
     """Measure what is new of a champion and write it; the new rows."""
-    end_ms = tested_until_ms(model) if reference_end_ms is None else reference_end_ms
+    end_ms = seen_until_ms(model) if reference_end_ms is None else reference_end_ms
     rows = list(Watch(settings, model, day_floor(end_ms), learnt_until_ms(model)).rows(until_ms, importances))
     if rows:
         delta.append(conf.lake_root(settings), DRIFT, rows)

@@ -113,7 +113,7 @@ def learnt_until_ms(model: Model) -> int:
     return max(fitted_until_ms(model), int(model.manifest["split"].get("train_end_ms", 0)))
 
 
-def tested_until_ms(model: Model) -> int:
+def seen_until_ms(model: Model) -> int:
     """From when on no payment was one that a model was fitted on or tested on."""
     return max(fitted_until_ms(model), int(model.manifest["split"].get("test_end_ms", 0)))
 

@@ -21,7 +21,6 @@ from tests.lakehouse.records import HOUR, REFERENCE, raw_control, signed
 from tests.serving.running import listening, until
 
 NEVER_CUTS = {"challenge": 0.999998, "review": 0.999999, "decline": 1.0}
-NOW_MS = int(time.time() * 1000)
 
 
 @dataclass
@@ -51,6 +50,7 @@ def world(new_settings, broker, tmp_path_factory, request):
     A module may say how often a card may be looked up: REVEALS_PER_MIN.
     """
     folder = tmp_path_factory.mktemp("api")
+    now_ms = int(time.time() * 1000)
     base = new_settings(folder)
     settings = base.model_copy(
         update={
@@ -65,7 +65,7 @@ def world(new_settings, broker, tmp_path_factory, request):
     model = stored(settings.models.store, folder / "scratch", keyring, cuts=NEVER_CUTS)
     tokens = [f"v1:{'A' * 22}{n:02}" for n in range(5)]
     lists = [
-        {"list": "block", "kind": "card", "token": one, "reason": "a name", "expires_at": NOW_MS + n * HOUR - HOUR // 2}
+        {"list": "block", "kind": "card", "token": one, "reason": "a name", "expires_at": now_ms + n * HOUR - HOUR // 2}
         for n, one in enumerate(tokens)
     ]
     shop = {"list": "watch", "kind": "merchant", "token": "M-9", "reason": "r", "expires_at": None}
@@ -79,8 +79,8 @@ def world(new_settings, broker, tmp_path_factory, request):
         signed(keyring, "model", {"digest": model}, control_id="m"),
         signed(keyring, "lists", {"add": [shop], "remove": []}, control_id="bad"),
     ]
-    ready = staged_record(model, NOW_MS, BY_HAND, None)
-    before, after = ([raw_control(event, NOW_MS) for event in some] for some in (events, behind))
+    ready = staged_record(model, now_ms, BY_HAND, None)
+    before, after = ([raw_control(event, now_ms) for event in some] for some in (events, behind))
     send(settings, *before, ready, *after)
     replicas = []
     for number in range(2):

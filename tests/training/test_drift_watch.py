@@ -26,7 +26,7 @@ from training.data import read
 from training.drift import _exported, _lines
 from training.fit import refitted
 from training.package import model_of
-from training.promotion import learnt_until_ms, tested_until_ms
+from training.promotion import learnt_until_ms, seen_until_ms
 from training.retrain import alarms
 from training.watch import DriftRefused, Watch, newest
 
@@ -178,8 +178,8 @@ def test_scores_are_compared_with_days_that_the_champion_did_not_learn_from_wher
     watched: Settings, learnt_d: int, start_d: int
 ) -> None:
     model = overfitted(watched, learnt_d)
-    assert tested_until_ms(model) == START_MS + REFERENCE * DAY_MS
-    watch = Watch(watched, model, tested_until_ms(model), learnt_until_ms(model))
+    assert seen_until_ms(model) == START_MS + REFERENCE * DAY_MS
+    watch = Watch(watched, model, seen_until_ms(model), learnt_until_ms(model))
     rows = list(watch.rows(START_MS + (DAYS - 1) * DAY_MS, importances=False))
     of_scores = {"score", "labels"}
     starts = {(row["subject"] in of_scores, row["reference_start"]) for row in rows}
