@@ -33,8 +33,10 @@ from serving.standing import offered
 
 LOOK_BACK = 100_000
 """Records before an answer among which its payment is looked for: its API wrote it some seconds before, at most."""
+KEPT = 2_000
+"""Of these, kept in memory: nearly every payment of an answer is among them."""
 AT_ONCE = 10_000
-"""Of these, read together, the nearest first."""
+"""Of the others, read together, the nearest first."""
 
 REQUESTED = Counter("fraudlake_verifications_requested", "Challenged payments whose customers are asked")
 WITHOUT_PAYMENT = Counter(
@@ -55,6 +57,8 @@ class Answering:
         self._source = keys.source(settings)
         self._digests = Digests(self._source.keyring())
         self._trust = signing.trust(resolve(settings.keys.folder))
+        self._recent: list[Message] = []
+        """The records before those that are looked at."""
         self._now: InForce | None = None
         """What is in force; None while no challenge asked for it, so that most readers need no lake."""
 
@@ -71,6 +75,7 @@ class Answering:
             for word in reversed(answer_records(messages, self._digests))
             if word.kind == ANSWER and word.outcome == CHALLENGE and appended[word.offset] >= since
         }
+        recent, self._recent = self._recent, [*self._recent, *messages][-KEPT:]
         if not challenged:
             return []
         if self._now is None:
@@ -79,7 +84,7 @@ class Answering:
 
             self._now = past(self._settings, self._trust).now
         tokens = Tokens(self._source.keyring(), self._now.token_version)
-        payments = self._payments(challenged, messages)
+        payments = self._payments(challenged, [*recent, *messages])
         if lost := len(challenged) - len(payments):
             WITHOUT_PAYMENT.inc(lost)
             logger("alerts").error("payments of answers are not on the log: their customers are not asked", count=lost)
@@ -133,7 +138,11 @@ def _of_transactions(messages: list[Message], challenged: Mapping[str, int]) -> 
     out: dict[str, Message] = {}
     wanted = {name.encode(): name for name in challenged}
     for prefix, schema in _PAYMENTS.items():
-        ours = [message for message in messages if (message.value() or b"").startswith(prefix)]
+        ours = [
+            message
+            for message in messages
+            if (value := message.value() or b"").startswith(prefix) and any(name in value for name in wanted)
+        ]
         texts = Texts.of([message.value() or b"" for message in ours])
         decoded = schema.codec.decode(texts.buffer, texts.start + PREFIX_BYTES, texts.start + texts.length)
         sound = np.flatnonzero(decoded.fault == 0)
