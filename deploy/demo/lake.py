@@ -36,6 +36,12 @@ class Lake:
         rows = self.rows(silver.BALANCE, names)
         return {name: int(sum(rows.column(name).to_pylist())) for name in names}
 
+    def duplicates_of_history(self) -> int:
+        """Records that came twice before the first model was in force; later the API repeats what a broker was slow with."""
+        control = self.rows(silver.CONTROL, ["scope", "offset"]).to_pylist()
+        live = min(row["offset"] for row in control if row["scope"] == "model")
+        return sum(offset < live for offset in self.rows(silver.DUPLICATES, ["offset"]).column("offset").to_pylist())
+
     def quarantine(self) -> dict[str, int]:
         """Refused records by reason; a record with two reasons counts for both."""
         reasons = self.rows(silver.QUARANTINE, ["reasons"]).column("reasons").to_pylist()

@@ -108,7 +108,7 @@ def check_quarantine(plan: Plan, lake: Lake) -> None:
     if expected is None:
         return
     wanted = {**expected["quarantined"], "conflict": expected["conflicts"]}
-    found, duplicates = lake.quarantine(), lake.balance()["duplicates"]
+    found, duplicates = lake.quarantine(), lake.duplicates_of_history()
     if found != {name: n for name, n in wanted.items() if n} or duplicates != expected["duplicates"]:
         raise DemoFailed(
             f"The history's faulty records must come to {wanted} and {expected['duplicates']} duplicates; the lake has "
