@@ -37,7 +37,7 @@ class Lake:
         return {name: int(sum(rows.column(name).to_pylist())) for name in names}
 
     def duplicates_of_history(self) -> int:
-        """Records that came twice before the first model was in force; later the API repeats what a broker was slow with."""
+        """Records that came twice before the first model was in force; later the API itself may repeat some."""
         control = self.rows(silver.CONTROL, ["scope", "offset"]).to_pylist()
         live = min(row["offset"] for row in control if row["scope"] == "model")
         return sum(offset < live for offset in self.rows(silver.DUPLICATES, ["offset"]).column("offset").to_pylist())
