@@ -44,9 +44,8 @@ def refuse_needed(root: str, one: Missing) -> None:
         )
 
 
-def exactly(settings: Settings, found: Sequence[Missing], topic: str, partition: int, start: int, end: int) -> Missing:
-    """The missing range that was asked for; FraudlakeError, with what is missing, where it is another."""
-    here = [one for one in found if (one.topic, one.span.partition) == (topic, partition)]
+def exactly(settings: Settings, here: Sequence[Missing], topic: str, partition: int, start: int, end: int) -> Missing:
+    """Of what is missing of a partition the range that was asked for; FraudlakeError where it is another."""
     for one in here:
         if (one.span.start, one.span.end) == (start, end):
             return one
@@ -111,7 +110,7 @@ def _asked(settings: Settings, given: argparse.Namespace, interval: Interval) ->
     start, end = interval.start, interval.end
     root, identity = conf.lake_root(settings), topics.identify(settings, given.topic)
     span = Span(identity.topic_id, given.partition, start, end)
-    found = missing(settings, given.topic)
+    found = [one for one in missing(settings, given.topic) if one.span.partition == given.partition]
     touching = any(one.span.start < end and start < one.span.end for one in found)
     if not touching and not holes(named(root, TABLES[given.topic], span), start, end):
         print(f"{TABLES[given.topic].name}: offsets {start} to {end} are written off already")

@@ -5,6 +5,7 @@ import models
 import numpy as np
 import orjson
 import pytest
+from ruled import rule
 
 from features import snapshot, store
 from lakehouse import keys
@@ -13,28 +14,6 @@ from lakehouse.registry import PREFIX_BYTES, registry
 from lakehouse.single import read
 
 NEVER_CUTS = {"challenge": 0.999998, "review": 0.999999, "decline": 1.0}
-
-
-def rule(name, sql="amount_base_minor >= 0", action=None, **changes):
-    """A rule over rows with an amount, which all payments have."""
-    return {
-        "id": name,
-        "version": 1,
-        "state": "active",
-        "sql": sql,
-        "action": action or {"outcome": "review"},
-        "reason_code": name.upper(),
-        "sentence": "A test.",
-        "owner": "tests",
-        "pattern": None,
-        "valid_from": None,
-        "valid_to": None,
-        "tests": {
-            "matching": [{"amount_base_minor": 5000, "channel": "ecom", "merchant_country": "FR"}],
-            "not_matching": [{}],
-        },
-        **changes,
-    }
 
 
 def rule_set(*rules):

@@ -17,6 +17,7 @@ from lakehouse import topics
 from serving.app import create_app
 from tests.calling import payment
 from tests.decisions.models import stored
+from tests.decisions.ruled import rule
 from tests.lakehouse.records import HOUR, REFERENCE, raw_control, signed
 from tests.serving.running import listening, until
 
@@ -94,25 +95,6 @@ def world(new_settings, broker, tmp_path_factory, request):
         both = [Replica(settings, server.port) for server in (first, second)]
         until(lambda: all(one.ready for one in both))
         yield SimpleNamespace(settings=settings, replicas=both, tokens=tokens, folder=folder, model=model)
-
-
-def rule(name, **changes):
-    """A rule over rows with an amount, which all payments have."""
-    matching = {"amount_base_minor": 5000, "channel": "ecom", "merchant_country": "FR"}
-    return {
-        "id": name,
-        "version": 1,
-        "state": "active",
-        "sql": "amount_base_minor >= 0",
-        "reason_code": name.upper(),
-        "sentence": "A test.",
-        "owner": "tests",
-        "pattern": None,
-        "valid_from": None,
-        "valid_to": None,
-        "tests": {"matching": [matching], "not_matching": [{}]},
-        **changes,
-    }
 
 
 def send(settings, *records):

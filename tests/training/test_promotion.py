@@ -14,21 +14,18 @@ import pytest
 from decisions import bundle, control
 from decisions.bundle import XGBOOST
 from decisions.shelf import Shelf
-from expectations.rules.rule_set import payload_of
 from features.catalogue import feature_set_hash
 from lakehouse import delta, signing, topics, trail
 from lakehouse import settings as conf
 from lakehouse.contracts import gold, silver
 from lakehouse.errors import BundleRefused, ControlRefused
-from lakehouse.moments import now_ms
 from lakehouse.registry import PREFIX_BYTES, registry
 from lakehouse.signing import signer
 from tests.decisions import logs, models
 from tests.filled import row
 from tests.training.live import AS_OF, CUTS, Live
-from training import approval, following, guarding, promotion
+from training import following, guarding, promotion
 from training.aliases import REFUSED, Aliases
-from training.promoted import promoted
 from training.promotion import Signers
 from training.recut import recut
 from training.registry import recorded
@@ -311,42 +308,6 @@ def test_a_champion_moved_in_the_registry_is_promoted_with_an_approval_guarded_a
     watcher.look()
     assert promotion.in_force(named) == champion
     watcher.close()
-
-
-def test_a_watch_that_begins_later_takes_up_a_promotion_and_no_way_back(broker, settings, bundles):
-    shutil.copytree(bundles.store, settings.models.store)
-    topics.ensure(settings)
-    by, (champion, challenger, _), said = Signers.local(settings), bundles.digests, []
-
-    def begun(watch_s=3600.0):
-        guard = settings.guard.model_copy(update={"watch_s": watch_s})
-        watcher = following.Watcher(settings.model_copy(update={"guard": guard}), said.append)
-        watcher._take_up()
-        found = None if watcher._guard is None else watcher._guard.digest
-        watcher.close()
-        return found
-
-    assert begun() is None
-    control.put_model(settings, champion, *by, here=True)
-    assert begun() is None, "before the first model there was none to go back to"
-    before_ms = now_ms()
-    # What it was received at says nothing of when it came into force.
-    control.put_model(settings, challenger, *by, logs.END_MS, here=True)
-    digest, at_ms = promoted(settings)
-    assert (digest, before_ms <= at_ms <= now_ms()) == (challenger, True)
-    assert begun() == challenger
-    (told,) = said
-    assert told.startswith(f"model {challenger[:12]} was promoted ")
-    assert begun(watch_s=1e-3) is None, "its time has passed"
-    control.put_model(settings, champion, *by, here=True)
-    assert begun() is None, "a rollback is no promotion"
-    # By an approval of its own it is promoted once more.
-    now = promotion.past_of(settings).now
-    people = (signer(path) for path in by)
-    again = control.prepared("model", payload_of({"digest": challenger}), now.versions, *people)
-    approval.write(settings.models.store, challenger, approval.APPROVAL, again)
-    control.put(settings, again, now)
-    assert begun() == challenger
 
 
 def test_a_guard_takes_back_nothing_but_the_model_it_watches(world, mlflow_server):
