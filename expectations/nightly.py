@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -21,8 +22,10 @@ from lakehouse import delta, jobs, storage
 from lakehouse import settings as conf
 from lakehouse.contracts import gold, quality, silver
 from lakehouse.errors import ContractBroken
+from lakehouse.files import arrow_schema
 from lakehouse.jobs import Context
 from lakehouse.log import configure, logger
+from lakehouse.made import as_frame
 from lakehouse.runs import recorded
 from lakehouse.settings import resolve
 from lakehouse.tables import Table
@@ -177,8 +180,8 @@ def run(context: Context) -> str:
         )
     made.build_data_docs(site_names=[_SITE])
     storage.ensure(context.root, quality.VALIDATIONS)
-    rows = context.spark.createDataFrame(_rows(context, findings, name, now), quality.VALIDATIONS.ddl)
-    storage.merge_by_key(rows, context.root, quality.VALIDATIONS)
+    rows = pa.Table.from_pylist(_rows(context, findings, name, now), arrow_schema(quality.VALIDATIONS))
+    storage.merge_by_key(as_frame(rows), context.root, quality.VALIDATIONS)
     troubles = [one.trouble for one in findings if one.trouble is not None] + disagreements(findings)
     for trouble in troubles:
         log.warning("an expectation does not hold", code="QUALITY_EXPECTATION_FAILED", what=trouble)

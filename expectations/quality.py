@@ -12,6 +12,8 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import pyarrow as pa
+
 from expectations.dimensions import DIMENSIONS
 from expectations.gate import READ_BY_GOLD, held
 from expectations.trend import scored
@@ -19,6 +21,7 @@ from lakehouse import delta, jobs, trail
 from lakehouse import settings as conf
 from lakehouse.contracts import quality
 from lakehouse.errors import QualityHeld
+from lakehouse.files import arrow_schema
 from lakehouse.log import configure
 from lakehouse.settings import Settings
 from lakehouse.spans import Span
@@ -78,7 +81,8 @@ def release(
     of: trail.Details = {"partition": partition, "start_offset": start, "end_offset": end, "by": by}
     trail.record(settings, "quality.released", f"{table}, {dimension}", of)
     storage.ensure(root, quality.RELEASES)
-    frame = build_session(settings, "quality").createDataFrame([row], quality.RELEASES.ddl)
+    rows = pa.Table.from_pylist([row], arrow_schema(quality.RELEASES))
+    frame = build_session(settings, "quality").createDataFrame(rows)
     storage.merge_by_key(frame, root, quality.RELEASES)
     return str(row["release_id"])
 

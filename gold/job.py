@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -19,10 +20,12 @@ from gold.scores import scores
 from gold.training_set import Recipe, due, write
 from lakehouse import delta, jobs, storage
 from lakehouse.contracts import gold, silver
+from lakehouse.files import arrow_schema
 from lakehouse.intervals import Flow, drive, spans_between
 from lakehouse.jobs import Context
 from lakehouse.label_ledger import Trust
 from lakehouse.log import logger
+from lakehouse.made import as_frame
 from lakehouse.settings import resolve
 from lakehouse.storage import Span
 from lakehouse.tables import Table
@@ -120,8 +123,8 @@ class Gold:
 
     def _mature(self, as_of_ms: int) -> None:
         found = label_maturity(self._context.root, as_of_ms, self._context.settings.labels)
-        frame = self._context.spark.createDataFrame(found, gold.LABEL_MATURITY.ddl)
-        storage.overwrite(frame, self._context.root, gold.LABEL_MATURITY)
+        rows = pa.Table.from_pylist(found, arrow_schema(gold.LABEL_MATURITY))
+        storage.overwrite(as_frame(rows), self._context.root, gold.LABEL_MATURITY)
 
 
 def run(context: Context) -> None:

@@ -16,8 +16,10 @@ from lakehouse.files import FORMAT, Batches, arrow_schema, filesystem
 from lakehouse.high_water import FILE, said
 from lakehouse.spans import Span
 from lakehouse.tables import Table
+from lakehouse.tasks import handed_out
 
 BATCH_ROWS = 65_536
+_PARTS = pa.schema({"number": pa.int32(), "path": pa.string(), "start": pa.int64(), "end": pa.int64()})
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,8 @@ def scanned(
             task_rows,
         )
     ]
-    numbered = [(number, *part) for number, part in enumerate(parts)]
-    ddl = "number int, path string, start bigint, end bigint"
-    files = spark.createDataFrame(numbered, ddl).repartitionById(max(1, len(parts)), "number")
+    numbered = [{"number": n, "path": path, "start": start, "end": end} for n, (path, start, end) in enumerate(parts)]
+    files = handed_out(spark, pa.Table.from_pylist(numbered, _PARTS))
     folder, wanted = table.path(root), list(columns)
     schema = pa.schema([field for field in arrow_schema(table) if field.name not in table.partition_by])
 

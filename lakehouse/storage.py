@@ -24,7 +24,7 @@ from lakehouse.crash import crash_point
 from lakehouse.delta import dataset, exists, followed, opened, within
 from lakehouse.delta import ensure as ensure
 from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
-from lakehouse.files import is_local
+from lakehouse.files import arrow_schema, is_local
 from lakehouse.made import Rows, as_frame
 from lakehouse.made import written as written_files
 from lakehouse.purged import refuse_before
@@ -51,7 +51,7 @@ def read(spark: SparkSession, root: str, table: Table, version: int | None = Non
     RangeMissing where records were purged since that version.
     """
     if version == -1 or not exists(root, table):
-        return spark.createDataFrame([], _schema(table))
+        return spark.createDataFrame(arrow_schema(table).empty_table())
     held = opened(root, table)
     if version is not None:
         refuse_before(held, table, version)
@@ -268,7 +268,7 @@ def cut_back(spark: SparkSession, root: str, table: Table, span: Span) -> None:
         f"AND `{offset_column}` >= {span.start}"
     )
     (
-        spark.createDataFrame([], _schema(table))
+        spark.createDataFrame(arrow_schema(table).empty_table())
         .write.format("delta")
         .mode("overwrite")
         .option("replaceWhere", condition)

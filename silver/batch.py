@@ -33,6 +33,7 @@ from lakehouse.scanned import scanned
 from lakehouse.settings import resolve
 from lakehouse.storage import Span
 from lakehouse.tables import Table
+from lakehouse.tasks import handed_out
 from lakehouse.topics import EVENT_KINDS
 from lakehouse.workplace import workplace
 from silver import erasing, key_events
@@ -208,9 +209,7 @@ class EventBatch:
     def _accepted(self, kind: str, kept: Kept, folder: Path, verdicts: Judged) -> Made:
         """The accepted rows of a kind, to be made of the kept files."""
         table = silver.BY_KIND[kind]
-        files = kept.numbered(kind)
-        frame = self._context.spark.createDataFrame(files, "number int, path string")
-        tasks = frame.repartitionById(files[-1][0] + 1, "number")
+        tasks = handed_out(self._context.spark, kept.numbered(kind))
         return Made(tasks, filling(table, admitted_to(folder, kind, verdicts.accepted_rows[kind])), table)
 
     def _put(self, rows: Rows, table: Table, span: Span) -> None:

@@ -20,6 +20,7 @@ NARROWED = "narrow"
 """Kind of the files with what admission looks at."""
 TOLD_DDL = "kind string, path string, rows bigint"
 _TOLD = pa.schema({"kind": pa.string(), "path": pa.string(), "rows": pa.int64()})
+_NUMBERED = pa.schema({"number": pa.int32(), "path": pa.string()})
 FILE_ROWS = 100_000
 """Rows that one task makes a file of a table from, roughly."""
 
@@ -72,13 +73,13 @@ class Kept:
         """Every row of a kind."""
         return pa.Table.from_batches([batch for path, _ in self._of(kind) for batch in _batches(path)], schema)
 
-    def numbered(self, kind: str) -> list[tuple[int, str]]:
+    def numbered(self, kind: str) -> pa.Table:
         """(number of the task that writes it, path) of every file, so that tasks have about `FILE_ROWS` each."""
         out, rows = [], 0
         for path, count in self._of(kind):
-            out.append((rows // FILE_ROWS, path))
+            out.append({"number": rows // FILE_ROWS, "path": path})
             rows += count
-        return out
+        return pa.Table.from_pylist(out, _NUMBERED)
 
     def _of(self, kind: str) -> Sequence[tuple[str, int]]:
         return self._paths.get(kind, [])
