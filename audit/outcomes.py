@@ -116,7 +116,7 @@ def compare(hop: Hop, admitted: Admitted, arrived: Arrived, decided: Columns, go
         ("amount in base currency", told("amount", payments[1])),
         ("card, customer or merchant", told("parties", payments[2])),
         ("outcome", told("outcome")),
-        ("risk, score, model, reasons, rung or decision id", told("carried")),
+        ("risk, score, model, reasons, rung, exploration, arm or decision id", told("carried")),
         ("payload digest", raw),
         ("content digest", [payments[3], witness(SILVER, decided, "own content")]),
     ):

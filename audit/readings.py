@@ -21,6 +21,7 @@ OF_SCORE = ("model_digest", "score", "score_xgboost", "score_isolation_forest")
 OF_DECISION = (
     *("risk", "score", "model_digest", "decision_id"),
     *("score_with_rules", "rules_fired", "reason_codes", "lists_hit", "rung"),
+    *("propensity", "explored_from", "arm", "arm_probability"),
 )
 ASIDE = ("payload_digest", "ingested_at", "broker_time", "kind", "first_offset", "content_digest")
 REFUSED = (*ASIDE, "sealed", "sealing_key", "first_content_digest", "reasons")

@@ -37,6 +37,7 @@ WITNESSED = {
         *("effective_outcome", "decided_outcome", "answered_outcome", "challenge_result"),
         *("amount_base_minor", "card_token"),
         *("score_with_rules", "rules_fired", "reason_codes", "lists_hit", "rung"),
+        *("propensity", "explored_from", "arm", "arm_probability"),
     ),
 }
 """Columns that somebody else tells too; audit/README.md says which are nobody's."""
@@ -147,6 +148,19 @@ def test_a_score_other_than_the_engines_is_altered_in_gold(lake, look, tmp_path,
     told = [(f["what"], f["fact"], f["tables"], f["examples"], f["repair"]) for f in found["findings"]]
     command = f"python -m gold.job --from-position {offset} --to-position {offset + 1}"
     assert told == [("altered", "scores", ["gold.scores"], [{"offset": offset}], command)]
+
+
+def test_how_a_payment_was_explored_and_split_is_what_the_engine_said(lake, look, tmp_path):
+    root = shutil.copytree(lake.root, tmp_path / "lake")
+    table = DeltaTable(TABLES["gold.decisions"].path(str(root)))
+    other = {"propensity": "0.5", "explored_from": "'decline'", "arm": "'challenger'", "arm_probability": "0.1"}
+    offsets = sorted(row["offset"] for row in lake.rows["gold.decisions"])[: len(other)]
+    for offset, (column, value) in zip(offsets, other.items(), strict=True):
+        table.update({column: value}, predicate=f"`offset` = {offset}")
+    _, found = look(root)
+    assert [(f["what"], f["tables"], f["examples"]) for f in found["findings"]] == [
+        ("altered", ["gold.decisions"], [{"offset": offset} for offset in offsets])
+    ]
 
 
 def test_without_the_topic_a_score_that_differs_names_both_tables(lake, look, tmp_path):
