@@ -174,7 +174,9 @@ def _facts(hop: Hop, arrived: Arrived, tables: Mapping[str, Columns], silver: Si
     for name in aside:
         offsets = tables[name].offset
         ids = arrived.schema_ids(offsets)
-        kinds = pa.array([silver.kind_of.get(number) for number in ids.tolist()], pa.string())
+        named = ~tables[name].flags("unnamed") if name == QUARANTINE else np.ones(len(ids), np.bool_)
+        known = np.where(named, ids, arrived.NOWHERE)
+        kinds = pa.array([silver.kind_of.get(number) for number in known.tolist()], pa.string())
         by_id = Witness("the schema id", offsets, digests.values(kinds)).at(ids != arrived.NOWHERE)
         hop.found(source, blaming(name, agreed("kind", [by_id, *told("kind", (name,))])))
     for kind, decoded in arrived.kinds.items():
