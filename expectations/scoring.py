@@ -22,14 +22,14 @@ from expectations.dimensions import (
     dimension_of_reason,
 )
 from expectations.trend import EVERYTHING, Key, history, milliseconds, recent
-from expectations.windows import ALERT, HELD, Tally, Window, state, unscored, window
+from expectations.windows import ALERT, HELD, Tally, Window, state, window
 from lakehouse import delta, storage
 from lakehouse.contracts import quality, silver
 from lakehouse.errors import SettingsError
 from lakehouse.files import arrow_schema
 from lakehouse.log import logger
 from lakehouse.settings import Quality
-from lakehouse.storage import Span
+from lakehouse.spans import Span, holes
 
 SCHEMA = arrow_schema(quality.SCORES)
 PROMPT = ("payment", "authorisation")
@@ -125,7 +125,7 @@ class Scores:
         before = history(self._root, span.topic_id, span.partition)
         batches = sorted({(t.start, t.end) for tallies in before.values() for t in tallies})
         touched = [(a, b) for a, b in batches if a < span.end and b > span.start]
-        touched = sorted([*touched, *unscored(touched, span.start, span.end)])
+        touched = sorted([*touched, *holes(touched, span.start, span.end)])
         changed = [Span(span.topic_id, span.partition, a, b) for a, b in touched]
         first, end = changed[0].start, changed[-1].end
         later = [b for b in batches if b[0] >= end]

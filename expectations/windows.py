@@ -55,16 +55,6 @@ def window(tallies: Sequence[Tally], settings: Quality) -> Window:
     return Window(start, last.end, rows, good, False)
 
 
-def unscored(batches: Sequence[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
-    """What of the offsets [start, end) lies in no batch, as ranges; the batches touch them and ascend."""
-    out, at = [], start
-    for first, after in batches:
-        if at < first:
-            out.append((at, first))
-        at = max(at, after)
-    return [*out, (at, end)] if at < end else out
-
-
 def state(found: Window, settings: Quality) -> str:
     """What a window's score means."""
     if not found.full:

@@ -37,6 +37,7 @@ from lakehouse.topics import EVENT_KINDS
 from lakehouse.workplace import workplace
 from silver import erasing, key_events
 from silver.admitting import Judged, judged
+from silver.balance import cut_off
 from silver.carrying import Carried, carried
 from silver.erasing import Erasure
 from silver.erasure_report import places
@@ -185,6 +186,9 @@ class EventBatch:
             one.result()
         if self._context.interval:
             self._scores.again(span)
+            for row in cut_off(self._context.root, span):
+                rest = replace(span, start=row["start_offset"], end=row["offset"] + 1)
+                self._put(pa.Table.from_pylist([row], arrow_schema(silver.BALANCE)), silver.BALANCE, rest)
         else:
             self._scores.take(span)
         self._erase(span, erasures)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expectations.windows import ALERT, GOOD, HELD, TOO_FEW, Tally, Window, state, unscored, window
+from expectations.windows import ALERT, GOOD, HELD, TOO_FEW, Tally, Window, state, window
 from lakehouse import settings as conf
 from lakehouse.settings import Quality
 
@@ -61,22 +61,6 @@ def test_a_batch_in_which_nothing_was_accepted_tells_no_time(quality: Quality) -
 )
 def test_below_095_is_an_alert_and_below_08_is_held(quality: Quality, good: int, full: bool, means: str) -> None:
     assert state(Window(0, 1000, 1000, good, full), quality) == means
-
-
-@pytest.mark.parametrize(
-    ("batches", "lacking"),
-    [
-        ([(0, 40)], []),
-        ([(5, 12), (12, 30)], []),
-        ([], [(10, 30)]),
-        ([(5, 12), (20, 40)], [(12, 20)]),
-        ([(12, 14), (20, 25)], [(10, 12), (14, 20), (25, 30)]),
-    ],
-)
-def test_what_of_offsets_10_to_30_no_batch_holds(
-    batches: list[tuple[int, int]], lacking: list[tuple[int, int]]
-) -> None:
-    assert unscored(batches, 10, 30) == lacking
 
 
 @given(
