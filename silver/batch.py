@@ -174,6 +174,8 @@ class EventBatch:
                 writers.submit(self._put, self._accepted(kind, kept, folder, verdicts), silver.BY_KIND[kind], span)
                 for kind in kept.kinds
             ]
+            for table in self._without(kept, span):
+                written.append(writers.submit(self._put, arrow_schema(table).empty_table(), table, span))
             for table, rows in (
                 (silver.QUARANTINE, verdicts.refused_rows),
                 (silver.DUPLICATES, verdicts.duplicate_rows),
@@ -216,6 +218,13 @@ class EventBatch:
         frame = self._context.spark.createDataFrame(files, "number int, path string")
         tasks = frame.repartitionById(files[-1][0] + 1, "number")
         return Made(tasks, filling(table, admitted_to(folder, kind, verdicts.accepted_rows[kind])), table)
+
+    def _without(self, kept: Kept, span: Span) -> list[Table]:
+        """Of an interval that is done again, tables that hold rows of it although it has no record of their kind."""
+        if not self._context.interval:
+            return []
+        others = [table for kind, table in silver.BY_KIND.items() if kind not in kept.kinds]
+        return [table for table in others if delta.count(self._context.root, table, delta.within(span))]
 
     def _put(self, rows: Rows, table: Table, span: Span) -> None:
         if self._context.interval:

@@ -10,13 +10,14 @@ from deltalake import DeltaTable
 import bronze.job
 import silver.job
 from features.bases import refuse_holes
-from lakehouse import storage, topics
+from lakehouse import delta, storage, topics
 from lakehouse.contracts import bronze as bronze_tables
 from lakehouse.contracts import silver as tables
-from lakehouse.errors import RangeMissing
+from lakehouse.errors import BalanceBroken, RangeMissing
 from lakehouse.jobs import Interval
 from lakehouse.settings import Settings
 from lakehouse.storage import Span
+from silver.balance import reconciled
 from silver.batch import EventBatch
 from tests.conftest import NewContext
 from tests.lakehouse.records import raw, raw_control, signed
@@ -82,3 +83,14 @@ def test_a_failed_batch_and_a_changed_mind_leave_nothing_behind(
     assert ranges[0]["run"] == balance["run"]
     assert ranges[0]["engine_clock"] == balance["engine_clock"]
     refuse_holes(now.root, replace(span, end=8))
+
+    # A row that lies where no record is of its kind goes with the interval.
+    (control,) = rows(now.root, tables.CONTROL)
+    delta.append(now.root, tables.CONTROL, [{**control, "offset": 3}])
+    with pytest.raises(
+        BalanceBroken, match=r"1 offsets from 3 on lie in two places.*--from-position 3 --to-position 4"
+    ):
+        reconciled(now.root, replace(span, end=8))
+    EventBatch(context(settings, Interval(3, 4))).take(replace(span, start=3, end=4))
+    assert [row["offset"] for row in rows(now.root, tables.CONTROL)] == [0]
+    reconciled(now.root, replace(span, end=8))
