@@ -206,15 +206,18 @@ def _repeats(hop: Hop, silver: Silver, tables: Mapping[str, Columns], source: So
 
 def _ranges(hop: Hop, source: Source, told: Columns, bounds: tuple[int, int]) -> None:
     """The ranges of silver.balance cover the whole, and each is there once."""
-    covered, gaps = bounds[0], []
+    covered, gaps, until = bounds[0], [], 0
     for row in np.argsort(told.ints("start_offset"), kind="stable").tolist():
-        if told.ints("start_offset")[row] > covered:
+        if (start := int(told.ints("start_offset")[row])) > covered:
             gaps.append(covered)
+            until = start
         covered = max(covered, int(told.offset[row]) + 1)
     if covered < bounds[1]:
         gaps.append(covered)
+        until = int(bounds[1])
     if gaps:
-        hop.found(source, [Wrong("lost", BALANCE, "ranges", np.array(gaps, np.int64), "the log's order")])
+        found = Wrong("lost", BALANCE, "ranges", np.array(gaps, np.int64), "the log's order", until=until)
+        hop.found(source, [found])
     both = np.column_stack([told.offset, told.ints("start_offset")])
     ranges, times = np.unique(both, axis=0, return_counts=True)
     if (times > 1).any():
