@@ -174,7 +174,9 @@ def _facts(hop: Hop, arrived: Arrived, tables: Mapping[str, Columns], silver: Si
     for name in aside:
         offsets = tables[name].offset
         ids = arrived.schema_ids(offsets)
-        kinds = pa.array([silver.kind_of.get(number) for number in ids.tolist()], pa.string())
+        named = ~tables[name].flags("unnamed") if name == QUARANTINE else np.ones(len(ids), np.bool_)
+        known = np.where(named, ids, arrived.NOWHERE)
+        kinds = pa.array([silver.kind_of.get(number) for number in known.tolist()], pa.string())
         by_id = Witness("the schema id", offsets, digests.values(kinds)).at(ids != arrived.NOWHERE)
         hop.found(source, blaming(name, agreed("kind", [by_id, *told("kind", (name,))])))
     for kind, decoded in arrived.kinds.items():
@@ -204,15 +206,18 @@ def _repeats(hop: Hop, silver: Silver, tables: Mapping[str, Columns], source: So
 
 def _ranges(hop: Hop, source: Source, told: Columns, bounds: tuple[int, int]) -> None:
     """The ranges of silver.balance cover the whole, and each is there once."""
-    covered, gaps = bounds[0], []
+    covered, gaps, until = bounds[0], [], 0
     for row in np.argsort(told.ints("start_offset"), kind="stable").tolist():
-        if told.ints("start_offset")[row] > covered:
+        if (start := int(told.ints("start_offset")[row])) > covered:
             gaps.append(covered)
+            until = start
         covered = max(covered, int(told.offset[row]) + 1)
     if covered < bounds[1]:
         gaps.append(covered)
+        until = int(bounds[1])
     if gaps:
-        hop.found(source, [Wrong("lost", BALANCE, "ranges", np.array(gaps, np.int64), "the log's order")])
+        found = Wrong("lost", BALANCE, "ranges", np.array(gaps, np.int64), "the log's order", until=until)
+        hop.found(source, [found])
     both = np.column_stack([told.offset, told.ints("start_offset")])
     ranges, times = np.unique(both, axis=0, return_counts=True)
     if (times > 1).any():

@@ -119,6 +119,7 @@ class Reading:
 
     def __init__(self, schemas: Mapping[int, Schema], kinds: tuple[str, ...], key: bytes | None) -> None:
         self._schemas = {number: schema for number, schema in schemas.items() if schema.kind in kinds}
+        self._latest = {schema.kind: schema for _, schema in sorted(self._schemas.items())}
         self._key = key
 
     def columns(self, records: Records) -> Columns:
@@ -150,7 +151,7 @@ class Reading:
             kept = [record for _, record in good]
             decoded = Decoded(
                 records.offset[np.array([row for row, _ in good], np.int64)],
-                digests.rows(schema.columns(kept), len(kept)),
+                digests.rows(self._latest[schema.kind].columns(kept), len(kept)),
                 {name: np.array([record[name] for record in kept], np.int64) for name in _NUMBERS.get(schema.kind, ())},
             )
             found.setdefault(schema.kind, []).append(decoded)

@@ -60,6 +60,7 @@ class Finding:
         low, high = int(wrong.offset.min()), int(wrong.offset.max()) + 1
         if wrong.to is not None:
             low, high = min(low, int(wrong.to.min())), max(high, int(wrong.to.max()) + 1)
+        high = max(high, wrong.until or 0)
         self.first, self.end = (min(self.first, low), max(self.end, high)) if self.rows else (low, high)
         self.rows += len(wrong.offset)
         order = np.argsort(wrong.offset)[: EXAMPLES - len(self.examples)]

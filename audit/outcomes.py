@@ -30,6 +30,8 @@ _MEANT = tuple(
     )
 )
 """How a challenge ended, and what that makes of its payment, as digests."""
+ON_ITS_WAY_MS = 600_000
+"""What landed so shortly before gold was written may have come to silver while gold was at work, or after it."""
 _APPROVED, _EXPIRED = _MEANT[0][1], _MEANT[2][0]
 """An approval that was answered is not taken back by a customer's silence."""
 
@@ -54,32 +56,45 @@ class Words:
     table: str
     transaction: Digests
     word: Digests
+    landed_ms: Ints
+    """When each had landed in bronze."""
+    before_ms: int
+    """The moment."""
 
     @staticmethod
     def of(table: Table, column: str, before_ms: int | None) -> "Words":
         """The words that had landed at a moment, or all."""
-        parts: list[tuple[Ints, Digests, Digests]] = []
+        moment = NO_END if before_ms is None else before_ms
+        parts: list[tuple[Ints, Digests, Digests, Ints]] = []
         for batch in table.batches(("offset", "transaction_id", column, "ingested_at")):
             landed_us = np.asarray(pc.cast(batch.column("ingested_at"), pa.timestamp("us", "UTC")).cast(pa.int64()))
-            here = landed_us // 1000 <= (NO_END if before_ms is None else before_ms)
+            landed = landed_us // 1000
+            here = landed <= moment
             names, words = (digests.values(batch.column(name)) for name in ("transaction_id", column))
-            parts.append((np.asarray(batch.column("offset"))[here], names[here], words[here]))
+            parts.append((np.asarray(batch.column("offset"))[here], names[here], words[here], landed[here]))
         if not parts:
-            return Words(table.name, np.zeros(0, np.uint64), np.zeros(0, np.uint64))
-        offset, transaction, word = (np.concatenate(column) for column in zip(*parts, strict=True))
+            nothing = np.zeros(0, np.uint64)
+            return Words(table.name, nothing, nothing, np.zeros(0, np.int64), moment)
+        offset, transaction, word, landed = (np.concatenate(column) for column in zip(*parts, strict=True))
         order = np.argsort(offset, kind="stable")
         transactions, first = np.unique(transaction[order], return_index=True)
-        return Words(table.name, transactions, word[order][first])
+        return Words(table.name, transactions, word[order][first], landed[order][first], moment)
 
-    def to(self, decided: Columns) -> Witness:
-        """The word on each decided payment, or none; a conflict never takes the first one's."""
+    def to(self, decided: Columns, unsaid: Ints) -> Witness:
+        """The word on each decided payment, or none; a conflict never takes the first one's.
+
+        `unsaid` are payments on which gold has no word: none is expected of what may have been on its way.
+        """
         expected = np.full(len(decided.offset), _NOTHING)
+        due = np.ones(len(decided.offset), np.bool_)
         if len(self.transaction):
             wanted = decided.digests("transaction")
             at = np.minimum(np.searchsorted(self.transaction, wanted), len(self.transaction) - 1)
             here = (self.transaction[at] == wanted) & ~decided.flags("conflict")
             expected[here] = self.word[at[here]]
-        return Witness(self.table, decided.offset, expected)
+            late = self.landed_ms[at] > self.before_ms - ON_ITS_WAY_MS
+            due = ~(here & late & np.isin(decided.offset, unsaid))
+        return Witness(self.table, decided.offset, expected).at(due)
 
 
 @dataclass(frozen=True)
@@ -116,7 +131,7 @@ def compare(hop: Hop, admitted: Admitted, arrived: Arrived, decided: Columns, go
         ("amount in base currency", told("amount", payments[1])),
         ("card, customer or merchant", told("parties", payments[2])),
         ("outcome", told("outcome")),
-        ("risk, score, model, reasons, rung or decision id", told("carried")),
+        ("risk, score, model, reasons, rung, exploration, arm or decision id", told("carried")),
         ("payload digest", raw),
         ("content digest", [payments[3], witness(SILVER, decided, "own content")]),
     ):
@@ -170,10 +185,10 @@ def _placed(span: Span, decided: Columns, taken: np.ndarray, final: Columns, off
 
 def _effective(decided: Columns, final: Columns, gold: Gold) -> list[Wrong]:
     """Answers, ends and effective outcomes of gold, beside those that follow from silver."""
-    wrong = [
-        *agreed(ANSWER, [gold.answers.to(decided), witness(GOLD, final, "answered")]),
-        *agreed(END, [gold.ends.to(decided), witness(GOLD, final, "ended")]),
-    ]
+    wrong: list[Wrong] = []
+    for fact, words, name in ((ANSWER, gold.answers, "answered"), (END, gold.ends, "ended")):
+        said = witness(GOLD, final, name)
+        wrong += agreed(fact, [words.to(decided, said.offset[said.digest == _NOTHING]), said])
     follows = np.where(final.flags("unanswered"), final.digests("outcome"), final.digests("answered"))
     ended = final.digests("ended")
     kept = ~final.flags("unanswered") & (final.digests("answered") == _APPROVED) & (ended == _EXPIRED)

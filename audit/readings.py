@@ -21,6 +21,7 @@ OF_SCORE = ("model_digest", "score", "score_xgboost", "score_isolation_forest")
 OF_DECISION = (
     *("risk", "score", "model_digest", "decision_id"),
     *("score_with_rules", "rules_fired", "reason_codes", "lists_hit", "rung"),
+    *("propensity", "explored_from", "arm", "arm_probability"),
 )
 ASIDE = ("payload_digest", "ingested_at", "broker_time", "kind", "first_offset", "content_digest")
 REFUSED = (*ASIDE, "sealed", "sealing_key", "first_content_digest", "reasons")
@@ -39,6 +40,8 @@ FINAL = (
 SHADOWED = (*PAYMENT, "amount_base_minor")
 _CONFLICT = "conflict"
 _UNDECODABLE = "undecodable"
+_UNNAMED = ("unknown_schema_id", "unreadable: purged on request")
+"""Reasons of records whose kind nobody knew when they were refused; a later release may know the schema."""
 
 
 def _digest(batch: pa.RecordBatch, names: Names) -> Digests:
@@ -107,15 +110,17 @@ def aside(batch: pa.RecordBatch) -> Read:
 
 
 def refused(batch: pa.RecordBatch) -> Read:
-    """Quarantine; `decided` are payments that an engine rejects instead of leaving them out."""
+    """Quarantine; `decided` are payments that an engine rejects instead of leaving them out, `unnamed` has no kind."""
     reasons = batch.column("reasons").to_pylist()
     undecodable = [any(reason.startswith(_UNDECODABLE) for reason in some or ()) for some in reasons]
+    unnamed = [any(reason in _UNNAMED for reason in some or ()) for some in reasons]
     payment = [kind == "payment" for kind in batch.column("kind").to_pylist()]
     return {
         **aside(batch),
         "seal": _digest(batch, ("sealed", "sealing_key")),
         "first content": _value(batch, "first_content_digest"),
         "decided": np.array(payment, np.bool_) & ~np.array(undecodable, np.bool_),
+        "unnamed": np.array(unnamed, np.bool_),
     }
 
 

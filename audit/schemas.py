@@ -40,18 +40,21 @@ class Schema:
         return found if body.tell() == len(value) - PREFIX_BYTES else None
 
     def columns(self, records: Sequence[dict[str, Any]]) -> list[pa.Array]:
-        """The carried fields of some records; times in microseconds, as tables hold them."""
+        """The carried fields of some records; times in microseconds, as tables hold them.
+
+        A record of an older version lacks some: their defaults, as tables hold those too.
+        """
         arrays = []
         for field in self.fields:
             if field.get("pd"):
                 continue
             kind = field["type"][1] if isinstance(field["type"], list) else field["type"]
-            name = field["name"]
+            values = [record.get(field["name"], field.get("default")) for record in records]
             logical = kind.get("logicalType") if isinstance(kind, dict) else None
             if logical == "timestamp-millis":
-                arrays.append(pa.array([None if r[name] is None else r[name] * 1000 for r in records], pa.int64()))
+                arrays.append(pa.array([None if ms is None else ms * 1000 for ms in values], pa.int64()))
             else:
-                arrays.append(pa.array([r[name] for r in records], _TYPES["array" if _is_list(kind) else _plain(kind)]))
+                arrays.append(pa.array(values, _TYPES["array" if _is_list(kind) else _plain(kind)]))
         return arrays
 
 

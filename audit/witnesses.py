@@ -48,6 +48,8 @@ class Wrong:
     """One says this and one says that: either may be the one that was altered."""
     to: Ints | None = None
     """Of what was moved: where it lies now."""
+    until: int | None = None
+    """Of ranges: the offset behind the last one."""
 
     def only(self, rows: Flags) -> "Wrong":
         """The same of some of the rows."""

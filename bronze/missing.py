@@ -4,7 +4,6 @@ Either retention was faster than the job, so that the table ends before its topi
 later (`lakehouse.repair` names them). Records that bronze's own retention took out are not missing.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,11 +21,9 @@ from lakehouse.expired import expired_ends
 from lakehouse.files import filesystem
 from lakehouse.jobs import checkpoint
 from lakehouse.settings import Settings
-from lakehouse.spans import Span
+from lakehouse.spans import Span, holes
 from lakehouse.tables import Table
 
-Ranges = Iterable[tuple[int, int]]
-"""Each [start, end)."""
 FIRST_OF = {
     topics.EVENTS: (silver.BALANCE, "start_offset"),
     topics.DECISIONS: (silver.DECISIONS, "decision_offset"),
@@ -69,16 +66,6 @@ def runs(offsets: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
     cuts = np.flatnonzero(np.diff(ascending) > 1)
     firsts, lasts = np.append(0, cuts + 1), np.append(cuts, len(ascending) - 1)
     return [(int(ascending[a]), int(ascending[b]) + 1) for a, b in zip(firsts, lasts, strict=True) if len(ascending)]
-
-
-def holes(held: Ranges, start: int, end: int) -> list[tuple[int, int]]:
-    """What of [start, end) is in none of some ranges."""
-    out, at = [], start
-    for first, after in sorted(held):
-        if at < min(first, end):
-            out.append((at, min(first, end)))
-        at = max(at, after)
-    return [*out, (at, end)] if at < end else out
 
 
 def named(root: str, table: Table, span: Span) -> list[tuple[int, int]]:

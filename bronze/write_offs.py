@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pyarrow import fs
 
 from bronze.job import TABLES
-from bronze.missing import Missing, holes, missing, named
+from bronze.missing import Missing, missing, named
 from lakehouse import broker, delta, jobs, storage, topics, trail
 from lakehouse import settings as conf
 from lakehouse.contracts import silver
@@ -27,7 +27,7 @@ from lakehouse.jobs import Interval
 from lakehouse.log import configure
 from lakehouse.runs import recorded
 from lakehouse.settings import Settings
-from lakehouse.spans import Span
+from lakehouse.spans import Span, holes
 
 
 def refuse_needed(root: str, one: Missing) -> None:

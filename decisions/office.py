@@ -7,7 +7,7 @@ since its snapshot and does not emit that again. A newer start record on the top
 import socket
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -148,12 +148,13 @@ class Writer:
                 raise _ended(error.__cause__) from None
 
 
-def _read(settings: Settings, partition: int, start: int, end: int) -> list[tuple[int, int, int, int]]:
-    """(offset, schema id, epoch, source offset) of the records [start, end) of topic `decisions`."""
+def _read(settings: Settings, partition: int, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """(offset, schema id, epoch, source offset) of the records [start, end) of topic `decisions`, in order.
+
+    Some thousand are held at a time: an engine whose snapshot is old has millions to look at.
+    """
     name = topics.topic_name(settings, topics.DECISIONS)
-    out = []
-    for begin in range(start, end, 20_000):
-        messages = broker.read_range(settings, name, partition, begin, min(begin + 20_000, end))
+    for messages in broker.batches(settings, name, partition, start, end):
         texts = Texts.of([m.value() or b"" for m in messages])
         ids = schema_ids(texts.buffer, texts.start, texts.start + texts.length)
         epoch, source = np.full(len(messages), -1, np.int64), np.full(len(messages), -1, np.int64)
@@ -163,8 +164,7 @@ def _read(settings: Settings, partition: int, start: int, end: int) -> list[tupl
             decoded = schema.codec.decode(found.buffer, found.start + PREFIX_BYTES, found.start + found.length).batch
             epoch[rows], source[rows] = decoded.numbers("epoch"), decoded.numbers("offset")
         offsets = [message.offset() for message in messages]
-        out += list(zip(offsets, ids.tolist(), epoch.tolist(), source.tolist(), strict=True))
-    return out
+        yield from zip(offsets, ids.tolist(), epoch.tolist(), source.tolist(), strict=True)
 
 
 class Office:

@@ -29,7 +29,7 @@ from lakehouse.errors import SettingsError
 from lakehouse.files import arrow_schema
 from lakehouse.log import logger
 from lakehouse.settings import Quality
-from lakehouse.storage import Span
+from lakehouse.spans import Span, holes
 
 SCHEMA = arrow_schema(quality.SCORES)
 PROMPT = ("payment", "authorisation")
@@ -118,14 +118,17 @@ class Scores:
         self._alert(rows)
 
     def again(self, span: Span) -> None:
-        """Count the batches of a repaired range again, and every window that they are in."""
+        """Count the batches of a repaired range again, and every window that they are in.
+
+        What of the range lies in no batch, because its scores were lost, is counted as one.
+        """
         before = history(self._root, span.topic_id, span.partition)
         batches = sorted({(t.start, t.end) for tallies in before.values() for t in tallies})
-        changed = [Span(span.topic_id, span.partition, a, b) for a, b in batches if a < span.end and b > span.start]
-        if not changed:
-            return
-        first = changed[0].start
-        later = [b for b in batches if b[0] >= changed[-1].end]
+        touched = [(a, b) for a, b in batches if a < span.end and b > span.start]
+        touched = sorted([*touched, *holes(touched, span.start, span.end)])
+        changed = [Span(span.topic_id, span.partition, a, b) for a, b in touched]
+        first, end = changed[0].start, changed[-1].end
+        later = [b for b in batches if b[0] >= end]
         kept = {key: [t for t in tallies if t.end <= first] for key, tallies in before.items()}
         after = [counted(self._root, batch, self._settings) for batch in changed] + [
             Counted(
@@ -135,7 +138,7 @@ class Scores:
             for batch in later
         ]
         rows = self._rows(kept, after)
-        whole = Span(span.topic_id, span.partition, first, batches[-1][1])
+        whole = Span(span.topic_id, span.partition, first, later[-1][1] if later else end)
         storage.overwrite_interval(pa.Table.from_pylist(rows, SCHEMA), self._root, quality.SCORES, whole)
         self._alert(rows)
 

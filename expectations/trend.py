@@ -33,10 +33,7 @@ def history(root: str, topic_id: str, partition: int, where: pc.Expression | Non
 
 def scored(root: str) -> list[Span]:
     """Everything that has been scored, by partition."""
-    names = ["topic_id", "partition", "offset"]
-    rows = delta.rows(root, quality.SCORES, names)
-    ends = rows.group_by(names[:2]).aggregate([("offset", "max")]).to_pylist() if rows.num_rows else []
-    return [Span(r["topic_id"], r["partition"], 0, r["offset_max"] + 1) for r in ends]
+    return delta.spans(root, quality.SCORES)
 
 
 def recent(root: str, topic_id: str, partition: int) -> dict[Key, list[Tally]]:

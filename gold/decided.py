@@ -19,8 +19,7 @@ def decided_ends(root: str) -> dict[str, int]:
     Its commits tell of the other topic, `decisions`. Decisions are made in the order of the log, so what comes later
     lies behind this end.
     """
-    ends = delta.rows(root, silver.DECISIONS, delta.PLACE).group_by(delta.PLACE[:2]).aggregate([("offset", "max")])
-    return {f"{row['topic_id']}/{row['partition']}": row["offset_max"] + 1 for row in ends.to_pylist()}
+    return {span.key: span.end for span in delta.spans(root, silver.DECISIONS)}
 
 
 def words(answers: DataFrame, outcomes: DataFrame) -> DataFrame:

@@ -115,10 +115,7 @@ def made(spark: SparkSession, root: str, recipe: Recipe) -> DataFrame:
 def spans_until(root: str, as_of_ms: int) -> list[Span]:
     """The offsets that a training set as of a moment is made from, by partition: up to its last accepted payment."""
     moment = pa.scalar(as_of_ms * 1000, pa.timestamp("us", "UTC"))
-    names = ["topic_id", "partition", "offset"]
-    rows = delta.rows(root, silver.PAYMENTS, names, pc.field("engine_clock") <= moment)
-    ends = rows.group_by(names[:2]).aggregate([("offset", "max")]).to_pylist()
-    return [Span(r["topic_id"], r["partition"], 0, r["offset_max"] + 1) for r in ends]
+    return delta.spans(root, silver.PAYMENTS, pc.field("engine_clock") <= moment)
 
 
 def write(spark: SparkSession, root: str, recipe: Recipe) -> None:

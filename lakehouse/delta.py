@@ -148,6 +148,27 @@ def rows(
         raise TableDamaged(table.name, reader.version(), what) from error
 
 
+def spans(root: str, table: Table, where: pc.Expression | None = None) -> list[Span]:
+    """By partition, the offsets up to the last row of a table, or to the last that `where` holds for.
+
+    Read batch by batch: no more than some thousand rows are held. TableDamaged as `rows`.
+    """
+    if not exists(root, table):
+        return []
+    reader = opened(root, table)
+    ends: dict[tuple[str, int], int] = {}
+    try:
+        for batch in dataset(reader).scanner(columns=list(PLACE), filter=where).to_batches():
+            last = pa.Table.from_batches([batch]).group_by(PLACE[:2]).aggregate([("offset", "max")])
+            for row in last.to_pylist():
+                key = row["topic_id"], row["partition"]
+                ends[key] = max(row["offset_max"] + 1, ends.get(key, 0))
+    except (OSError, pa.ArrowException) as error:
+        what = f"{high_water.FILE}: {high_water.said(error)}"
+        raise TableDamaged(table.name, reader.version(), what) from error
+    return [Span(topic_id, partition, 0, end) for (topic_id, partition), end in sorted(ends.items())]
+
+
 def count(root: str, table: Table, where: pc.Expression | None = None) -> int:
     """How many rows a table has, or of those that `where` holds for; 0 before it exists."""
     return int(dataset(opened(root, table)).count_rows(filter=where)) if exists(root, table) else 0

@@ -24,6 +24,7 @@ from lakehouse import settings as conf
 from lakehouse.contracts.gold import TRAINING_SET
 from lakehouse.contracts.register import TABLES
 from lakehouse.errors import FraudlakeError
+from lakehouse.expired import EXPIRED
 from lakehouse.files import filesystem
 from lakehouse.log import configure, logger
 from lakehouse.moments import DAY_MS
@@ -112,14 +113,14 @@ def needed_versions(root: str, settings: Maintenance, now_ms: int) -> dict[str, 
 
 
 def _told(table: Table, history: Sequence[Mapping[str, Any]], settings: Maintenance, now_ms: int) -> Iterator[int]:
-    """Versions whose commits have to stay: young ones, the last with positions, recipes of training sets."""
-    positions = False
+    """Versions whose commits have to stay: young ones, the last with positions or expired offsets, recipes."""
+    wanted = {storage.METADATA, EXPIRED}
     for commit in history:
         metadata = orjson.loads(commit.get("userMetadata") or "{}")
         recipe = storage.SOURCES in metadata and commit["timestamp"] >= now_ms - settings.training_sets_kept_d * DAY_MS
-        last_positions = storage.METADATA in metadata and not positions
-        positions = positions or last_positions
-        if recipe or last_positions or commit["timestamp"] >= now_ms - settings.log_kept_d * DAY_MS:
+        last = wanted & metadata.keys()
+        wanted -= last
+        if recipe or last or commit["timestamp"] >= now_ms - settings.log_kept_d * DAY_MS:
             yield commit["version"]
     yield history[0]["version"]
 

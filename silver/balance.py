@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lakehouse import delta, storage
 from lakehouse.contracts import bronze, silver
 from lakehouse.errors import BalanceBroken
 from lakehouse.expired import first_held
 from lakehouse.log import logger
-from lakehouse.storage import Span
+from lakehouse.spans import Span, holes
 from lakehouse.tables import Table
 
 Ints = npt.NDArray[np.int64]
@@ -61,6 +63,44 @@ def refuse_losses(root: str) -> None:
                 logger("silver").warning("rows lack of offsets that bronze holds no more", **told)
             if _lacking(root, replace(span, start=first)):
                 reconciled(root, replace(span, start=first))
+
+
+def cut_off(root: str, span: Span) -> list[dict[str, Any]]:
+    """Rows of silver.balance, counted anew, for what a rerun of a span cuts off of ranges that end within it.
+
+    A range is known by its last offset, so a rerun replaces those that end in its span. What of them lies before it
+    would then be in no range, and whoever reads silver by its balance would take it for lost.
+    """
+    names = ["start_offset", "offset", "run"]
+    ranges = delta.rows(root, silver.BALANCE, names, delta.of_partition(span.topic_id, span.partition)).to_pylist()
+    inside = [span.start <= row["offset"] < span.end for row in ranges]
+    replaced = [row for row, within in zip(ranges, inside, strict=True) if within]
+    if not replaced:
+        return []
+    kept = [(row["start_offset"], row["offset"] + 1) for row, within in zip(ranges, inside, strict=True) if not within]
+    oldest = min(replaced, key=lambda row: row["start_offset"])
+    rest = holes(kept, oldest["start_offset"], span.start)
+    return [{**_counted(root, replace(span, start=start, end=end)), "run": oldest["run"]} for start, end in rest]
+
+
+def _counted(root: str, span: Span) -> dict[str, Any]:
+    """A row of silver.balance but for its run."""
+    here = delta.within(span)
+    clocks = [
+        pc.max(delta.rows(root, table, ["engine_clock"], here).column("engine_clock")).as_py()
+        for table in silver.BY_KIND.values()
+    ]
+    return {
+        "topic_id": span.topic_id,
+        "partition": span.partition,
+        "offset": span.end - 1,
+        "start_offset": span.start,
+        "received": span.end - span.start,
+        "accepted": sum(delta.count(root, table, here) for table in silver.BY_KIND.values()),
+        "quarantined": delta.count(root, silver.QUARANTINE, here),
+        "duplicates": delta.count(root, silver.DUPLICATES, here),
+        "engine_clock": max((clock for clock in clocks if clock is not None), default=None),
+    }
 
 
 def _lacking(root: str, span: Span) -> int:

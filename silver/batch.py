@@ -38,6 +38,7 @@ from lakehouse.topics import EVENT_KINDS
 from lakehouse.workplace import workplace
 from silver import erasing, key_events
 from silver.admitting import Judged, judged
+from silver.balance import cut_off
 from silver.carrying import Carried, carried
 from silver.erasing import Erasure
 from silver.erasure_report import places
@@ -174,6 +175,8 @@ class EventBatch:
                 writers.submit(self._put, self._accepted(kind, kept, folder, verdicts), silver.BY_KIND[kind], span)
                 for kind in kept.kinds
             ]
+            for table in self._without(kept, span):
+                written.append(writers.submit(self._put, arrow_schema(table).empty_table(), table, span))
             for table, rows in (
                 (silver.QUARANTINE, verdicts.refused_rows),
                 (silver.DUPLICATES, verdicts.duplicate_rows),
@@ -186,6 +189,9 @@ class EventBatch:
             one.result()
         if self._context.interval:
             self._scores.again(span)
+            for row in cut_off(self._context.root, span):
+                rest = replace(span, start=row["start_offset"], end=row["offset"] + 1)
+                self._put(pa.Table.from_pylist([row], arrow_schema(silver.BALANCE)), silver.BALANCE, rest)
         else:
             self._scores.take(span)
         self._erase(span, erasures)
@@ -211,6 +217,13 @@ class EventBatch:
         table = silver.BY_KIND[kind]
         tasks = handed_out(self._context.spark, kept.numbered(kind))
         return Made(tasks, filling(table, admitted_to(folder, kind, verdicts.accepted_rows[kind])), table)
+
+    def _without(self, kept: Kept, span: Span) -> list[Table]:
+        """Of an interval that is done again, tables that hold rows of it although it has no record of their kind."""
+        if not self._context.interval:
+            return []
+        others = [table for kind, table in silver.BY_KIND.items() if kind not in kept.kinds]
+        return [table for table in others if delta.count(self._context.root, table, delta.within(span))]
 
     def _put(self, rows: Rows, table: Table, span: Span) -> None:
         if self._context.interval:

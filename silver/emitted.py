@@ -111,6 +111,8 @@ class EmittedBatch:
 
     def __init__(self, context: Context, emitted: Emitted) -> None:
         self._context, self._emitted = context, emitted
+        self._known: dict[str, tuple[int, set[int]]] = {}
+        """By partition, the end of the last range, and the starts of engines that are known up to there."""
         self._log = logger("silver")
 
     def take(self, span: Span) -> None:
@@ -132,10 +134,12 @@ class EmittedBatch:
             ),
         )
         held = storage.read(context.spark, context.root, target).where(F.col(own_offset) < span.start)
+        starts: set[int] = set()
         with ExitStack() as kept:
             if emitted.fenced:
                 rows = _kept(rows, kept)
-                rows = rows.where(_counting(own_offset, self._starts(span, arrived, rows, held)))
+                starts = self._starts(span, arrived, rows, held)
+                rows = rows.where(_counting(own_offset, starts))
             # The first one counts, as for readers that see record by record (lakehouse.fencing.Fence).
             first = Window.partitionBy("topic_id", "partition", "offset").orderBy(own_offset)
             rows = _kept(rows.withColumn("repeat", F.row_number().over(first)).where("repeat = 1").drop("repeat"), kept)
@@ -143,6 +147,7 @@ class EmittedBatch:
             before = held.where(F.col("offset").between(bounds[0] or 0, bounds[1] or 0))
             fresh = rows.join(before.select(*delta.PLACE), [*delta.PLACE], "leftanti")
             storage.append_once(fresh.select(*target.column_names), context.root, target, [span])
+        self._known[span.key] = span.end, starts
         self._log.info("taken over", table=target.name, start=span.start, end=span.end)
 
     def _starts(self, span: Span, arrived: DataFrame, decided: DataFrame, held: DataFrame) -> set[int]:
@@ -150,13 +155,18 @@ class EmittedBatch:
 
         An epoch is the offset of a start record: what silver took before proves its start, and so does a decision of
         the range where bronze, whose retention passes before an engine's term does, has no record at that offset.
+        Behind the last range that was taken here, only what came since is looked at.
         """
         topic_id, partition, own_offset = _place(self._emitted)
         ids = [schema.id for schema in registry().versions("engine_start")]
-        landed = arrived.where(F.col("schema_id").isin(ids)).select("offset").collect()
-        here = (F.col(topic_id) == span.topic_id) & (F.col(partition) == span.partition)
-        latest = held.where(here).agg(F.max("epoch")).collect()[0][0]
-        starts = {row["offset"] for row in landed} | ({latest} - {None})
+        # Taken out while it moves: after a failure the tables are asked again.
+        since, known = self._known.pop(span.key, (-1, set()))
+        if since != span.start:
+            here = (F.col(topic_id) == span.topic_id) & (F.col(partition) == span.partition)
+            latest = held.where(here).agg(F.max("epoch")).collect()[0][0]
+            since, known = 0, {latest} - {None}
+        landed = arrived.where((F.col("offset") >= since) & F.col("schema_id").isin(ids)).select("offset").collect()
+        starts = known | {row["offset"] for row in landed}
         told = decided.where((F.col("epoch") >= 0) & (F.col("epoch") < F.col(own_offset)))
         proven = {row["epoch"] for row in told.select("epoch").distinct().collect()} - starts
         if proven:

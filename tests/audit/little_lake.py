@@ -21,7 +21,7 @@ from lakehouse.single import read
 from lakehouse.storage import ensure
 from lakehouse.tables import Column, Table
 from tests.audit.literal import LANDED, default, moment, secret, token, typed
-from tests.lakehouse.records import T0, raw, record
+from tests.lakehouse.records import T0, raw, raw_by_older, record
 
 LIVE_FROM = 40
 """Offset from which an engine decides."""
@@ -132,6 +132,8 @@ class LittleLake:
             self._write(TABLES[name], rows)
 
     def _value(self, kind, fields):
+        if kind == "staged" and fields["epoch"] == 1:
+            return raw_by_older(1, kind, **fields)
         return fields if isinstance(fields, bytes) else raw(kind, **fields)
 
     def _sent(self, topic, values):
@@ -295,7 +297,11 @@ class LittleLake:
         sent.append(("decision", self._decision(live[-1], 0)))
         # Reasons follow a decision; they are in bronze, and no table of decisions takes them for one.
         sent.append(("reasons", {"offset": live[0]}))
-        values = [raw(kind, **fields) for kind, fields in sent]
+        # The first engine was of an older release.
+        values = [
+            raw_by_older(2, kind, **fields) if kind == "decision" and not fields["epoch"] else raw(kind, **fields)
+            for kind, fields in sent
+        ]
         answers = {f["transaction_id"]: f["outcome"] for o, f in self.fields.items() if self.events[o][0] == "answer"}
         ends = dict(reversed(ENDS))
         known = set()

@@ -143,6 +143,17 @@ def test_what_the_topic_no_longer_keeps_and_what_has_not_landed_is_no_loss(broke
     assert any("silver.decisions" in f["tables"] or "gold.decisions" in f["tables"] for f in found["findings"])
 
 
+def test_a_refused_record_whose_schema_a_later_release_knows_is_no_finding(look, tmp_path):
+    schemas = Path(shutil.copytree(conf.home() / "lakehouse" / "schemas", tmp_path / "schemas"))
+    shutil.copy(schemas / "payment.v1.avsc", schemas / "payment.v2.avsc")
+    known = json.loads((schemas / "registry.json").read_text())
+    # The little lake has refused a record of this id.
+    known.append({"subject": "payment", "version": 2, "id": 0x63})
+    (schemas / "registry.json").write_text(json.dumps(known))
+    code, found = look(None, "--schemas", str(schemas))
+    assert (code, found["findings"]) == (0, [])
+
+
 @pytest.mark.parametrize("more", [(), ("--without-topics",)], ids=["with topics", "without"])
 def test_what_a_challenger_said_of_another_payment_is_altered_in_silver(lake, copied, look, more):
     row = lake.rows["silver.shadow"][2]

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from tests.audit.literal import moment
 from tests.audit.little_lake import FEATURES, TABLES
 
 MUTATIONS = 50
@@ -37,6 +38,7 @@ WITNESSED = {
         *("effective_outcome", "decided_outcome", "answered_outcome", "challenge_result"),
         *("amount_base_minor", "card_token"),
         *("score_with_rules", "rules_fired", "reason_codes", "lists_hit", "rung"),
+        *("propensity", "explored_from", "arm", "arm_probability"),
     ),
 }
 """Columns that somebody else tells too; audit/README.md says which are nobody's."""
@@ -114,6 +116,17 @@ class Damage:
         self.written(out)
 
 
+def with_values(rows: pa.Table, offsets: list[int], changes: dict[str, object]) -> pa.Table:
+    """The rows, with other values at some offsets in those of the columns that they have."""
+    here = [offset in offsets for offset in rows.column("offset").to_pylist()]
+    for name in changes.keys() & set(rows.schema.names):
+        place = rows.schema.get_field_index(name)
+        held = rows.column(name).to_pylist()
+        values = [changes[name] if mine else value for value, mine in zip(held, here, strict=True)]
+        rows = rows.set_column(place, rows.schema.field(place), pa.array(values, rows.schema.field(place).type))
+    return rows
+
+
 @pytest.mark.parametrize("number", range(MUTATIONS))
 def test_a_mutation_is_found_and_its_layer_named(lake, look, seed, tmp_path, number):
     table, kind = random.Random(f"{seed} audit").sample(CASES, MUTATIONS)[number]
@@ -149,6 +162,19 @@ def test_a_score_other_than_the_engines_is_altered_in_gold(lake, look, tmp_path,
     assert told == [("altered", "scores", ["gold.scores"], [{"offset": offset}], command)]
 
 
+def test_how_a_payment_was_explored_and_split_is_what_the_engine_said(lake, look, tmp_path):
+    root = shutil.copytree(lake.root, tmp_path / "lake")
+    table = DeltaTable(TABLES["gold.decisions"].path(str(root)))
+    other = {"propensity": "0.5", "explored_from": "'decline'", "arm": "'challenger'", "arm_probability": "0.1"}
+    offsets = sorted(row["offset"] for row in lake.rows["gold.decisions"])[: len(other)]
+    for offset, (column, value) in zip(offsets, other.items(), strict=True):
+        table.update({column: value}, predicate=f"`offset` = {offset}")
+    _, found = look(root)
+    assert [(f["what"], f["tables"], f["examples"]) for f in found["findings"]] == [
+        ("altered", ["gold.decisions"], [{"offset": offset} for offset in offsets])
+    ]
+
+
 def test_without_the_topic_a_score_that_differs_names_both_tables(lake, look, tmp_path):
     root = shutil.copytree(lake.root, tmp_path / "lake")
     _, at = place(lake, "gold.scores", "t110")
@@ -168,6 +194,31 @@ def test_an_end_that_gold_does_not_tell_as_silver_does_is_named_with_its_repair(
     command = f"python -m gold.job --from-position {offset} --to-position {offset + 1}"
     assert ("altered", "end of its challenge", "gold.decisions", command) in told
     assert {one[2:] for one in told} == {("gold.decisions", command)}
+
+
+@pytest.mark.parametrize(("minutes", "clean"), [(1, True), (60, False)])
+def test_an_end_that_came_to_silver_while_gold_was_at_work_is_no_finding(lake, look, tmp_path, minutes, clean):
+    root = shutil.copytree(lake.root, tmp_path / "lake")
+    offset, _ = place(lake, "gold.decisions", "t104")
+    gold = Damage(str(root), "gold.decisions", random.Random(0))
+    written_ms = max(
+        commit["timestamp"]
+        for commit in DeltaTable(gold.path).history()
+        if "fraudlake_positions" in (commit.get("userMetadata") or "")
+    )
+    landed = moment(written_ms - minutes * 60_000)
+    said = [row["offset"] for row in lake.rows["silver.outcomes"] if row["transaction_id"] == "t104"]
+    for name in ("bronze.events", "silver.outcomes"):
+        table = Damage(str(root), name, random.Random(0))
+        changes = {"ingested_at": landed, "sealing_key": f"bronze|{landed.date()}|g1"}
+        table.written(with_values(table.rows, said, changes))
+    found = gold.rows.filter(pc.equal(gold.rows.column("offset"), offset)).to_pylist()[0]
+    changes = {"challenge_result": None, "effective_outcome": found["decided_outcome"]}
+    gold.written(with_values(gold.rows, [offset], changes))
+    code, found = look(root)
+    told = [(f["what"], f["fact"], f["tables"]) for f in found["findings"]]
+    expected = [] if clean else [("altered", "end of its challenge", ["gold.decisions"])]
+    assert (code, told) == (0 if clean else 1, expected)
 
 
 @pytest.mark.parametrize(

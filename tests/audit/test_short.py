@@ -41,6 +41,9 @@ def test_without_the_balance_of_silver_its_rows_are_expected_all_the_same(lake, 
     DeltaTable(TABLES["silver.labels"].path(str(copied))).delete(f"offset = {lake.rows['silver.labels'][0]['offset']}")
     _, found = look(copied)
     assert lost(found) == {("silver.balance", "ranges", 1), ("silver.labels", "rows", 1)}
+    assert [f["repair"] for f in found["findings"] if f["fact"] == "ranges"] == [
+        f"python -m silver.job --from-position 0 --to-position {len(lake.events)}"
+    ]
 
 
 @WITH_AND_WITHOUT

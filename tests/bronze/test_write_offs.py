@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 
 from bronze import write_offs
 from bronze.job import TABLES
-from bronze.missing import holes, missing, runs
+from bronze.missing import missing, runs
 from lakehouse import broker as log
 from lakehouse import delta, jobs, storage, topics, trail
 from lakehouse.contracts import silver
 from lakehouse.contracts.lake import RUNS, WRITE_OFFS
 from lakehouse.crash import VARIABLE
 from lakehouse.settings import Settings, home
+from lakehouse.spans import holes
 from lakehouse.tables import Table
 from tests.filled import row
 

@@ -2,12 +2,14 @@
 
 import pytest
 
-from decisions.office import Writer
+from decisions.office import Writer, _read
 from deploy.local.apart import free_ports
 from lakehouse import broker as log
 from lakehouse import topics
 from lakehouse.errors import BrokerUnavailable
+from lakehouse.registry import registry
 from tests.campaign.proxy import Proxy
+from tests.lakehouse.records import raw, raw_by_older
 
 
 @pytest.fixture
@@ -39,3 +41,15 @@ def test_a_writer_that_gave_up_writes_nothing_when_the_broker_is_back(world):
         assert written(world) == [b"later"]
     finally:
         back.close()
+
+
+def test_what_was_decided_before_is_read_as_it_comes_and_never_held_as_a_whole(world):
+    decided = [raw_by_older(1, "decision", offset=7, epoch=0), raw("decision", offset=8, epoch=0)]
+    writer = Writer(world, 0)
+    writer.put([raw("engine_start"), *decided], [b"1", b"2", b"3"])
+    writer.flush()
+    found = _read(world, 0, 0, 3)
+    assert iter(found) is found
+    oldest, *_, latest = (schema.id for schema in registry().versions("decision"))
+    start = registry().latest("engine_start").id
+    assert list(found) == [(0, start, -1, -1), (1, oldest, 0, 7), (2, latest, 0, 8)]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 import gold.job
@@ -269,6 +270,32 @@ def test_an_interval_that_was_mended_and_judged_again_is_scored_again(
     refuse_held(root, [Span("T", 0, 0, 3600)], settings.quality)
     # The next batch follows as if nothing had happened.
     assert storage.written_ends(root, quality.SCORES) == {"T/0": 3600}
+
+
+def test_scores_that_were_lost_come_back_when_their_offsets_are_judged_again(
+    spark: SparkSession, settings: Settings, root: str, put: Put
+) -> None:
+    few = settings.quality.model_copy(update={"window_rows": 10})
+    writer = Scores(root, few)
+    for begin, bad in ((0, 0), (10, 5), (20, 0)):
+        end = begin + 10
+        put(silver.PAYMENTS, [payment(o) for o in range(begin, end - bad)], begin, end)
+        put(silver.QUARANTINE, [refused(o, "amount_plausible") for o in range(end - bad, end)], begin, end)
+        writer.take(Span("T", 0, begin, end))
+    before = scores(root)
+    assert before[19, "silver.payments", "validity"] == (10, 5, "held")
+    # A lost data file in the middle, then commits at the end, as `lakehouse.repair` leaves the table.
+    DeltaTable(quality.SCORES.path(root)).delete("`offset` = 19")
+    refuse_held(root, [Span("T", 0, 0, 30)], few)
+    writer.again(Span("T", 0, 10, 20))
+    assert scores(root) == before
+    storage.cut_back(spark, root, quality.SCORES, Span("T", 0, 10, 10))
+    for begin in (10, 20):
+        writer.again(Span("T", 0, begin, begin + 10))
+    assert scores(root) == before
+    assert storage.written_ends(root, quality.SCORES) == {"T/0": 30}
+    with pytest.raises(QualityHeld, match="offsets 10 to 20"):
+        refuse_held(root, [Span("T", 0, 0, 30)], few)
 
 
 def test_recent_batches_are_those_that_the_next_window_can_reach(

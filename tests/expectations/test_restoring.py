@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 
 from expectations.admission import ACCEPTED, Admission, Candidates, Verdicts
 from expectations.decoded import pairs
@@ -102,6 +103,33 @@ def test_a_restart_judges_as_an_uninterrupted_run(settings: Settings, log: list[
     assert state(again) == state(uninterrupted)
     assert judgements(again.admit(tail), log[cut:]) == judgements(uninterrupted.admit(tail), log[cut:])
     assert state(again) == state(uninterrupted)
+
+
+@pytest.mark.parametrize("stretch", [1, 2, 9, 40])
+def test_however_far_a_restart_looks_back_at_a_time_it_finds_the_same(
+    settings: Settings, log: list[Record], stretch: int
+) -> None:
+    digests = Digests(keys.source(settings).keyring())
+    root = settings.lake.root
+    uninterrupted = fresh(signing.trust(settings.keys.folder))
+    everything = _columns(log, 0, digests)
+    _write(root, log, everything, uninterrupted.admit(everything))
+    assert state(restored(settings, root, TOPIC, 0, len(log), stretch)) == state(uninterrupted)
+
+
+def test_payments_from_before_the_horizon_are_not_read_again(settings: Settings, log: list[Record]) -> None:
+    digests = Digests(keys.source(settings).keyring())
+    root = settings.lake.root
+    uninterrupted = fresh(signing.trust(settings.keys.folder))
+    for first, end in ((0, 20), (20, len(log))):
+        part = _columns(log[first:end], first, digests)
+        _write(root, log[first:end], part, uninterrupted.admit(part))
+    payments = DeltaTable(BY_KIND["payment"].path(root))
+    files = [Path(uri.removeprefix("file://")) for uri in payments.file_uris()]
+    (old,) = [path for path in files if pq.read_table(path, columns=["offset"])["offset"][0].as_py() < 20]
+    assert state(restored(settings, root, TOPIC, 0, len(log), 8)) == state(uninterrupted)
+    old.unlink()
+    assert state(restored(settings, root, TOPIC, 0, len(log), 8)) == state(uninterrupted)
 
 
 def test_rows_from_the_position_on_and_of_other_partitions_do_not_count(settings: Settings, log: list[Record]) -> None:

@@ -178,6 +178,13 @@ def raw(kind: str, **changes: Any) -> bytes:
     return schema.prefix + written(schema, record(kind, **changes))
 
 
+def raw_by_older(version: int, kind: str, **changes: Any) -> bytes:
+    """The record as a release wrote it that knew a schema up to some version, 1 being the first."""
+    schema = registry().versions(kind)[version - 1]
+    known = {field["name"] for field in schema.parsed["fields"]}
+    return schema.prefix + written(schema, {n: v for n, v in record(kind, **changes).items() if n in known})
+
+
 def signed(
     folder: Path,
     scope: str = "reference",

@@ -17,6 +17,7 @@ from lakehouse import settings as conf
 from lakehouse.contracts.gold import TRAINING_SET
 from lakehouse.contracts.register import TABLES
 from lakehouse.damage import look
+from lakehouse.expired import EXPIRED, expired_ends
 from lakehouse.files import arrow_schema
 from lakehouse.maintenance import Upkeep, clean_log, plan
 from lakehouse.moments import DAY_MS
@@ -139,6 +140,20 @@ def test_a_clean_log_still_tells_the_positions(spark: SparkSession, tmp_path: Pa
     assert not (Path(SALES.path(root)) / high_water.commit_name(0)).exists()
     assert storage.written_ends(root, SALES) == {"T/0": 9}
     assert look(root, SALES) == []
+
+
+def test_a_clean_log_still_tells_what_retention_took(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    delta.append(root, SALES, sales(0, 9))
+    told = {"userMetadata": json.dumps({EXPIRED: {"T/0": 5}})}
+    DeltaTable(SALES.path(root)).delete("`offset` < 5", commit_properties=CommitProperties(told))
+    # Nothing came for so long that the next records find no young commit.
+    storage.note_ends(root, SALES, {"T/0": 9})
+    DeltaTable(SALES.path(root)).create_checkpoint()
+    found = plan(root, SALES, SETTINGS, False, now_ms() + 60 * DAY_MS)
+    assert found.keep_log_from == 2
+    clean_log(root, SALES, found.keep_log_from)
+    assert expired_ends(DeltaTable(SALES.path(root))) == {"T/0": 5}
 
 
 @pytest.mark.parametrize(

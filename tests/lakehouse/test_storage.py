@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse import storage
+from lakehouse import delta, storage
 from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
 from lakehouse.made import Made
 from lakehouse.storage import Span
@@ -352,3 +353,13 @@ def test_what_the_contract_says_is_never_null_is_never_null(root: str, rows: Row
     with pytest.raises(Exception, match="lack value"):
         storage.append_once(rows(0, 5).withColumn("value", F.lit(None).cast("bigint")), root, THINGS, [_span(0, 5)])
     assert storage.written_ends(root, THINGS) == {}
+
+
+def test_how_far_a_table_reaches_is_told_by_partition(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    assert delta.spans(root, THINGS) == []
+    for partition, start in ((0, 0), (1, 3), (0, 5)):
+        place = {"topic_id": TOPIC, "partition": partition, "value": 1}
+        delta.append(root, THINGS, [{**place, "offset": offset} for offset in range(start, start + 5)])
+    assert delta.spans(root, THINGS) == [Span(TOPIC, 0, 0, 10), Span(TOPIC, 1, 0, 8)]
+    assert delta.spans(root, THINGS, pc.field("offset") < 6) == [Span(TOPIC, 0, 0, 6), Span(TOPIC, 1, 0, 6)]

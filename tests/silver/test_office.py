@@ -46,9 +46,10 @@ def lake(settings: Settings, context: NewContext) -> Lake:
 
 
 def _take(context: Context, *bounds: int) -> list[tuple[int, int]]:
-    """Take ranges that follow each other; what silver then holds, as (decision's own offset, payment's)."""
+    """One job takes ranges that follow each other; what silver then holds, as (decision's own offset, payment's)."""
+    batch = EmittedBatch(context, EMITTED[0])
     for start, end in pairwise(bounds):
-        EmittedBatch(context, EMITTED[0]).take(Span("T", 0, start, end))
+        batch.take(Span("T", 0, start, end))
     rows = delta.rows(context.root, silver.DECISIONS, ["decision_offset", "offset"]).to_pylist()
     return sorted((row["decision_offset"], row["offset"]) for row in rows)
 

@@ -1,6 +1,7 @@
 """A batch that failed and an interval that is judged anew leave nothing of the first attempt behind."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,15 @@ from deltalake import DeltaTable
 
 import bronze.job
 import silver.job
-from lakehouse import storage, topics
+from features.bases import refuse_holes
+from lakehouse import delta, storage, topics
 from lakehouse.contracts import bronze as bronze_tables
 from lakehouse.contracts import silver as tables
-from lakehouse.errors import RangeMissing
+from lakehouse.errors import BalanceBroken, RangeMissing
 from lakehouse.jobs import Interval
 from lakehouse.settings import Settings
 from lakehouse.storage import Span
+from silver.balance import reconciled
 from silver.batch import EventBatch
 from tests.conftest import NewContext
 from tests.lakehouse.records import raw, raw_control, signed
@@ -68,3 +71,26 @@ def test_a_failed_batch_and_a_changed_mind_leave_nothing_behind(
     assert rows(now.root, tables.QUARANTINE) == []
     (balance,) = rows(now.root, tables.BALANCE)
     assert (balance["received"], balance["accepted"], balance["quarantined"], balance["duplicates"]) == (7, 6, 0, 1)
+
+    # An interval across the end of a batch: what it cuts off of that batch keeps a range of its own.
+    produce(settings, topics.EVENTS, [Sent(raw("payment", transaction_id="t5"))])
+    bronze.job.run(now)
+    EventBatch(now).take(replace(span, start=7, end=8))
+    EventBatch(context(settings, Interval(5, 8))).take(replace(span, start=5, end=8))
+    names = ("start_offset", "offset", "received", "accepted", "quarantined", "duplicates")
+    ranges = rows(now.root, tables.BALANCE)
+    assert [tuple(row[name] for name in names) for row in ranges] == [(0, 4, 5, 5, 0, 0), (5, 7, 3, 2, 0, 1)]
+    assert ranges[0]["run"] == balance["run"]
+    assert ranges[0]["engine_clock"] == balance["engine_clock"]
+    refuse_holes(now.root, replace(span, end=8))
+
+    # A row that lies where no record is of its kind goes with the interval.
+    (control,) = rows(now.root, tables.CONTROL)
+    delta.append(now.root, tables.CONTROL, [{**control, "offset": 3}])
+    with pytest.raises(
+        BalanceBroken, match=r"1 offsets from 3 on lie in two places.*--from-position 3 --to-position 4"
+    ):
+        reconciled(now.root, replace(span, end=8))
+    EventBatch(context(settings, Interval(3, 4))).take(replace(span, start=3, end=4))
+    assert [row["offset"] for row in rows(now.root, tables.CONTROL)] == [0]
+    reconciled(now.root, replace(span, end=8))
