@@ -161,6 +161,7 @@ class Engine(Section):
     state_folder: Path
     batch_records: Count
     snapshot_interval_s: Count
+    snapshot_longest_s: Count
     snapshots_kept: Count
     max_keys_per_entity: Count
     metrics_port: Port
