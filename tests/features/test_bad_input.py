@@ -43,14 +43,15 @@ class Vector(dict):
 
 @pytest.fixture
 def taken(settings):
-    """Takes payments through a new engine's driver; the vectors of those that it accepts."""
+    """Takes payments and labels through a new engine's driver; the vectors of the payments that it accepts."""
 
-    def run(*payments):
+    def run(*records):
         folder = resolve(settings.keys.folder)
         driver = Driver(store.new(settings, store.Place("T", 0, 0)), keys.from_file(folder))
         messages = [Message(0, T0 - DAY, raw_control(signed(folder), T0 - DAY))]
-        for offset, payment in enumerate(payments, 1):
-            messages.append(Message(offset, payment["received_at"], raw("payment", **payment)))
+        for offset, one in enumerate(records, 1):
+            kind = "label" if "label_id" in one else "payment"
+            messages.append(Message(offset, one["received_at"], raw(kind, **one)))
         (segment,) = driver.take(messages)
         return [Vector(zip(NAMES, row.tolist(), strict=True)) for row in segment.vectors]
 
@@ -145,7 +146,7 @@ def test_a_refused_payment_leaves_no_trace(taken, fields):
 OF_NOBODY = {f.name for f in FEATURES if f.entity in ("device", "customer_device", "card_device", "ip", "customer_ip")}
 
 
-@pytest.mark.parametrize("nobody", [{}, {"device_id": "", "ip_address": ""}])
+@pytest.mark.parametrize("nobody", [{}, *({"device_id": text, "ip_address": text} for text in ("", " ", "\t"))])
 def test_without_device_and_address_theirs_is_missing_however_often_it_happens(taken, nobody):
     found = taken(*(at(hour, **nobody) for hour in range(4)))[-1]
     assert found.missing() >= OF_NOBODY | {"customer_same_device", "customer_same_ip"}
@@ -157,6 +158,24 @@ def test_without_device_and_address_theirs_is_missing_however_often_it_happens(t
 def test_an_unknown_device_does_not_replace_the_last_known_one(taken):
     *_, after = taken(at(0, device_id="d"), at(1), at(2, device_id="d"))
     assert after.of("customer_same_device", "device_life_tx_count", "customer_device_tx_count") == [1, 1, 1]
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+def test_an_address_of_white_space_differs_from_none(taken, blank):
+    found = taken(
+        at(0, billing_address=blank, shipping_address="1 Main Street"),
+        at(1, billing_address="1 Main Street", shipping_address=blank),
+        at(2, billing_address="1 Main Street", shipping_address=" 1  main street"),
+    )
+    assert same([one["addresses_differ"] for one in found], [NAN, NAN, 0])
+
+
+@pytest.mark.parametrize("reverses", [None, "", " "])
+def test_a_finding_that_names_no_other_one_to_take_back_is_a_finding(taken, reverses):
+    label = {"label_id": "l1", "event_time": T0, "reverses": reverses}
+    label |= dict.fromkeys(("received_at", "label_available_at"), T0 + HOUR)
+    _, after = taken(at(0), label, at(2))
+    assert after.of("card_fraud_count_7d", "customer_life_fraud", "ring_fraud_count") == [1, 1, 1]
 
 
 def test_what_a_bare_payment_does_not_say_is_missing(taken):
