@@ -133,7 +133,8 @@ class History:
                 clock = max(clock, pc.max(found["engine_clock"]).cast(pa.int64()).as_py() // 1000)
         settings = self._context.settings
         spec, shards = store.spec_of(settings), settings.features.shards
-        return Run(spec, base, working, shards, offset, clock, renaming(self._context.root, span, working))
+        names = renaming(settings, self._context.root, span, working)
+        return Run(spec, base, working, shards, offset, clock, names)
 
     def _leave(self, run: Run, span: Span) -> None:
         """Write the snapshot at the end of the span."""

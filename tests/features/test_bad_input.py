@@ -4,6 +4,8 @@ Payments go the engine's whole way: bytes of the log, decoded, admitted, taken t
 refuses, and why, is tested in tests/expectations; here, that a refused payment leaves no trace in others' features.
 """
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 import worlds
@@ -12,17 +14,26 @@ from hypothesis import settings as how
 from hypothesis import strategies as st
 
 from decisions.driver import Driver
+from decisions.identities import identified
 from decisions.intake import Message
+from expectations.decoded import decode
 from features import store
 from features.catalogue import FEATURES, NAMES
-from features.entities import WHO
+from features.entities import CLUSTER, WHO
 from features.flow import Flow
+from features.preparing import placed_of
 from features.records import PAID
+from features.renaming import Renaming
 from features.state import Spec
 from features.statistics import PAYMENT
 from lakehouse import keys
+from lakehouse.crypto import Digests, Tokens, entity_key_of_token
+from lakehouse.registry import registry
 from lakehouse.settings import resolve
+from lakehouse.texts import Texts
+from silver.masking import Masker
 from tests.lakehouse.records import DAY, HOUR, SECOND, T0, raw, raw_control, signed
+from tests.silver.sealed import in_bronze
 
 SPEC = Spec(label_delay_d=7, record_retention_d=400, max_keys=1_000_000)
 PARIS, LYON = {"latitude": 48.8566, "longitude": 2.3522}, {"latitude": 45.7640, "longitude": 4.8357}
@@ -153,6 +164,36 @@ def test_without_device_and_address_theirs_is_missing_however_often_it_happens(t
     assert found["device_is_known"] == 0
     assert found.of("card_ips_distinct_24h", "customer_devices_distinct_24h") == [0, 0]
     assert found["card_tx_count_24h"] == 3
+
+
+OF_NO_CUSTOMER = {f.name for f in FEATURES if f.entity.startswith("customer") or f.entity == CLUSTER.name}
+
+
+@pytest.mark.parametrize("blank", ["", " \t"])
+def test_without_a_customer_id_nobody_is_the_customer_however_often_it_happens(taken, blank):
+    found = taken(*(at(hour, customer_id=blank, device_id="d") for hour in range(3)), at(3, device_id="d"))
+    nobody, somebody = found[2], found[3]
+    assert nobody.missing() >= OF_NO_CUSTOMER
+    assert nobody.of("card_tx_count_24h", "device_tx_count_24h", "device_customers_distinct_24h") == [2, 2, 0]
+    names = ("customer_life_tx_count", "customer_device_known", "ring_customers_count", "device_customers_distinct_24h")
+    assert somebody.of(*names) == [0, 0, 0, 0]
+
+
+def test_engine_and_lake_name_the_same_customers_and_nobody_by_a_blank_id(settings):
+    source = keys.KeySource("file", str(resolve(settings.keys.folder)))
+    schema, tokens = registry().latest("authorisation"), Tokens(source.keyring())
+    values = [raw("authorisation", customer_id=name) for name in ("", "C-1", " \t", " C-1")]
+    records, moment = Texts.of(values), datetime(2025, 1, 6, 8, tzinfo=UTC)
+    ends = records.start + records.length
+    broker_ms, digests = np.full(len(values), T0), Digests(source.keyring())
+    batch = decode(schema, records.buffer.tobytes(), records.start, ends, broker_ms, digests).batch
+    engine = identified(batch, tokens, {}).whom(np.arange(len(values))).customer.tolist()
+    kept, _ = Masker(source, schema, {}, tokens.version).masked(in_bronze(source, values, moment, moment))
+    rows = kept.append_column("engine_clock", kept.column("received_at"))
+    names = Renaming(blank_customers=(tokens.blank_customer,)).opened()
+    lake = placed_of("authorisation", rows, names).records.who[:, WHO.index("customer")].tolist()
+    somebody = entity_key_of_token(tokens.texts("customer", [b"C-1"])[0])
+    assert engine == lake == [0, somebody, 0, somebody]
 
 
 def test_an_unknown_device_does_not_replace_the_last_known_one(taken):
