@@ -119,6 +119,15 @@ def test_a_snapshot_of_the_lake_that_is_ahead_of_the_engine_is_its_last_resort(s
     assert newest_good(settings, "T", low=950).place.next_offset == 1000
 
 
+def test_a_copy_under_another_name_is_no_snapshot_and_keeps_no_engine_from_starting(settings, state):
+    folder = settings.engine.state_folder
+    snapshot.write(folder / snapshot.file_name(900), *store.saved(state))
+    for name in ("copy-of-900.state", f"{900:020d}.old.state", ".state", snapshot.file_name(950) + ".bak"):
+        (folder / name).write_bytes((folder / snapshot.file_name(900)).read_bytes())
+    assert snapshot.newest([folder]) == [folder / snapshot.file_name(900)]
+    assert newest_good(settings, "T").place.next_offset == 900
+
+
 def test_nothing_is_under_its_name_until_it_is_complete(state, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(snapshot, "crash_point", lambda _: seen.extend(p.name for p in tmp_path.iterdir()))
