@@ -46,6 +46,8 @@ def newest_good(settings: Settings, topic_id: str, low: int = 0) -> State:
             log.warning("snapshot not used", reason=error.what)
             refused = refused or error
             continue
+        except FileNotFoundError:
+            continue  # deleted meanwhile by a run of features.job that left a newer one
         if own is not None and snapshot.position(path) > own:
             log.warning("records are passed over without a decision", start=own, end=snapshot.position(path))
         return state

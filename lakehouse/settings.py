@@ -123,6 +123,7 @@ class Features(Section):
     label_delay_d: Annotated[int, Field(ge=0, le=60)]
     record_retention_d: Count
     snapshot_folder: Path
+    snapshots_kept: Count
 
 
 class Gold(Section):

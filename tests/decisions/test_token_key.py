@@ -296,6 +296,22 @@ def test_a_blank_customer_id_is_nobodys_under_both_keys(world, tmp_path):
     assert found == (entity_key_of_token(world.token("", 1)), entity_key_of_token(world.token(" ", 2)))
 
 
+def test_old_snapshots_go_but_none_that_an_engine_begins_with_and_none_of_another_kind(world, tmp_path):
+    found = snapshot.read(world.settings.features.snapshot_folder / snapshot.file_name(world.switch + 1))
+    positions = range(world.switch - 30, world.switch + 31)
+    for position in positions:
+        snapshot.write(tmp_path / snapshot.file_name(position), {**found.meta, "next_offset": position}, {})
+    snapshot.write(tmp_path / snapshot.file_name(10**9), {**found.meta, "spec": "of another release"}, {})
+    features_ = world.settings.features.model_copy(update={"snapshot_folder": tmp_path, "snapshots_kept": 5})
+    now = replace(world.context, settings=world.settings.model_copy(update={"features": features_}))
+    History(now)._thin({**found.meta, "next_offset": positions[-1]})
+    left = [snapshot.position(path) for path in snapshot.newest([tmp_path])]
+    assert left[:6] == [10**9, *reversed(positions[-5:])]
+    assert left[-1] == positions[0]
+    assert world.switch + 1 in left
+    assert len(left) < 15
+
+
 def test_a_rerun_gives_every_row_the_tokens_it_had(world, context):
     around = Interval(0, world.switch + 60)
     silver.job.run(context(world.settings, around))

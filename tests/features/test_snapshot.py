@@ -11,6 +11,7 @@ from decisions.keeping import Keeper, newest_good
 from features import snapshot, store
 from features.store import Place
 from lakehouse.errors import SnapshotRefused
+from lakehouse.workplace import workplace
 
 
 @pytest.fixture
@@ -117,6 +118,19 @@ def test_a_snapshot_of_the_lake_that_is_ahead_of_the_engine_is_its_last_resort(s
     assert newest_good(settings, "T").place.next_offset == 850
     # The log begins at 950: nobody can decide what it no longer has.
     assert newest_good(settings, "T", low=950).place.next_offset == 1000
+
+
+def test_until_it_is_whole_it_can_lie_in_a_working_folder_that_goes_with_a_killed_run(state, tmp_path, monkeypatch):
+    folder, seen = tmp_path / "snapshots", []
+    with workplace(folder) as working:
+
+        def look(_name):
+            seen.extend((path.parent == working, path.suffix) for path in folder.rglob("*") if path.is_file())
+
+        monkeypatch.setattr(snapshot, "crash_point", look)
+        snapshot.write(folder / snapshot.file_name(7), *store.saved(state), working)
+    assert seen == [(True, ".new")]
+    assert [path.name for path in folder.iterdir()] == [snapshot.file_name(7)]
 
 
 def test_a_copy_under_another_name_is_no_snapshot_and_keeps_no_engine_from_starting(settings, state):
