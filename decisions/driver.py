@@ -1,7 +1,7 @@
 """The engine's driver of the kernel: records of the log through admission and features, before any model.
 
 Per batch: decode, admit, tokens, features. A control event is taken alone, so that everything in one segment was
-admitted under the same rules.
+admitted under the same rules; and what is of one kind in a segment was written with one version of its schema.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 
 from decisions.accepted import Accepted
 from decisions.identities import Identities, addresses_differ, identified
-from decisions.intake import Message, is_control, taken_in
+from decisions.intake import Message, is_control, runs, taken_in
 from decisions.judged import Judged
 from decisions.stages import Stages
 from features import store
@@ -27,7 +27,7 @@ _NOBODY = Placed(empty(0), np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 class Segment(NamedTuple):
-    """Records between two control events, by kind."""
+    """Records between two control events or changes of a schema's version, by kind."""
 
     judged: dict[str, Judged]
     people: dict[str, Identities]
@@ -66,8 +66,8 @@ class Driver:
         store.check_tokens(self.state)
         begin = 0
         for at in [*(i for i, m in enumerate(messages) if is_control(m)), len(messages)]:
-            if begin < at:
-                yield self._segment(messages[begin:at])
+            for run in runs(messages[begin:at]):
+                yield self._segment(run)
             if at < len(messages):
                 found = self.state.admission.admit(taken_in(messages[at : at + 1], self.digests).candidates)
                 self.refused += [f"offset {messages[at].offset}: {why}" for why in found.refusals.values()]

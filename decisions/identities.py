@@ -25,6 +25,8 @@ class Identities:
 
     digests: dict[str, list[bytes]]
     has: dict[str, Flags]
+    blank_customer: int
+    """The 64-bit key of an id that names nobody."""
 
     def whom(self, rows: Ints) -> Whom:
         """The 64-bit keys of these rows, zero for nobody."""
@@ -35,6 +37,8 @@ class Identities:
         out = np.zeros(len(has), np.int64)
         if has.any():
             out[has] = entity_keys(self.digests[kind])
+        if kind == "customer":
+            has = has & (out != self.blank_customer)
         return nonzero(out, has)
 
     def texts(self, kind: str, tokens: Tokens) -> Texts:
@@ -56,7 +60,7 @@ def identified(batch: Batch, tokens: Tokens, known: dict[str, dict[bytes, bytes]
         has[kind] = batch.has(field)
         values = batch.texts(field).take(np.flatnonzero(has[kind]))
         digests[kind] = tokens.digests(kind, values.to_list(), known.setdefault(kind, {}))
-    return Identities(digests, has)
+    return Identities(digests, has, tokens.blank_customer)
 
 
 def addresses_differ(batch: Batch) -> Doubles:

@@ -1,6 +1,6 @@
 """Records of the log, as they came -> decoded by kind, tokenised and ready for admission."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from expectations.decoded import Decoded, broken_rules, control_event, decode, s
 from expectations.reference import short_codes
 from lakehouse.codec import Batch
 from lakehouse.crypto import Digests
-from lakehouse.registry import Schema, registry, schema_ids
+from lakehouse.registry import PREFIX_BYTES, Schema, registry, schema_ids
 from lakehouse.texts import Ints
 from lakehouse.topics import EVENT_KINDS
 
@@ -47,12 +47,26 @@ class Intake:
 
 
 _KINDS: dict[int, Schema] = {s.id: s for s in registry().schemas if s.kind in EVENT_KINDS}
-_CONTROL = registry().latest("control").prefix
+_CONTROL = tuple(schema.prefix for schema in registry().versions("control"))
+_VERSIONED = {s.prefix: s for s in _KINDS.values() if len(registry().versions(s.kind)) > 1}
+"""Schemas of which another version may be in the same batch, by the prefix of their records."""
 
 
 def is_control(message: Message) -> bool:
     """Whether a record claims to be a control event."""
     return message.value.startswith(_CONTROL)
+
+
+def runs(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+    """Records of the log, cut wherever a kind comes in another version of its schema: one part a kind in every run."""
+    begin, versions = 0, dict[str, int]()
+    for at, message in enumerate(messages):
+        schema = _VERSIONED.get(message.value[:PREFIX_BYTES])
+        if schema is not None and versions.setdefault(schema.kind, schema.id) != schema.id:
+            yield messages[begin:at]
+            begin, versions = at, {schema.kind: schema.id}
+    if begin < len(messages):
+        yield messages[begin:]
 
 
 def taken_in(messages: Sequence[Message], digests: Digests) -> Intake:

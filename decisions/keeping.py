@@ -1,6 +1,7 @@
 """Snapshots of a running engine, written by a forked child, and the state that a starting engine begins with."""
 
 import os
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,9 @@ from lakehouse.settings import Settings, resolve
 from lakehouse.topics import TopicIdentity
 
 ENGINE_EXTRA = "decisions"
+LOOK_S = 0.02
+"""How often a child that is waited for is looked at."""
+_NO_SYSTEM_ERROR = 255
 
 
 def folders(settings: Settings) -> list[Path]:
@@ -42,6 +46,8 @@ def newest_good(settings: Settings, topic_id: str, low: int = 0) -> State:
             log.warning("snapshot not used", reason=error.what)
             refused = refused or error
             continue
+        except FileNotFoundError:
+            continue  # deleted meanwhile by a run of features.job that left a newer one
         if own is not None and snapshot.position(path) > own:
             log.warning("records are passed over without a decision", start=own, end=snapshot.position(path))
         return state
@@ -67,8 +73,10 @@ class Keeper:
     def __init__(self, settings: Settings, next_offset: int) -> None:
         self._folder = resolve(settings.engine.state_folder)
         self._interval_s = settings.engine.snapshot_interval_s
+        self._longest_s = settings.engine.snapshot_longest_s
         self._kept = settings.engine.snapshots_kept
         self._child: int | None = None
+        self._ended = False
         self._last = time.monotonic()
         self._saved_offset = next_offset
         self._log = logger("engine")
@@ -80,16 +88,24 @@ class Keeper:
         return moved and self._child is None and time.monotonic() - self._last >= self._interval_s
 
     def reap(self, wait: bool = False) -> None:
-        """Notice the end of the last child."""
-        if self._child is None:
-            return
-        pid, status = os.waitpid(self._child, 0 if wait else os.WNOHANG)
-        if pid:
-            self._child = None
-            if status:
-                self._log.warning("snapshot failed", status=status)
-            else:
-                self._drop_old()
+        """Notice the end of the last child; one that hangs is ended, else none would ever follow it."""
+        while self._child is not None:
+            pid, status = os.waitpid(self._child, os.WNOHANG)
+            if pid:
+                self._child = None
+                if status:
+                    self._saved_offset = -1
+                    self._log.warning("snapshot failed", reason=_reason(os.waitstatus_to_exitcode(status)))
+                else:
+                    self._drop_old()
+                return
+            if not self._ended and time.monotonic() - self._last > self._longest_s:
+                self._ended = True
+                self._log.warning("a snapshot hangs and is ended", pid=self._child, longest_s=self._longest_s)
+                os.kill(self._child, signal.SIGKILL)
+            if not wait:
+                return
+            time.sleep(LOOK_S)
 
     def save(self, state: State) -> float:
         """Fork a child that writes the state; seconds for which this process stood still."""
@@ -98,13 +114,15 @@ class Keeper:
         self._last, self._saved_offset = began, state.place.next_offset
         child = os.fork()
         if child == 0:
-            status = 1
+            status = _NO_SYSTEM_ERROR
             try:
                 self._write(state)
                 status = 0
+            except OSError as error:
+                status = error.errno or status
             finally:
                 os._exit(status)
-        self._child = child
+        self._child, self._ended = child, False
         return time.monotonic() - began
 
     def save_now(self, state: State) -> None:
@@ -128,3 +146,10 @@ class Keeper:
         """Delete what writers left that were killed: their parts of snapshots must not take the room of whole ones."""
         for torn in self._folder.glob(f"*{snapshot.TORN}"):
             torn.unlink(missing_ok=True)
+
+
+def _reason(code: int) -> str:
+    """Why a child ended with an exit code other than zero."""
+    if code < 0:
+        return f"ended by signal {-code}"
+    return f"exit code {code}" if code == _NO_SYSTEM_ERROR else os.strerror(code)

@@ -34,8 +34,12 @@ IDENTITY_FIELDS = {
 DERIVED = ("seconds_behind_broker", "seconds_late", "seconds_until_available", "card_well_formed", "dates_plausible")
 """Columns that row rules need and records do not carry."""
 
-NAMES_SOMEBODY = ("device_id", "ip_address", "customer_email")
-"""Fields in which an empty text is no value: else everybody without one would share one device, address or mail box."""
+MISSING_WHERE_BLANK = (
+    *("device_id", "ip_address", "customer_email", "billing_address", "shipping_address"),
+    *("cvv_result", "avs_result", "three_ds_result", "reverses"),
+)
+"""Fields in which a text of nothing but white space is no value: else everybody without one would share one device,
+address or mail box, a check that was not made would have failed, and a finding would take back one without a name."""
 
 _DAY_1900, _DAY_2200 = -25_567, 84_006
 """Days since 1970-01-01 of 1900-01-01 and 2200-01-01."""
@@ -116,6 +120,20 @@ def _derive(line, fixed, bits, length, valid, buffer, double, broker_ms, columns
                 valid[c, i] = False
 
 
+@njit(cache=True)
+def _forget_blanks(lines, buffer, fixed, length, valid):
+    """Make texts of nothing but white space (of ASCII, as `crypto.canonical` takes it away) missing."""
+    for line in lines:
+        for i in range(valid.shape[1]):
+            blank = True
+            for j in range(fixed[line, i], fixed[line, i] + length[line, i]):
+                if buffer[j] != 32 and (buffer[j] < 9 or buffer[j] > 13):
+                    blank = False
+                    break
+            if blank:
+                valid[line, i] = False
+
+
 _SOURCES = ("received_at", "event_time", "label_available_at", "account_opened_on", "card_issued_on", "card_number")
 _NEEDS = ("received_at", "event_time", "label_available_at", "card_number", "account_opened_on")
 """Of each derived column, the field without which it does not exist."""
@@ -131,9 +149,8 @@ def _with_derived(batch: Batch, broker_ms: Ints) -> Batch:
     line = tuple(grid.line.get(name, -1) for name in _SOURCES)
     bits = fixed.view(np.float64)
     _derive(line, fixed, bits, length, valid, grid.buffer, grid.double, broker_ms, columns)
-    for name in NAMES_SOMEBODY:
-        if name in grid.line:
-            valid[grid.line[name]] &= length[grid.line[name]] > 0
+    lines = np.array([grid.line[name] for name in MISSING_WHERE_BLANK if name in grid.line], np.int64)
+    _forget_blanks(lines, grid.buffer, fixed, length, valid)
     wider = Grid(
         (*grid.names, *DERIVED), np.concatenate([grid.double, _DERIVED_DOUBLE]), grid.buffer, fixed, length, valid
     )

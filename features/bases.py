@@ -54,6 +54,8 @@ def newest_base(settings: Settings, root: str, span: Span, folders: Sequence[Pat
         except SnapshotRefused as error:
             logger("features").warning("snapshot not used", reason=error.what)
             continue
+        except FileNotFoundError:
+            continue  # deleted meanwhile by a run that left a newer one
         if meta["token_version"] == version:
             return path
     return None

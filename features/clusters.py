@@ -191,14 +191,18 @@ def _room(s, plan, slot):
 
 
 @compiled
-def _link(s, plan, records, i, k, root, slot, now):
-    """Join the customer's ring with that of the k-th token; the root afterwards."""
+def _link(s, plan, records, i, k, root, slot, now, capped):
+    """Join the customer's ring with that of the k-th token; the root afterwards.
+
+    `capped` is set where the token finds no place.
+    """
     at, token, key = _token(s, plan, records, i, k)
     if key == 0:
         return root
     if token == NONE:
         token = s.counters[TOKENS]
         if token >= plan.max_keys:
+            capped[records.row[i]] = True
             return root
         s.counters[TOKENS] = token + 1
         put(s.token_table, at, key, token)
@@ -310,7 +314,7 @@ def advance_clusters(s, plan, records, begin, result, capped):
             _alone(s, slot, now)
         root = _root(s, slot, now, plan.retention_ms)
         for k in range(len(plan.limits)):
-            root = _link(s, plan, records, i, k, root, slot, now)
+            root = _link(s, plan, records, i, k, root, slot, now, capped)
         s.record[root].last = now
         s.record[root].tx_count += 1
     return len(records.what), 0

@@ -1,8 +1,10 @@
 """One run of the history driver: which rows, from which snapshot, to which position, and the snapshot it leaves."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +18,7 @@ from features.past import TABLES, columns_of
 from features.preparing import placed_of
 from features.renaming import named, renaming
 from features.spark import Run, merged, vectors
+from features.thinning import superfluous
 from features.waiting import WaitingRoom
 from lakehouse import delta, storage
 from lakehouse.contracts import gold, silver
@@ -133,7 +136,8 @@ class History:
                 clock = max(clock, pc.max(found["engine_clock"]).cast(pa.int64()).as_py() // 1000)
         settings = self._context.settings
         spec, shards = store.spec_of(settings), settings.features.shards
-        return Run(spec, base, working, shards, offset, clock, renaming(self._context.root, span, working))
+        names = renaming(settings, self._context.root, span, working)
+        return Run(spec, base, working, shards, offset, clock, names)
 
     def _leave(self, run: Run, span: Span) -> None:
         """Write the snapshot at the end of the span."""
@@ -144,7 +148,27 @@ class History:
         state.flow.waiting = self._waiting(run, span)
         meta, arrays = store.saved(state)
         arrays.update(merged(run))
-        snapshot.write(self._folder / snapshot.file_name(span.end), meta, arrays)
+        # What a killed run leaves of it goes with its working folder.
+        snapshot.write(self._folder / snapshot.file_name(span.end), meta, arrays, run.folder)
+        self._thin(meta)
+
+    def _thin(self, written: Mapping[str, Any]) -> None:
+        """Delete the snapshots like the one just written that nobody needs any more.
+
+        One just behind a change of the token key stays: an engine begins there, whenever it is started.
+        """
+        mine: dict[int, Path] = {}
+        for path in snapshot.newest([self._folder]):
+            try:
+                meta = snapshot.read(path, ()).meta
+            except (SnapshotRefused, FileNotFoundError):
+                continue
+            if all(meta[name] == written[name] for name in ("spec", "topic_id", "partition", "token_version")):
+                mine[snapshot.position(path)] = path
+        changes = switches(self._context.root, written["topic_id"], written["partition"])
+        never = {written["next_offset"], *(one.offset + 1 for one in changes)}
+        for position in superfluous(mine, self._context.settings.features.snapshots_kept, never):
+            mine[position].unlink(missing_ok=True)
 
     def _waiting(self, run: Run, span: Span) -> WaitingRoom:
         room = (

@@ -82,7 +82,7 @@ def rebuilt(
     flow = Flow(store.spec_of(settings)) if base is None else store.load(base, settings, part.topic_id).flow
     whole = replace(part, start=begin)
     with workplace(resolve(settings.features.snapshot_folder)) as working:
-        names = renaming(root, whole, working).opened()
+        names = renaming(settings, root, whole, working).opened()
     for span, rows in _read(root, whole, more):
         done("read")
         placed = {kind: _placed(kind, rows[kind], names) for kind in TABLES}

@@ -18,8 +18,10 @@ from features import snapshot
 from features.inputs import token_keys
 from lakehouse import delta
 from lakehouse.contracts import silver
-from lakehouse.crypto import TOKEN_KINDS
+from lakehouse.crypto import TOKEN_KINDS, up_to
 from lakehouse.errors import RangeMissing
+from lakehouse.keys import source
+from lakehouse.settings import Settings
 from lakehouse.spans import Span
 from lakehouse.texts import Ints, Texts
 
@@ -34,20 +36,25 @@ class Renaming:
 
     steps: tuple[Switch, ...] = ()
     path: Path | None = None
+    blank_customers: tuple[int, ...] = ()
+    """Keys of a customer id of white space, one a key version: they are nobody's."""
 
     def opened(self) -> "Names":
         """The pairs, read here and now."""
-        return Names(self.steps, {} if self.path is None else snapshot.read(self.path).arrays)
+        pairs = {} if self.path is None else snapshot.read(self.path).arrays
+        return Names(self.steps, pairs, np.array(self.blank_customers, np.int64))
 
 
 class Names:
     """Renames the keys of rows by their place in the log."""
 
-    def __init__(self, steps: tuple[Switch, ...], pairs: Pairs) -> None:
-        self._steps, self._pairs = steps, pairs
+    def __init__(self, steps: tuple[Switch, ...], pairs: Pairs, blank_customers: Ints) -> None:
+        self._steps, self._pairs, self._blank_customers = steps, pairs, blank_customers
 
     def renamed(self, kind: str, keys: Ints, offset: Ints) -> Ints:
         """Keys of tokens of a kind, zero for nobody; RangeMissing where a token has no new name."""
+        if kind == "customer":
+            keys = np.where(np.isin(keys, self._blank_customers), 0, keys)
         for step in self._steps:
             rows = np.flatnonzero((offset <= step.offset) & (keys != 0))
             if len(rows):
@@ -85,15 +92,18 @@ def named() -> Iterator[None]:
         raise RangeMissing(line[line.index(LACKING) :].strip()) from None
 
 
-def renaming(root: str, span: Span, folder: Path) -> Renaming:
+def renaming(settings: Settings, root: str, span: Span, folder: Path) -> Renaming:
     """From every version in a span to the one that is in force at its end; the pairs go into the folder.
 
     RangeMissing where a map does not reach its switch.
     """
     steps = tuple(switches(root, span.topic_id, span.partition, span.end))
     needed = tuple(step for step in steps if step.offset >= span.start)
+    keyring = source(settings).keyring()
+    every = up_to(keyring, steps[-1].version if steps else keyring.token_version)
+    blank = tuple(tokens.blank_customer for tokens in every)
     if not needed:
-        return Renaming()
+        return Renaming(blank_customers=blank)
     refuse_gaps(root, span.topic_id, span.partition, list(needed))
     arrays: dict[str, npt.NDArray[np.int64]] = {}
     for step in needed:
@@ -103,7 +113,7 @@ def renaming(root: str, span: Span, folder: Path) -> Renaming:
             )
     path = folder / FILE
     snapshot.write(path, {}, arrays)
-    return Renaming(needed, path)
+    return Renaming(needed, path, blank)
 
 
 def _pairs(root: str, kind: str, version: int) -> tuple[Ints, Ints]:

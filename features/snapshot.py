@@ -55,8 +55,11 @@ def _bytes(array: npt.NDArray[Any]) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
 
 
-def write(path: Path, meta: Mapping[str, Any], arrays: Arrays) -> None:
-    """Write a snapshot; after the return it is on the disk under its name."""
+def write(path: Path, meta: Mapping[str, Any], arrays: Arrays, working: Path | None = None) -> None:
+    """Write a snapshot; after the return it is on the disk under its name.
+
+    Until it is whole it lies beside its place, or in a `working` folder on the same disk.
+    """
     entries, place = [], 0
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     raw = [_bytes(array) for array in contiguous.values()]
@@ -75,7 +78,7 @@ def write(path: Path, meta: Mapping[str, Any], arrays: Arrays) -> None:
     header = orjson.dumps({"meta": meta, "arrays": entries})
     header += b" " * (_padded(_HEADER_AT + len(header)) - _HEADER_AT - len(header))
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(f".{os.getpid()}{TORN}")
+    beside = (path.parent if working is None else working) / path.with_suffix(f".{os.getpid()}{TORN}").name
     try:
         with beside.open("wb") as file:
             file.write(MAGIC + struct.pack("<Q", len(header)) + hashlib.sha256(header).digest() + header)

@@ -130,6 +130,8 @@ class Tokens:
         self._carrier = Mac(keyring.derive("token|carried", self.version))
         self._macs = {kind: Mac(keyring.derive(f"token|{kind}", self.version)) for kind in TOKEN_KINDS}
         self._prefix = f"v{self.version}:"
+        self.blank_customer = int(entity_keys(self.each("customer", [b""]))[0])
+        """The 64-bit key of a customer id of nothing but white space, which names nobody."""
 
     def digests(self, kind: str, values: Iterable[bytes], known: dict[bytes, bytes] | None = None) -> list[bytes]:
         """The 32-byte digest of every value of a kind; `known` are those made before, and takes these in.

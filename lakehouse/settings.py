@@ -123,6 +123,7 @@ class Features(Section):
     label_delay_d: Annotated[int, Field(ge=0, le=60)]
     record_retention_d: Count
     snapshot_folder: Path
+    snapshots_kept: Count
 
 
 class Gold(Section):
@@ -161,6 +162,7 @@ class Engine(Section):
     state_folder: Path
     batch_records: Count
     snapshot_interval_s: Count
+    snapshot_longest_s: Count
     snapshots_kept: Count
     max_keys_per_entity: Count
     metrics_port: Port

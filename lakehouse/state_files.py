@@ -16,6 +16,7 @@ def position(path: Path) -> int:
 
 
 def newest(folders: list[Path]) -> list[Path]:
-    """Snapshots of some folders, the newest position first."""
+    """Snapshots of some folders, the newest position first; a copy that somebody put under another name is none."""
     found = [path for folder in folders if folder.exists() for path in folder.glob(f"*{SUFFIX}")]
-    return sorted(found, key=lambda path: path.name, reverse=True)
+    named = [path for path in found if path.name.removesuffix(SUFFIX).isdecimal()]
+    return sorted(named, key=lambda path: path.name, reverse=True)

@@ -14,7 +14,7 @@ FEATURES: tuple[Feature, ...] = (
     own("device_is_emulator", _D, "flag", "the device looks emulated", "card_testing"),
     own("device_is_rooted", _D, "flag", "the device looks rooted", "account_takeover"),
     own("device_is_known", _D, "flag", "the payment names a device", "card_testing"),
-    own("timezone_gap_h", _D, "hours", "hours between the device's time zone and the home one of the issuer", "account_takeover"),
+    own("timezone_gap_h", _D, "hours", "hours between the device's time zone and UTC+1, wherever the card was issued", "account_takeover"),
     value("device_age_s", _D, "device", "age_s", "seconds", "time since the device's first payment", "account_takeover"),
     value("device_since_last_s", _D, "device", "since_last_s", "seconds", "time since the device's last payment", "velocity_attack"),
     value("device_life_tx_count", _D, "device", "life_tx_count", "payments", "payments of the device so far", "account_takeover", "0"),
@@ -33,7 +33,7 @@ FEATURES: tuple[Feature, ...] = (
     value("customer_ip_known", _D, "customer_ip", "is_known", "flag", "the customer paid from this address before", "account_takeover", "0"),
     value("customer_ip_tx_count", _D, "customer_ip", "tx_count", "payments", "the customer's payments from this address so far", "account_takeover", "0"),
     value("card_device_known", _D, "card_device", "is_known", "flag", "the card was used on this device before", "card_testing", "0"),
-    value("customer_same_device", _D, "customer", "same_device", "flag", "the same device as at the customer's last payment", "account_takeover"),
+    value("customer_same_device", _D, "customer", "same_device", "flag", "the same device as at the customer's last payment that named one", "account_takeover"),
     ratio("device_tx_per_card_30d", _D, "device", "tx_count_30d", "cards_distinct_30d", "payments", "payments per card on the device in 30 days", "card_testing", SKETCHED),
     Feature(
         "ip_cards_per_tx_24h", _D, "ip", Operation.SURPLUS, ("cards_distinct_24h", "tx_count_24h"), "ratio",

@@ -17,7 +17,7 @@ FEATURES: tuple[Feature, ...] = (
     value("ring_fraud_count", _R, _C, "fraud_count", "labels", "confirmed frauds inside those rings", "synthetic_identity", "0"),
     value("ring_others_fraud_count", _R, _C, "others_fraud_count", "labels", "confirmed frauds of the other customers of those rings", "account_takeover", "0"),
     value("ring_fraud_amount_sum", _R, _C, "fraud_amount", "minor units", "amount of the confirmed frauds inside those rings", "bust_out", "0"),
-    value("ring_since_fraud_s", _R, _C, "since_fraud_s", "seconds", "time since the last confirmed fraud inside those rings", "account_takeover"),
+    value("ring_since_fraud_s", _R, _C, "since_fraud_s", "seconds", "time since the last confirmed fraud inside those rings, also one taken back since; missing where none stands", "account_takeover"),
     value("ring_joined_count", _R, _C, "joined_count", "rings", "rings beside the customer's own that the payment's tokens belong to", "account_takeover", "0"),
     value("ring_public_tokens_count", _R, _C, "public_tokens", "tokens", "tokens of the payment that too many customers share to join anybody", "card_testing", "0"),
     ratio("ring_tokens_per_customer", _R, _C, "tokens", "customers", "ratio", "tokens per customer of those rings", "synthetic_identity"),

@@ -5,11 +5,15 @@ import models
 import numpy as np
 import pytest
 
+from decisions.driver import Driver
+from decisions.intake import Message
 from decisions.outcome import OUTCOMES
 from features import snapshot, store
+from lakehouse import keys
 from lakehouse.errors import BundleRefused, Terminal
 from lakehouse.registry import registry
 from lakehouse.single import read, written
+from tests.lakehouse.records import T0, record
 
 
 @pytest.fixture
@@ -47,6 +51,19 @@ def test_a_restart_from_a_snapshot_gives_the_same_bytes(world, seed, tmp_path):
     second = logs.engine(settings, store.load(path, settings, logs.TOPIC_ID))
     assert second.state.place.next_offset == place
     assert before + logs.decided(second, messages[place:]) == whole, f"seed {seed}"
+
+
+def test_no_record_is_lost_where_two_versions_of_its_schema_are_in_one_batch(settings):
+    driver = Driver(store.new(settings, store.Place("T", 0, 0)), keys.source(settings).keyring())
+    older, newer = registry().versions("staged")
+    messages = []
+    for at, schema in enumerate((older, newer, newer, older)):
+        names = {field["name"] for field in schema.parsed["fields"]}
+        fields = {name: value for name, value in record("staged", staged_id=f"s{at}").items() if name in names}
+        messages.append(Message(at, T0, written(schema, fields)))
+    taken = [segment.judged["staged"] for segment in driver.take(messages)]
+    assert [one.offset[one.accepted].tolist() for one in taken] == [[0], [1, 2], [3]]
+    assert driver.state.place.next_offset == 4
 
 
 def test_every_accepted_payment_is_decided_once_in_log_order(world):

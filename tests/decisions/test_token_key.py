@@ -25,11 +25,12 @@ from expectations.rules.rule_set import payload_of
 from features import snapshot, store
 from features.history import History
 from features.parity import Vectors, compared, logged
+from features.renaming import renaming
 from lakehouse import broker as kafka
 from lakehouse import delta, keys, rotation, topics, trail
 from lakehouse.contracts import gold
 from lakehouse.contracts import silver as tables
-from lakehouse.crypto import Tokens
+from lakehouse.crypto import Tokens, entity_key_of_token
 from lakehouse.data_keys import DataKeys
 from lakehouse.errors import ControlRefused, KeyDestroyed, KeysMissing, RangeMissing, SnapshotRefused
 from lakehouse.jobs import Context, Interval
@@ -287,6 +288,28 @@ def test_both_sides_of_the_switch_are_decided_again_from_silver_as_they_were(wor
     assert found.keys() == told.keys()
     for offset, row in told.items():
         assert found[offset] == (row["outcome"], row["score"], row["lists_hit"], row["vector"]), offset
+
+
+def test_a_blank_customer_id_is_nobodys_under_both_keys(world, tmp_path):
+    span = Span(topics.identify(world.settings, topics.EVENTS).topic_id, 0, 0, len(world.messages))
+    found = renaming(world.settings, world.root, span, tmp_path).blank_customers
+    assert found == (entity_key_of_token(world.token("", 1)), entity_key_of_token(world.token(" ", 2)))
+
+
+def test_old_snapshots_go_but_none_that_an_engine_begins_with_and_none_of_another_kind(world, tmp_path):
+    found = snapshot.read(world.settings.features.snapshot_folder / snapshot.file_name(world.switch + 1))
+    positions = range(world.switch - 30, world.switch + 31)
+    for position in positions:
+        snapshot.write(tmp_path / snapshot.file_name(position), {**found.meta, "next_offset": position}, {})
+    snapshot.write(tmp_path / snapshot.file_name(10**9), {**found.meta, "spec": "of another release"}, {})
+    features_ = world.settings.features.model_copy(update={"snapshot_folder": tmp_path, "snapshots_kept": 5})
+    now = replace(world.context, settings=world.settings.model_copy(update={"features": features_}))
+    History(now)._thin({**found.meta, "next_offset": positions[-1]})
+    left = [snapshot.position(path) for path in snapshot.newest([tmp_path])]
+    assert left[:6] == [10**9, *reversed(positions[-5:])]
+    assert left[-1] == positions[0]
+    assert world.switch + 1 in left
+    assert len(left) < 15
 
 
 def test_a_rerun_gives_every_row_the_tokens_it_had(world, context):

@@ -49,17 +49,37 @@ def test_a_number_that_is_none_counts_as_missing() -> None:
     assert broken_rules(place) == ["longitude_plausible"]
 
 
-def test_an_empty_device_or_address_is_none() -> None:
-    given = [{"device_id": "d", "ip_address": ""}, {"device_id": "", "ip_address": "203.0.113.7"}, {}]
+BLANK = ("", " ", " \t\r\n\v\f")
+
+
+@pytest.mark.parametrize("blank", BLANK)
+def test_a_blank_device_or_address_is_none(blank: str) -> None:
+    given = [{"device_id": " d", "ip_address": blank}, {"device_id": blank, "ip_address": "203.0.113.7"}, {}]
     for kind in ("payment", "authorisation", "label"):
         found = _decoded(kind, *(raw(kind, **fields) for fields in given)).batch
         assert found.has("device_id").tolist() == [True, False, False], kind
         assert found.has("ip_address").tolist() == [False, True, False], kind
 
 
-def test_an_empty_e_mail_is_none() -> None:
-    found = _decoded("payment", *(raw("payment", customer_email=mail) for mail in ("a@b.example", ""))).batch
-    assert found.has("customer_email").tolist() == [True, False]
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("customer_email", "billing_address", "shipping_address"),
+        *("cvv_result", "avs_result", "three_ds_result"),
+    ],
+)
+def test_a_blank_mail_box_postal_address_or_result_of_a_check_is_none(field: str) -> None:
+    found = _decoded("payment", *(raw("payment", **{field: text}) for text in ("M", *BLANK, " M ", None))).batch
+    assert found.has(field).tolist() == [True, False, False, False, True, False]
+
+
+def test_a_label_that_takes_back_a_blank_id_takes_back_none() -> None:
+    found = _decoded("label", *(raw("label", reverses=text) for text in ("l0", *BLANK, None))).batch
+    assert found.has("reverses").tolist() == [True, False, False, False, False]
+
+
+def test_a_blank_field_is_still_part_of_the_content() -> None:
+    assert len({_content("payment", device_id=text) for text in (None, *BLANK)}) == 4
 
 
 def _content(kind: str, **changes: Any) -> tuple[int, int]:

@@ -4,6 +4,8 @@ Payments go the engine's whole way: bytes of the log, decoded, admitted, taken t
 refuses, and why, is tested in tests/expectations; here, that a refused payment leaves no trace in others' features.
 """
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 import worlds
@@ -12,17 +14,26 @@ from hypothesis import settings as how
 from hypothesis import strategies as st
 
 from decisions.driver import Driver
+from decisions.identities import identified
 from decisions.intake import Message
+from expectations.decoded import decode
 from features import store
 from features.catalogue import FEATURES, NAMES
-from features.entities import WHO
+from features.entities import CLUSTER, WHO
 from features.flow import Flow
+from features.preparing import placed_of
 from features.records import PAID
+from features.renaming import Renaming
 from features.state import Spec
 from features.statistics import PAYMENT
 from lakehouse import keys
+from lakehouse.crypto import Digests, Tokens, entity_key_of_token
+from lakehouse.registry import registry
 from lakehouse.settings import resolve
+from lakehouse.texts import Texts
+from silver.masking import Masker
 from tests.lakehouse.records import DAY, HOUR, SECOND, T0, raw, raw_control, signed
+from tests.silver.sealed import in_bronze
 
 SPEC = Spec(label_delay_d=7, record_retention_d=400, max_keys=1_000_000)
 PARIS, LYON = {"latitude": 48.8566, "longitude": 2.3522}, {"latitude": 45.7640, "longitude": 4.8357}
@@ -43,14 +54,15 @@ class Vector(dict):
 
 @pytest.fixture
 def taken(settings):
-    """Takes payments through a new engine's driver; the vectors of those that it accepts."""
+    """Takes payments and labels through a new engine's driver; the vectors of the payments that it accepts."""
 
-    def run(*payments):
+    def run(*records):
         folder = resolve(settings.keys.folder)
         driver = Driver(store.new(settings, store.Place("T", 0, 0)), keys.from_file(folder))
         messages = [Message(0, T0 - DAY, raw_control(signed(folder), T0 - DAY))]
-        for offset, payment in enumerate(payments, 1):
-            messages.append(Message(offset, payment["received_at"], raw("payment", **payment)))
+        for offset, one in enumerate(records, 1):
+            kind = "label" if "label_id" in one else "payment"
+            messages.append(Message(offset, one["received_at"], raw(kind, **one)))
         (segment,) = driver.take(messages)
         return [Vector(zip(NAMES, row.tolist(), strict=True)) for row in segment.vectors]
 
@@ -145,7 +157,7 @@ def test_a_refused_payment_leaves_no_trace(taken, fields):
 OF_NOBODY = {f.name for f in FEATURES if f.entity in ("device", "customer_device", "card_device", "ip", "customer_ip")}
 
 
-@pytest.mark.parametrize("nobody", [{}, {"device_id": "", "ip_address": ""}])
+@pytest.mark.parametrize("nobody", [{}, *({"device_id": text, "ip_address": text} for text in ("", " ", "\t"))])
 def test_without_device_and_address_theirs_is_missing_however_often_it_happens(taken, nobody):
     found = taken(*(at(hour, **nobody) for hour in range(4)))[-1]
     assert found.missing() >= OF_NOBODY | {"customer_same_device", "customer_same_ip"}
@@ -154,9 +166,57 @@ def test_without_device_and_address_theirs_is_missing_however_often_it_happens(t
     assert found["card_tx_count_24h"] == 3
 
 
+OF_NO_CUSTOMER = {f.name for f in FEATURES if f.entity.startswith("customer") or f.entity == CLUSTER.name}
+
+
+@pytest.mark.parametrize("blank", ["", " \t"])
+def test_without_a_customer_id_nobody_is_the_customer_however_often_it_happens(taken, blank):
+    found = taken(*(at(hour, customer_id=blank, device_id="d") for hour in range(3)), at(3, device_id="d"))
+    nobody, somebody = found[2], found[3]
+    assert nobody.missing() >= OF_NO_CUSTOMER
+    assert nobody.of("card_tx_count_24h", "device_tx_count_24h", "device_customers_distinct_24h") == [2, 2, 0]
+    names = ("customer_life_tx_count", "customer_device_known", "ring_customers_count", "device_customers_distinct_24h")
+    assert somebody.of(*names) == [0, 0, 0, 0]
+
+
+def test_engine_and_lake_name_the_same_customers_and_nobody_by_a_blank_id(settings):
+    source = keys.KeySource("file", str(resolve(settings.keys.folder)))
+    schema, tokens = registry().latest("authorisation"), Tokens(source.keyring())
+    values = [raw("authorisation", customer_id=name) for name in ("", "C-1", " \t", " C-1")]
+    records, moment = Texts.of(values), datetime(2025, 1, 6, 8, tzinfo=UTC)
+    ends = records.start + records.length
+    broker_ms, digests = np.full(len(values), T0), Digests(source.keyring())
+    batch = decode(schema, records.buffer.tobytes(), records.start, ends, broker_ms, digests).batch
+    engine = identified(batch, tokens, {}).whom(np.arange(len(values))).customer.tolist()
+    kept, _ = Masker(source, schema, {}, tokens.version).masked(in_bronze(source, values, moment, moment))
+    rows = kept.append_column("engine_clock", kept.column("received_at"))
+    names = Renaming(blank_customers=(tokens.blank_customer,)).opened()
+    lake = placed_of("authorisation", rows, names).records.who[:, WHO.index("customer")].tolist()
+    somebody = entity_key_of_token(tokens.texts("customer", [b"C-1"])[0])
+    assert engine == lake == [0, somebody, 0, somebody]
+
+
 def test_an_unknown_device_does_not_replace_the_last_known_one(taken):
     *_, after = taken(at(0, device_id="d"), at(1), at(2, device_id="d"))
     assert after.of("customer_same_device", "device_life_tx_count", "customer_device_tx_count") == [1, 1, 1]
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+def test_an_address_of_white_space_differs_from_none(taken, blank):
+    found = taken(
+        at(0, billing_address=blank, shipping_address="1 Main Street"),
+        at(1, billing_address="1 Main Street", shipping_address=blank),
+        at(2, billing_address="1 Main Street", shipping_address=" 1  main street"),
+    )
+    assert same([one["addresses_differ"] for one in found], [NAN, NAN, 0])
+
+
+@pytest.mark.parametrize("reverses", [None, "", " "])
+def test_a_finding_that_names_no_other_one_to_take_back_is_a_finding(taken, reverses):
+    label = {"label_id": "l1", "event_time": T0, "reverses": reverses}
+    label |= dict.fromkeys(("received_at", "label_available_at"), T0 + HOUR)
+    _, after = taken(at(0), label, at(2))
+    assert after.of("card_fraud_count_7d", "customer_life_fraud", "ring_fraud_count") == [1, 1, 1]
 
 
 def test_what_a_bare_payment_does_not_say_is_missing(taken):

@@ -122,6 +122,19 @@ def test_a_label_after_the_silence_is_its_customers_alone(first):
     assert [row["ring_customers_count"] for row in (a, b, c)] == [float(customer == first) for customer in (1, 2, 3)]
 
 
+def test_a_payment_whose_token_finds_no_place_below_the_cap_of_keys_is_marked():
+    flow = Flow(Spec(7, 400, max_keys=3))
+    flow.take(
+        *log(
+            pays(0, 1, card=5, device=6, email=7, ip=8),
+            pays(1, 1, card=5, device=6, email=7),
+            pays(2, 1, card=5, ip=8),
+            pays(3, 1, card=5),
+        )
+    )
+    assert flow.capped.tolist() == [True, False, True, False]
+
+
 def test_nobody_has_no_ring():
     (found,) = vectors({"day": 0, "customer": 0, "device": 7})
     assert all(np.isnan(found[f.name]) for f in FEATURES if f.entity == "cluster")

@@ -69,6 +69,8 @@ ABROAD = {"merchant_country": "FR", "issuer_country": "DE", "ip_country": "DE"}
         ("three_ds_failed cvv_failed avs_failed", {"three_ds_result": "A"}, [0, NAN, NAN]),
         ("three_ds_failed cvv_failed avs_failed", {"three_ds_result": "N", "cvv_result": "M"}, [1, 0, NAN]),
         ("cvv_failed avs_failed", {"cvv_result": "N", "avs_result": "Y"}, [1, 0]),
+        ("cvv_failed avs_failed", {"cvv_result": "", "avs_result": " "}, [NAN, NAN]),
+        ("three_ds_failed three_ds_absent", {"channel": "ecom", "three_ds_result": ""}, [NAN, 1]),
         (PLACES, ABROAD, [1, 0, 1, NAN, NAN]),
         (PLACES, {**ABROAD, "billing_country": "DE", "shipping_country": "US"}, [1, 0, 1, 0, 1]),
         (PLACES, {}, [NAN] * 5),

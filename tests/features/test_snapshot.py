@@ -1,6 +1,7 @@
 """A snapshot is whole, of this feature set and of this topic, or it is refused and says what to do."""
 
 import resource
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from decisions.keeping import Keeper, newest_good
 from features import snapshot, store
 from features.store import Place
 from lakehouse.errors import SnapshotRefused
+from lakehouse.workplace import workplace
 
 
 @pytest.fixture
@@ -118,6 +120,28 @@ def test_a_snapshot_of_the_lake_that_is_ahead_of_the_engine_is_its_last_resort(s
     assert newest_good(settings, "T", low=950).place.next_offset == 1000
 
 
+def test_until_it_is_whole_it_can_lie_in_a_working_folder_that_goes_with_a_killed_run(state, tmp_path, monkeypatch):
+    folder, seen = tmp_path / "snapshots", []
+    with workplace(folder) as working:
+
+        def look(_name):
+            seen.extend((path.parent == working, path.suffix) for path in folder.rglob("*") if path.is_file())
+
+        monkeypatch.setattr(snapshot, "crash_point", look)
+        snapshot.write(folder / snapshot.file_name(7), *store.saved(state), working)
+    assert seen == [(True, ".new")]
+    assert [path.name for path in folder.iterdir()] == [snapshot.file_name(7)]
+
+
+def test_a_copy_under_another_name_is_no_snapshot_and_keeps_no_engine_from_starting(settings, state):
+    folder = settings.engine.state_folder
+    snapshot.write(folder / snapshot.file_name(900), *store.saved(state))
+    for name in ("copy-of-900.state", f"{900:020d}.old.state", ".state", snapshot.file_name(950) + ".bak"):
+        (folder / name).write_bytes((folder / snapshot.file_name(900)).read_bytes())
+    assert snapshot.newest([folder]) == [folder / snapshot.file_name(900)]
+    assert newest_good(settings, "T").place.next_offset == 900
+
+
 def test_nothing_is_under_its_name_until_it_is_complete(state, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(snapshot, "crash_point", lambda _: seen.extend(p.name for p in tmp_path.iterdir()))
@@ -127,17 +151,68 @@ def test_nothing_is_under_its_name_until_it_is_complete(state, tmp_path, monkeyp
     assert [p.name for p in tmp_path.iterdir()] == [snapshot.file_name(7)]
 
 
-def test_what_could_not_be_written_or_was_killed_at_it_takes_no_room(settings, state):
-    folder = settings.engine.state_folder
-    folder.mkdir()
-    keeper = Keeper(settings, 0)
+def save_where_the_disk_is_full(keeper, state):
+    """A snapshot whose child may write no more than 20 kB."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # the child's disk is full
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
         keeper.save(state)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     keeper.reap(wait=True)
+
+
+def test_a_snapshot_that_failed_says_why_and_is_written_at_the_end_although_nothing_came_since(settings, state, capsys):
+    folder = settings.engine.state_folder
+    folder.mkdir()
+    keeper = Keeper(settings, 0)
+    save_where_the_disk_is_full(keeper, state)
+    said = capsys.readouterr()
+    assert "File too large" in said.out + said.err
+    keeper.save_now(state)
+    assert [path.name for path in folder.iterdir()] == [snapshot.file_name(900)]
+
+
+class Hanging(Keeper):
+    """Its snapshots hang while `hangs`, as on a disk that does not answer."""
+
+    hangs = True
+
+    def _write(self, state):
+        if self.hangs:
+            time.sleep(60)
+        super()._write(state)
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_snapshot_that_hangs_is_ended_and_the_next_one_is_written(settings, state, stops, capsys):
+    hurried = settings.engine.model_copy(update={"snapshot_longest_s": 1, "snapshot_interval_s": 1})
+    folder = hurried.state_folder
+    folder.mkdir()
+    keeper = Hanging(settings.model_copy(update={"engine": hurried}), 0)
+    keeper.save(state)
+    keeper.hangs = False  # in this process; the child goes on hanging
+    if stops:
+        keeper.save_now(state)
+    else:
+        for _ in range(500):
+            if keeper.due(901):
+                break
+            time.sleep(0.01)
+        assert keeper.due(901)
+        keeper.save(state)
+        keeper.reap(wait=True)
+    assert [path.name for path in folder.iterdir()] == [snapshot.file_name(900)]
+    said = capsys.readouterr()
+    assert "a snapshot hangs and is ended" in said.out + said.err
+    assert "ended by signal 9" in said.out + said.err
+
+
+def test_what_could_not_be_written_or_was_killed_at_it_takes_no_room(settings, state):
+    folder = settings.engine.state_folder
+    folder.mkdir()
+    keeper = Keeper(settings, 0)
+    save_where_the_disk_is_full(keeper, state)
     assert list(folder.iterdir()) == []
     killed = (folder / snapshot.file_name(800)).with_suffix(f".123{snapshot.TORN}")
     killed.write_bytes(b"FRAUDLK2")
