@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local import job as services
+from deploy.local.apart import variables
 from deploy.local.process import Service, port_answers, require_free, start_time
+from lakehouse import settings as conf
 from lakehouse.errors import FraudlakeError, PortBusy
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -141,6 +144,23 @@ def test_a_busy_port_is_named_with_its_setting() -> None:
         with pytest.raises(PortBusy, match=rf"Port {port} \(services\.kafka_port\).*FRAUDLAKE__SERVICES__KAFKA_PORT"):
             require_free(port, "services.kafka_port")
     require_free(port, "services.kafka_port")
+
+
+def test_wipe_leaves_nothing_that_the_next_world_would_take_for_its_own(tmp_path: Path) -> None:
+    for name in ("services", "worlds", "spark", "spool", "keys", "trail"):
+        (tmp_path / name / "some").mkdir(parents=True)
+    (tmp_path / "world.yml").touch()
+    services.wipe(conf.load().model_copy(update={"state_dir": tmp_path}), sure=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["keys", "trail"]
+
+
+def test_a_place_apart_has_every_folder_but_those_of_jars_to_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    shared = {name for name, value, _ in conf.explain() if str(value).startswith(".fraudlake")}
+    assert shared == {"spark.jars_folder", "services.jars_folder", "services.cassandra_jars_folder"}
 
 
 def test_this_process_has_a_start_time() -> None:
