@@ -34,6 +34,7 @@ def variables(folder: Path) -> dict[str, str]:
         "FRAUDLAKE__TRAIL__FOLDER": str(folder / "trail"),
         "FRAUDLAKE__TRAIL__HEADS_FOLDER": str(folder / "trail_heads"),
         "FRAUDLAKE__SPARK__SCRATCH_FOLDER": str(folder / "spark"),
+        "FRAUDLAKE__SILVER__WORKING_FOLDER": str(folder / "working"),
         "FRAUDLAKE__FEATURES__SNAPSHOT_FOLDER": str(folder / "snapshots"),
         "FRAUDLAKE__QUALITY__DOCS_FOLDER": str(folder / "data_docs"),
         "FRAUDLAKE__MODELS__STORE": str(folder / "models"),

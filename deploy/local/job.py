@@ -117,11 +117,11 @@ def status(settings: Settings) -> bool:
 
 
 def wipe(settings: Settings, sure: bool) -> None:
-    """Delete every world, log and database under the state folder; keys, jars and caches stay."""
+    """Delete every world, log, spool and database under the state folder; keys, jars and caches stay."""
     state = conf.resolve(settings.state_dir)
-    doomed = [
-        path for path in (state / "services", state / "worlds", state / "spark", state / "world.yml") if path.exists()
-    ]
+    # What a spool holds would be drained into the log of the next world.
+    names = ("services", "worlds", "spark", "spool", "world.yml")
+    doomed = [state / name for name in names if (state / name).exists()]
     if not doomed:
         print("nothing to wipe")
         return

@@ -1,6 +1,7 @@
 """Processes that we start, find again and end; never one that somebody else started.
 
 A pid file holds the pid and the kernel's start time of that process, so a recycled pid is not mistaken for ours.
+Children that outlived their process are known by its group and by an environment variable that only we set.
 """
 
 import os
@@ -8,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from lakehouse.errors import FraudlakeError, PortBusy
 
 STOP_TIMEOUT_S = 20
 FREE_TIMEOUT_S = 3
+MARK = "FRAUDLAKE_SERVICE"
+"""Environment variable with the pid file of the service that a process belongs to; children inherit it."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,22 @@ class Service:
 
     def pid(self) -> int | None:
         """The pid when our process runs, else None."""
+        pid, started = self._noted() or (0, 0)
+        return pid if pid and start_time(pid) == started else None
+
+    def _noted(self) -> tuple[int, int] | None:
+        """What the pid file holds: pid and start time; None where there is none, or a torn one."""
         try:
             pid, started = (int(part) for part in self._pid_file.read_text().split())
         except (FileNotFoundError, ValueError):
             return None
-        return pid if start_time(pid) == started else None
+        return pid, started
+
+    def _left(self) -> int | None:
+        """The process group of children that outlived our process; None when there are none."""
+        pid, _ = self._noted() or (0, 0)
+        mark = f"{MARK}={self._pid_file}".encode()
+        return pid if pid and any(mark in _environment(member) for member in _members(pid)) else None
 
     def start(self, command: Sequence[str], env: Mapping[str, str], cwd: Path) -> int:
         """Start it detached from the terminal; its pid."""
@@ -50,7 +64,7 @@ class Service:
             process = subprocess.Popen(
                 command,
                 cwd=cwd,
-                env={**os.environ, **env},
+                env={**os.environ, **env, MARK: str(self._pid_file)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -79,12 +93,13 @@ class Service:
             time.sleep(0.1)
 
     def stop(self) -> bool:
-        """End it and its children, politely, then by force; whether there was something to end."""
-        pid = self.pid()
+        """End it and its children, those too that outlived it, politely, then by force; whether there was anything."""
+        runs = self._left if self.pid() is None else self.pid
+        pid = runs()
         if pid is not None:
             _signal(pid, self.ends_by)
             deadline = time.monotonic() + STOP_TIMEOUT_S
-            while self.pid() is not None and time.monotonic() < deadline:
+            while runs() is not None and time.monotonic() < deadline:
                 _reap(pid)
                 time.sleep(0.05)
             _signal(pid, signal.SIGKILL)
@@ -101,12 +116,33 @@ class Service:
 
 def start_time(pid: int) -> int | None:
     """The kernel's start time of a process in clock ticks since boot; None when it does not run."""
+    fields = _status(pid)
+    return None if fields is None else int(fields[19])
+
+
+def _status(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat from the state on (proc(5)); None when the process does not run."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = stat.rsplit(")", 1)[1].split()
-    return None if fields[0] in ("Z", "X") else int(fields[19])
+    return None if fields[0] in ("Z", "X") else fields
+
+
+def _members(group: int) -> Iterator[int]:
+    """The running processes of a process group."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and (fields := _status(int(entry.name))) is not None and int(fields[2]) == group:
+            yield int(entry.name)
+
+
+def _environment(pid: int) -> list[bytes]:
+    """What a process was started with; nothing of one that ended or is somebody else's."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
 def _signal(pid: int, number: int) -> None:

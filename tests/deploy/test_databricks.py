@@ -104,6 +104,14 @@ def test_a_cluster_has_what_a_given_session_needs() -> None:
     assert CLUSTER["spark_env_vars"]["FRAUDLAKE__SPARK__MASTER"] == "given"
 
 
+def test_what_driver_and_workers_share_lies_in_a_folder_that_all_nodes_mount(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in CLUSTER["spark_env_vars"].items():
+        monkeypatch.setenv(name, value)
+    settings = conf.load()
+    for folder in (settings.silver.working_folder, settings.features.snapshot_folder, settings.models.store):
+        assert folder.parts[0] == "${var.state_folder}"
+
+
 def test_every_setting_of_a_cluster_exists_and_every_variable_too(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in CLUSTER["spark_env_vars"].items():
         monkeypatch.setenv(name, value)

@@ -1,6 +1,7 @@
 """The processes behind `make up`: started, found again, ended; never one that is not ours."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local import job as services
+from deploy.local.apart import variables
 from deploy.local.process import Service, port_answers, require_free, start_time
+from lakehouse import settings as conf
 from lakehouse.errors import FraudlakeError, PortBusy
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -32,20 +36,60 @@ def test_a_service_is_found_again_and_ended(tmp_path: Path) -> None:
     assert (again.pid(), again.stop(), start_time(pid)) == (None, False, None)
 
 
-def test_its_children_end_with_it(tmp_path: Path) -> None:
+def started_with_a_child(service: Service) -> tuple[int, int]:
+    """The pids of a service's process and of its child, once both run."""
     script = "import subprocess, sys, time; print(subprocess.Popen(sys.argv[1:]).pid, flush=True); time.sleep(60)"
-    service = Service("parent", tmp_path)
-    service.start([sys.executable, "-c", script, *SLEEP], {}, tmp_path)
+    pid = service.start([sys.executable, "-c", script, *SLEEP], {}, service.folder)
     deadline = time.monotonic() + 20
     while not service.tail() and time.monotonic() < deadline:
         time.sleep(0.02)
     child = int(service.tail())
     assert start_time(child) is not None
-    service.stop()
+    return pid, child
+
+
+def ended(pid: int) -> bool:
+    """Whether a process ends soon."""
     deadline = time.monotonic() + 20
-    while start_time(child) is not None and time.monotonic() < deadline:
+    while start_time(pid) is not None and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert start_time(child) is None
+    return start_time(pid) is None
+
+
+def test_its_children_end_with_it(tmp_path: Path) -> None:
+    service = Service("parent", tmp_path)
+    _, child = started_with_a_child(service)
+    service.stop()
+    assert ended(child)
+
+
+def test_children_of_a_process_that_was_killed_are_ended_too(tmp_path: Path) -> None:
+    service = Service("parent", tmp_path)
+    pid, child = started_with_a_child(service)
+    os.kill(pid, signal.SIGKILL)
+    assert ended(pid)
+    assert service.pid() is None
+    assert start_time(child) is not None
+    assert service.stop()
+    assert ended(child)
+    assert not service.stop()
+
+
+def test_children_of_somebody_elses_process_are_left_alone(tmp_path: Path) -> None:
+    script = (
+        "import os, subprocess, sys; "
+        "print(os.getpid(), subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *SLEEP], start_new_session=True, capture_output=True, text=True, check=True
+    )
+    group, child = (int(part) for part in done.stdout.split())
+    (tmp_path / "sleeper.pid").write_text(f"{group} 1")
+    try:
+        assert not Service("sleeper", tmp_path).stop()
+        assert start_time(child) is not None
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_its_log_holds_the_last_lines_of_its_output(tmp_path: Path) -> None:
@@ -100,6 +144,23 @@ def test_a_busy_port_is_named_with_its_setting() -> None:
         with pytest.raises(PortBusy, match=rf"Port {port} \(services\.kafka_port\).*FRAUDLAKE__SERVICES__KAFKA_PORT"):
             require_free(port, "services.kafka_port")
     require_free(port, "services.kafka_port")
+
+
+def test_wipe_leaves_nothing_that_the_next_world_would_take_for_its_own(tmp_path: Path) -> None:
+    for name in ("services", "worlds", "spark", "spool", "keys", "trail"):
+        (tmp_path / name / "some").mkdir(parents=True)
+    (tmp_path / "world.yml").touch()
+    services.wipe(conf.load().model_copy(update={"state_dir": tmp_path}), sure=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["keys", "trail"]
+
+
+def test_a_place_apart_has_every_folder_but_those_of_jars_to_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    shared = {name for name, value, _ in conf.explain() if str(value).startswith(".fraudlake")}
+    assert shared == {"spark.jars_folder", "services.jars_folder", "services.cassandra_jars_folder"}
 
 
 def test_this_process_has_a_start_time() -> None:
