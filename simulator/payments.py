@@ -22,11 +22,11 @@ ROW_BITS = 32
 
 CVV_RESULTS = ("M", "N", "P", "U")
 AVS_RESULTS = ("Y", "A", "Z", "N", "U")
-THREE_DS_RESULTS = ("authenticated", "frictionless", "attempted", "failed")
+THREE_DS_RESULTS = ("Y", "A", "N")  # EMV 3-D Secure, transaction status: authenticated, attempted, not authenticated
 # (holder, stranger): who knows the card by heart passes more checks, but a thief who bought "fullz" passes most, too.
 _CVV = ((0.925, 0.02, 0.025, 0.03), (0.86, 0.055, 0.035, 0.05))
 _AVS = ((0.8, 0.06, 0.06, 0.04, 0.04), (0.68, 0.08, 0.09, 0.08, 0.07))
-_THREE_DS = ((0.42, 0.4, 0.16, 0.02), (0.3, 0.44, 0.215, 0.045))
+_THREE_DS = ((0.82, 0.16, 0.02), (0.74, 0.215, 0.045))
 _WRONG_PINS = ((0.965, 0.028, 0.007), (0.92, 0.06, 0.02))
 
 _WORDS = {

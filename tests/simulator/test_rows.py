@@ -111,6 +111,12 @@ def test_online_fields_are_there_more_often_than_not(usual: Log) -> None:
         assert low < usual.payments.has(name)[online].mean() < high, name
 
 
+def test_few_fail_in_3_d_secure_by_the_codes_that_features_know(usual: Log) -> None:
+    given = words(usual.payments.texts("three_ds_result"))[usual.payments.has("three_ds_result")]
+    assert set(given.tolist()) == {b"Y", b"A", b"N"}
+    assert 0.01 < (given == b"N").mean() < 0.05
+
+
 def test_most_payments_are_in_euro_and_many_are_not(usual: Log) -> None:
     currency, count = np.unique(words(usual.payments.texts("currency")), return_counts=True)
     share = dict(zip(currency.tolist(), (count / count.sum()).tolist(), strict=True))
