@@ -57,7 +57,7 @@ BATCH = Histogram(
 SECONDS = Histogram("fraudlake_engine_batch_seconds", "From reading a batch to handing its decisions over")
 POSITION = Gauge("fraudlake_engine_next_offset", "Next offset of topic events")
 CAPPED = Gauge("fraudlake_engine_capped_payments", "Payments with somebody who found no place below the cap of keys")
-IN_OFFICE = Gauge("fraudlake_engine_in_office", "1 in office, 0 standing by")
+IN_OFFICE = Gauge("fraudlake_engine_in_office", "1 in office, 0 standing by or without a broker")
 PAUSE = Gauge("fraudlake_engine_snapshot_pause_seconds", "How long the last snapshot stopped the engine")
 
 
@@ -257,6 +257,7 @@ def _run(settings: Settings, process: Process, standby: bool) -> None:
                 process.run()
             return
         except BrokerUnavailable as error:
+            IN_OFFICE.set(0)
             logger("engine").warning("broker away; the engine begins again unless asked to stop", reason=error.what)
         found = _again(settings, asked)
         if found is None:

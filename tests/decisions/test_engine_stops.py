@@ -5,8 +5,9 @@ import signal
 import threading
 
 import pytest
+from prometheus_client import REGISTRY
 
-from decisions.job import _run
+from decisions.job import IN_OFFICE, _run
 from deploy.local.apart import free_ports
 from lakehouse import settings as conf
 from lakehouse.errors import BrokerUnavailable
@@ -58,3 +59,12 @@ def test_a_stop_that_comes_while_the_broker_is_waited_for_ends_the_engine(nowher
     engine = Gone(lambda: threading.Timer(0.3, told_to_stop).start())
     _run(nowhere, engine, standby=False)
     assert engine.stopped == [signal.SIGTERM]
+
+
+def test_an_engine_that_lost_its_broker_does_not_say_that_it_is_in_office(nowhere):
+    def lost():
+        IN_OFFICE.set(1)
+        told_to_stop()
+
+    _run(nowhere, Gone(lost), standby=False)
+    assert REGISTRY.get_sample_value("fraudlake_engine_in_office") == 0
