@@ -148,25 +148,39 @@ def rows(
         raise TableDamaged(table.name, reader.version(), what) from error
 
 
+def ends_of_rows(reader: DeltaTable, place: Sequence[str], where: pc.Expression | None = None) -> dict[str, int]:
+    """By `topic_id/partition`, the offset after the last row, or after the last that `where` holds for.
+
+    `place` names the columns of topic id, partition and offset. Read batch by batch: the columns are never held whole.
+    """
+    topic_id, partition, offset = place
+    ends: dict[str, int] = {}
+    for batch in dataset(reader).scanner(columns=list(place), filter=where).to_batches():
+        last = pa.Table.from_batches([batch]).group_by([topic_id, partition]).aggregate([(offset, "max")])
+        for row in last.to_pylist():
+            key = f"{row[topic_id]}/{row[partition]}"
+            ends[key] = max(row[f"{offset}_max"] + 1, ends.get(key, 0))
+    return ends
+
+
 def spans(root: str, table: Table, where: pc.Expression | None = None) -> list[Span]:
     """By partition, the offsets up to the last row of a table, or to the last that `where` holds for.
 
-    Read batch by batch: no more than some thousand rows are held. TableDamaged as `rows`.
+    TableDamaged as `rows`.
     """
     if not exists(root, table):
         return []
     reader = opened(root, table)
-    ends: dict[tuple[str, int], int] = {}
     try:
-        for batch in dataset(reader).scanner(columns=list(PLACE), filter=where).to_batches():
-            last = pa.Table.from_batches([batch]).group_by(PLACE[:2]).aggregate([("offset", "max")])
-            for row in last.to_pylist():
-                key = row["topic_id"], row["partition"]
-                ends[key] = max(row["offset_max"] + 1, ends.get(key, 0))
+        ends = ends_of_rows(reader, PLACE, where)
     except (OSError, pa.ArrowException) as error:
         what = f"{high_water.FILE}: {high_water.said(error)}"
         raise TableDamaged(table.name, reader.version(), what) from error
-    return [Span(topic_id, partition, 0, end) for (topic_id, partition), end in sorted(ends.items())]
+    found = []
+    for key, end in sorted(ends.items()):
+        topic_id, partition = key.rsplit("/", 1)
+        found.append(Span(topic_id, int(partition), 0, end))
+    return found
 
 
 def count(root: str, table: Table, where: pc.Expression | None = None) -> int:

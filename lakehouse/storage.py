@@ -21,7 +21,7 @@ from pyspark.sql.types import StructType
 
 from lakehouse import lineage
 from lakehouse.crash import crash_point
-from lakehouse.delta import dataset, exists, followed, opened, within
+from lakehouse.delta import ends_of_rows, exists, followed, opened, within
 from lakehouse.delta import ensure as ensure
 from lakehouse.errors import ContractBroken, RangeMissing, TopicReplaced
 from lakehouse.files import arrow_schema, is_local
@@ -95,10 +95,7 @@ def _ends_of_rows(reader: DeltaReader, table: Table) -> dict[str, int]:
     """The same from the rows themselves, where no commit tells (log cleaned up)."""
     if table.position is None or reader.version() == 0:
         return {}
-    topic_id, partition, offset = table.position
-    rows = dataset(reader).to_table(columns=[topic_id, partition, offset])
-    grouped = rows.group_by([topic_id, partition]).aggregate([(offset, "max")])
-    return {f"{r[topic_id]}/{r[partition]}": r[f"{offset}_max"] + 1 for r in grouped.to_pylist()}
+    return ends_of_rows(reader, table.position)
 
 
 def conforming(frame: DataFrame, table: Table) -> DataFrame:

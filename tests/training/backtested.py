@@ -17,6 +17,7 @@ from lakehouse.registry import registry
 from lakehouse.settings import Settings
 from lakehouse.single import read
 from tests.decisions import logs, models
+from tests.decisions.ruled import rule
 
 PAYMENT = registry().latest("payment")
 DECISION = registry().latest("decision")
@@ -24,27 +25,6 @@ LONG_AGO = logs.END_MS - 10**9
 CUTS = {"challenge": 0.16, "review": 0.25, "decline": 0.4}
 LOWER = {"challenge": 0.018, "review": 0.0195, "decline": 0.0212}
 """Of the second model's scores: two payments in three are declined, so that exploration lets some through."""
-
-
-def rule(name, sql, action, state="active", version=1):
-    """A rule that is tested by a large payment on the net and by one without an amount."""
-    return {
-        "id": name,
-        "version": version,
-        "state": state,
-        "sql": sql,
-        "action": action,
-        "reason_code": name.upper().replace("-", "_"),
-        "sentence": "A test.",
-        "owner": "tests",
-        "pattern": None,
-        "valid_from": None,
-        "valid_to": None,
-        "tests": {
-            "matching": [{"amount_base_minor": 500_000, "channel": "ecom", "card_life_tx_count": 9}],
-            "not_matching": [{}],
-        },
-    }
 
 
 LARGE = rule("large", "amount_base_minor >= 20000", {"outcome": "review"})

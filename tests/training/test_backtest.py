@@ -18,7 +18,8 @@ from features import snapshot
 from lakehouse import keys
 from lakehouse.signing import signer
 from tests.decisions import logs, models
-from tests.training.backtested import LARGE, LARGER, LOOKED_AT, REMOTE, made, payload, rule
+from tests.decisions.ruled import rule
+from tests.training.backtested import LARGE, LARGER, LOOKED_AT, REMOTE, made, payload
 from training.backtest import main
 from training.interval import interval
 from training.policy import Changes, Judge
